@@ -1,0 +1,1 @@
+"""Pure functions of tensors and floats: no modules, no state, no input or output."""

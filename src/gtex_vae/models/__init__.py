@@ -1,0 +1,1 @@
+"""Whole models and the objectives that they are trained on."""

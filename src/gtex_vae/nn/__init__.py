@@ -1,0 +1,1 @@
+"""Network parts: MLP, encoder, decoder, likelihoods."""

@@ -1,0 +1,91 @@
+"""Where things lie, and writing so that a killed job never leaves half a file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def conf_dir() -> Path:
+    """Find the Hydra configs: inside an installed wheel, or at the top of a checkout.
+
+    Returns
+    -------
+    Path
+        Absolute path of the folder that holds ``train.yaml``.
+
+    Raises
+    ------
+    FileNotFoundError
+        Neither place has it, which means a broken installation.
+    """
+    for candidate in (PACKAGE / "conf", PACKAGE.parents[1] / "conf"):
+        if (candidate / "train.yaml").is_file():
+            return candidate
+    raise FileNotFoundError(
+        f"no conf/train.yaml beside {PACKAGE} nor in {PACKAGE.parents[1]}: reinstall gtex-vae"
+    )
+
+
+def shared_dir() -> Path:
+    """Folder of the real test data: ``GTEX_VAE_SHARED``, else ``../shared/data``."""
+    return Path(os.environ.get("GTEX_VAE_SHARED", "../shared/data"))
+
+
+@contextmanager
+def write_beside(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path in the same folder and rename it into place on success.
+
+    Whatever stood at ``path`` survives any failure; the temporary file or folder is removed.
+
+    Parameters
+    ----------
+    path
+        Final path. Missing parent folders are made.
+
+    Yields
+    ------
+    Path
+        Where to write. It keeps the suffixes of ``path``, since writers look at them.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "metrics.json"
+    >>> with write_beside(target) as temporary:
+    ...     _ = temporary.write_text("{}")
+    >>> target.read_text()
+    '{}'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    try:
+        yield temporary
+        if temporary.is_dir():
+            replaced = temporary.with_name(temporary.name + ".old")
+            if path.exists():
+                path.rename(replaced)
+            temporary.rename(path)
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a whole text file, or nothing."""
+    with write_beside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

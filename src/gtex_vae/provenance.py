@@ -1,0 +1,82 @@
+"""What made this file: versions, git revision, sources and their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from gtex_vae import __version__
+from gtex_vae.paths import PACKAGE
+
+PACKAGES = ("torch", "lightning", "hydra-core", "numpy", "scikit-learn", "anndata")
+
+
+def sha256(path: Path | str) -> str:
+    """Hex digest of a file, read in blocks."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(config: Any) -> str:
+    """Hex digest of a plain config, independent of the order of its keys.
+
+    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def git_revision() -> dict[str, Any]:
+    """Revision of the checkout the code runs from and whether it was edited; empty outside git."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        # an installed wheel may lie inside somebody else's repository: only a tracked file counts
+        git("ls-files", "--error-unmatch", "paths.py")
+        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return {}
+
+
+def describe(sources: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
+    """Plain, JSON-ready record of the software, the machine and the sources.
+
+    Parameters
+    ----------
+    sources
+        Path to sha256, for each file that was read.
+    **more
+        Whatever else belongs to the record (config, counts of what was dropped).
+    """
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "package": "gtex-vae",
+        "version": __version__,
+        "git": git_revision(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "packages": versions,
+        "sources": sources or {},
+        **more,
+    }

@@ -1,0 +1,1 @@
+"""Lightning: the training module, its callbacks and how both are built from a config."""

@@ -1,0 +1,1 @@
+"""Callbacks: one behaviour of training per file."""
