@@ -1,0 +1,127 @@
+"""Entries hidden at random, and how well they are predicted.
+
+Shapes: n samples, g genes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATES = (0.05, 0.2, 0.5)
+
+
+def key(rate: float) -> str:
+    """Name of the imputation metric at a mask rate.
+
+    >>> key(0.05)
+    'imputation/r2_05'
+    """
+    return f"imputation/r2_{round(100 * rate):02d}"
+
+
+def hidden_batches(
+    n_samples: int, n_genes: int, rate: float, *, seed: int, batch_size: int
+) -> Iterator[NDArray[np.bool_]]:
+    """Masks of independently hidden entries, batch after batch.
+
+    Each sample's mask depends on its row number, the rate and the seed only, so neither the batch size nor
+    the method scored can change it.
+
+    Parameters
+    ----------
+    n_samples, n_genes
+        Shape of the whole array.
+    rate
+        Probability that an entry is hidden.
+    seed
+        Seed of the masks.
+    batch_size
+        Samples per batch.
+
+    Yields
+    ------
+    ndarray of bool
+        True where hidden, shape (at most ``batch_size``, g).
+
+    Examples
+    --------
+    >>> whole = np.vstack(list(hidden_batches(7, 3, 0.5, seed=0, batch_size=7)))
+    >>> parts = np.vstack(list(hidden_batches(7, 3, 0.5, seed=0, batch_size=2)))
+    >>> bool((whole == parts).all())
+    True
+    """
+    for start in range(0, n_samples, batch_size):
+        hidden_ng = np.empty((min(batch_size, n_samples - start), n_genes), dtype=bool)
+        for row, hidden_g in enumerate(hidden_ng, start):
+            random = np.random.default_rng([seed, round(1e6 * rate), row])
+            np.less(random.random(n_genes, dtype=np.float32), rate, out=hidden_g)
+        yield hidden_ng
+
+
+@dataclass(frozen=True)
+class HiddenSums:
+    """Sums over hidden entries; those of disjoint batches add up.
+
+    Parameters
+    ----------
+    squared
+        Sum of squared errors.
+    spread
+        Sum of squares of the truth about the training mean, which is 0 in standardized units.
+    """
+
+    squared: float = 0.0
+    spread: float = 0.0
+
+    @classmethod
+    def of(
+        cls, x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floating], hidden_ng: NDArray[np.bool_]
+    ) -> HiddenSums:
+        """Sum over the entries where ``hidden_ng`` is true."""
+        x = x_ng[hidden_ng].astype(np.float64)
+        error = x - x_hat_ng[hidden_ng]
+        return cls(float(error @ error), float(x @ x))
+
+    def __add__(self, other: HiddenSums) -> HiddenSums:
+        return HiddenSums(self.squared + other.squared, self.spread + other.spread)
+
+    def r2(self) -> float:
+        """R2 against the training mean; NaN when nothing was hidden."""
+        return 1 - self.squared / self.spread if self.spread > 0 else float("nan")
+
+
+def imputation_r2(
+    x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floating], hidden_ng: NDArray[np.bool_]
+) -> float:
+    r"""R2 on the hidden entries, against the training mean.
+
+    .. math:: 1 - \frac{\sum_{hidden} (x - \hat x)^2}{\sum_{hidden} x^2}
+
+    The reference is what a hidden entry was set to, the training mean (0 in standardized units), so that
+    predicting it scores exactly 0.
+
+    Parameters
+    ----------
+    x_ng
+        Truth, shape (n, g), standardized with training statistics.
+    x_hat_ng
+        Prediction from the masked input, same shape.
+    hidden_ng
+        True where the entry was hidden from the predictor.
+
+    Returns
+    -------
+    float
+        1 when perfect, 0 for the training mean, negative when worse than it.
+
+    Examples
+    --------
+    >>> x_ng = np.array([[1.0, -2.0]])
+    >>> imputation_r2(x_ng, np.zeros((1, 2)), np.array([[True, True]]))
+    0.0
+    """
+    return HiddenSums.of(x_ng, x_hat_ng, hidden_ng).r2()
