@@ -14,6 +14,7 @@ EXACT_BELOW = 1024
 SUBSPACE_ITERATIONS = 30
 IMPUTATION_ITERATIONS = 200
 
+Floats = NDArray[np.floating]
 Float32 = NDArray[np.float32]
 
 
@@ -52,7 +53,7 @@ class PCA:
     noise: float
 
     @classmethod
-    def fit(cls, x_ng: NDArray[np.floating], n_components: int, *, seed: int = 0) -> PCA:
+    def fit(cls, x_ng: Floats, n_components: int, *, seed: int = 0) -> PCA:
         """Find the leading components.
 
         Exact (eigenvectors of the smaller Gram matrix) for small matrices and where a large share of all
@@ -81,7 +82,7 @@ class PCA:
         if min(n, g) <= EXACT_BELOW or 4 * d >= min(n, g):
             components_dg, variance_d = _exact(x_ng, mean_g, d)
         else:
-            components_dg, variance_d = _subspace(x_ng, mean_g.astype(np.float32), d, seed)
+            components_dg, variance_d = _subspace(x_ng, mean_g, d, seed)
         largest_d = np.abs(components_dg).argmax(axis=1)
         components_dg *= np.sign(components_dg[np.arange(d), largest_d])[:, None]
         left = max(total - float(variance_d.sum()), 0.0) / max(g - d, 1)
@@ -94,9 +95,10 @@ class PCA:
 
     def embed(self, x_ng: NDArray[np.floating]) -> Float32:
         """Scores of samples on the components, not whitened, shape (n, d)."""
-        return np.asarray(x_ng, dtype=np.float32) @ self.components_dg.T - self.components_dg @ self.mean_g
+        scores_nd: Float32 = np.asarray(x_ng, dtype=np.float32) @ self.components_dg.T
+        return scores_nd - self.components_dg @ self.mean_g
 
-    def reconstruct(self, x_ng: NDArray[np.floating], observed_ng: NDArray[np.bool_] | None = None) -> Float32:
+    def reconstruct(self, x_ng: Floats, observed_ng: NDArray[np.bool_] | None = None) -> Float32:
         r"""Project samples on the components, or complete partly hidden ones.
 
         With hidden entries: fill them with the mean, project, refill with the projection, until nothing
@@ -124,7 +126,7 @@ class PCA:
         known_nd = centred_ng @ self.components_dg.T
         shrink_d = np.clip(1 - self.noise / np.maximum(self.variance_d, 1e-12), 0, 1).astype(np.float32)
         z_nd = known_nd * shrink_d
-        guess_ng = np.empty_like(centred_ng)
+        guess_ng: Float32 = np.empty_like(centred_ng)
         for _ in range(IMPUTATION_ITERATIONS):
             np.matmul(z_nd, self.components_dg, out=guess_ng)
             guess_ng *= hidden_ng
@@ -133,21 +135,21 @@ class PCA:
             z_nd = next_nd
             if moved <= 1e-4 * np.linalg.norm(z_nd):
                 break
-        return z_nd @ self.components_dg + self.mean_g
+        completed_ng: Float32 = np.matmul(z_nd, self.components_dg, out=guess_ng)
+        completed_ng += self.mean_g
+        return completed_ng
 
 
 @dataclass(frozen=True)
 class Mean:
     """Predicts the training mean, which is 0 in standardized units, whatever it is shown."""
 
-    def reconstruct(self, x_ng: NDArray[np.floating], observed_ng: NDArray[np.bool_] | None = None) -> Float32:
+    def reconstruct(self, x_ng: Floats, observed_ng: NDArray[np.bool_] | None = None) -> Float32:
         """Zeros of the shape of ``x_ng``."""
         return np.zeros(x_ng.shape, dtype=np.float32)
 
 
-def _exact(
-    x_ng: NDArray[np.floating], mean_g: NDArray[np.float64], d: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _exact(x_ng: Floats, mean_g: Floats, d: int) -> tuple[Floats, Floats]:
     """Leading components and variances from the Gram matrix of the shorter side."""
     from scipy.linalg import eigh
 
@@ -161,16 +163,18 @@ def _exact(
     components_dg = vectors[:, ::-1].T
     if wide:
         # a direction without variance has no length to divide by: QR keeps the components orthonormal
-        components_dg = _orthonormal((components_dg @ centred_ng).T).T
+        components_dg = np.linalg.qr((components_dg @ centred_ng).T)[0].T
     return np.ascontiguousarray(components_dg), values_d / n
 
 
-def _subspace(x_ng: NDArray[np.floating], mean_g: Float32, d: int, seed: int) -> tuple[Float32, Float32]:
+def _subspace(x_ng: Floats, mean_g: Floats, d: int, seed: int) -> tuple[Floats, Floats]:
     """Leading components and variances by subspace iteration, until the captured variance stands still."""
     n, g = x_ng.shape
+    # a float64 mean would turn every product below into float64
+    mean_g = mean_g.astype(x_ng.dtype)
     # twice the dimensions: convergence goes with the ratio of the variances d and 2d, not of neighbours
     width = min(2 * d + 16, n, g)
-    basis_gq = np.linalg.qr(np.random.default_rng(seed).standard_normal((g, width), dtype=np.float32))[0]
+    basis_gq = np.linalg.qr(np.random.default_rng(seed).standard_normal((g, width)).astype(x_ng.dtype))[0]
     captured = 0.0
     for _ in range(SUBSPACE_ITERATIONS):
         scores_nq = x_ng @ basis_gq - mean_g @ basis_gq
@@ -179,10 +183,4 @@ def _subspace(x_ng: NDArray[np.floating], mean_g: Float32, d: int, seed: int) ->
         if captured - before <= 1e-6 * captured:
             break
         basis_gq = np.linalg.qr(x_ng.T @ scores_nq - np.outer(mean_g, scores_nq.sum(axis=0)))[0]
-    leading_qd = rotation_qq[:, : -d - 1 : -1].astype(np.float32)
-    return (basis_gq @ leading_qd).T, (values_q[: -d - 1 : -1] / n).astype(np.float32)
-
-
-def _orthonormal(columns_gd: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Orthonormal columns that span the same space, column by column."""
-    return np.linalg.qr(columns_gd)[0]
+    return (basis_gq @ rotation_qq[:, : -d - 1 : -1]).T, values_q[: -d - 1 : -1] / n

@@ -12,7 +12,7 @@ ACTIVE_VARIANCE = 0.01
 
 
 def active_units(mu_nd: NDArray[np.floating], threshold: float = ACTIVE_VARIANCE) -> int:
-    """Number of dimensions whose posterior mean varies over samples by more than ``threshold``.
+    """Count the dimensions whose posterior mean has a variance over samples above ``threshold``.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ class GeneSums:
         )
 
     def gene_r2(self) -> NDArray[np.float64]:
-        r"""R2 per gene, :math:`1 - \sum_n (x - \hat x)^2 / \sum_n (x - \bar x_g)^2`; NaN where x is constant."""
+        """R2 per gene against the gene's own held-out mean; NaN where the truth is constant."""
         spread_g = _spread(self.n, self.x_g, self.xx_g)
         return 1 - np.divide(self.squared_g, spread_g, out=np.full_like(spread_g, np.nan), where=spread_g > 0)
 

@@ -130,7 +130,9 @@ def score_reconstruction(
     n, g = x_ng.shape
     whole: dict[str, GeneSums] = {}
     hidden = {(prefix, rate): HiddenSums() for prefix in methods for rate in rates}
-    masks = zip(*(hidden_batches(n, g, rate, seed=seed, batch_size=batch_size) for rate in rates), strict=True)
+    masks = zip(
+        *(hidden_batches(n, g, rate, seed=seed, batch_size=batch_size) for rate in rates), strict=True
+    )
     starts = range(0, n, batch_size)
     for start in tqdm(starts, desc="scoring", unit="batch", leave=False):
         batch_ng = np.ascontiguousarray(x_ng[start : start + batch_size], dtype=np.float32)
@@ -146,7 +148,9 @@ def score_reconstruction(
     return result | {prefix + key(rate): sums.r2() for (prefix, rate), sums in hidden.items()}
 
 
-def embed_in_batches(model: Embedder, x_ng: NDArray[np.float32], batch_size: int = 512) -> NDArray[np.float32]:
+def embed_in_batches(
+    model: Embedder, x_ng: NDArray[np.float32], batch_size: int = 512
+) -> NDArray[np.float32]:
     """Embedding of all samples, shape (n, d), computed ``batch_size`` samples at a time."""
     starts = range(0, len(x_ng), batch_size)
     parts = [np.asarray(model.embed(np.ascontiguousarray(x_ng[i : i + batch_size]))) for i in starts]

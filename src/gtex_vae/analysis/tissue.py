@@ -39,8 +39,8 @@ def tissue_metrics(
     Returns
     -------
     dict
-        ``tissue/knn_accuracy``, ``tissue/logreg_accuracy`` and the keys of :func:`cluster_metrics`. Empty when
-        no training or no held-out sample has a label.
+        ``tissue/knn_accuracy``, ``tissue/logreg_accuracy`` and the keys of :func:`cluster_metrics`. Empty
+        when no training or no held-out sample has a label.
     """
     z_train_nd, train_labels = _labelled(z_train_nd, train_labels)
     z_test_nd, test_labels = _labelled(z_test_nd, test_labels)
@@ -101,7 +101,7 @@ def logreg_accuracy(
 ) -> float:
     """Held-out accuracy of a multinomial logistic regression on standardized embeddings.
 
-    L2 penalty with C = 1, L-BFGS. The iterations are capped: accuracy settles long before the coefficients do.
+    L2 penalty with C = 1, L-BFGS. The iterations are capped, as accuracy settles long before the coefficients.
 
     Parameters
     ----------
@@ -127,8 +127,8 @@ def logreg_accuracy(
         return float((test == train[0]).mean())
     mean_d = z_train_nd.mean(axis=0, dtype=np.float64)
     scale_d = z_train_nd.std(axis=0, dtype=np.float64)
-    # a collapsed dimension is all rounding: blown up to unit variance it would be noise to the classifier
-    scale_d[scale_d <= 1e-6 * scale_d.max(initial=0.0)] = np.inf
+    # a constant dimension varies by rounding alone, which unit variance would turn into noise
+    scale_d[scale_d <= 1e-6 * np.abs(mean_d)] = np.inf
     classifier = LogisticRegression(max_iter=max_iter)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -162,9 +162,7 @@ def cluster_metrics(z_nd: NDArray[np.floating], labels: Labels, *, seed: int = 0
     if not 2 <= len(names) < len(truth):
         return {}
     z_nd = np.asarray(z_nd, dtype=np.float32)
-    some = slice(None)
-    if len(truth) > SILHOUETTE_SAMPLES:
-        some = np.random.default_rng(seed).choice(len(truth), SILHOUETTE_SAMPLES, replace=False)
+    some = np.random.default_rng(seed).permutation(len(truth))[:SILHOUETTE_SAMPLES]
     clusters = KMeans(n_clusters=len(names), n_init=10, random_state=seed).fit_predict(z_nd)
     return {
         "cluster/silhouette_tissue": float(metrics.silhouette_score(z_nd[some], truth[some])),
