@@ -26,6 +26,7 @@ SHARED_CELL_TYPES = (
 COVARIATES = ("age", "sex", "ischemic_time", "rin", "batch_1", "batch_2")
 MODULE_KINDS = ("switch", "both", "peak")
 READS_PER_GENE = 2500
+SILENCE = 9.0  # log2 units
 LOG_2 = np.log(2.0)
 
 
@@ -58,13 +59,19 @@ class Samples:
 
 def draw_genes(n_genes: int, module_g: np.ndarray, noise: float, rng: np.random.Generator) -> Genes:
     """Draw profiles on the tissue tree, effects, loadings and noise levels."""
-    base_g = rng.normal(4.0, 2.4, n_genes)
+    base_g = rng.normal(3.5, 2.6, n_genes)
     group_profile = base_g + _sparse(len(GROUPS), n_genes, 0.35, 2.0, rng)
     parenchyma = group_profile[GROUP_OF_DETAIL] + _sparse(len(DETAILS), n_genes, 0.2, 1.1, rng)
     # culture keeps little of the tissue that it came from
     cultured = [DETAILS.index(detail) for detail in CULTURED]
     parenchyma[cultured] = base_g + _sparse(len(CULTURED), n_genes, 0.5, 2.2, rng)
     shared = base_g + _sparse(len(SHARED_CELL_TYPES), n_genes, 0.4, 2.6, rng)
+    # a quarter of the genes belong to a few tissues or cell types and are silent in the others
+    restricted_g = rng.random(n_genes) < 0.25
+    on_group = rng.random((len(GROUPS), n_genes)) < 0.2
+    on_shared = rng.random((len(SHARED_CELL_TYPES), n_genes)) < 0.1
+    parenchyma -= SILENCE * (restricted_g & ~on_group)[GROUP_OF_DETAIL]
+    shared -= SILENCE * (restricted_g & ~on_shared)
     log_profile_cg = np.concatenate([parenchyma, shared])
 
     effect_eg = _sparse(len(COVARIATES), n_genes, 0.25, 1.0, rng)
