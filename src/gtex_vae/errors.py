@@ -23,3 +23,7 @@ class RunError(GtexVaeError):
 
 class NonFiniteLossError(GtexVaeError):
     """Training met a NaN or infinite loss; the message names step, batch and likely cause."""
+
+
+class DownloadError(GtexVaeError):
+    """A file could not be fetched or is not the right one; the message says how to put it there by hand."""
