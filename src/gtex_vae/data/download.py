@@ -194,7 +194,7 @@ def _expected(file: RemoteFile, destination: Path, ledger: DownloadLock, size: i
             "use another destination, or delete the file and its entry"
         )
     if file.sha256:
-        return _Expected(file.sha256.lower(), size, "published")
+        return _Expected(file.sha256.lower(), size, "given")
     return (
         _Expected(entry.sha256, size or entry.size, f"in {ledger.path}")
         if entry

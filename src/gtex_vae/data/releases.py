@@ -148,7 +148,7 @@ def release_files(
     if release == "gtex_xena":
         return _xena_files(tissues, expression)
     portal = _PORTAL[release]
-    measure = {"tpm": "tpm", "counts": "reads"}[expression]
+    measure, by_tissue = {"tpm": ("tpm", "tpms-by-tissue"), "counts": ("reads", "counts-by-tissue")}[expression]
     folder = f"{_BUCKET}/bulk-gex/{portal.version}/rna-seq"
     if tissues is None:
         matrices = [_file("expression", folder, f"{portal.whole}_gene_{measure}.gct.gz")]
@@ -158,7 +158,7 @@ def release_files(
                 f"an empty list of tissues for {release}: name some, or leave it out for the whole"
             )
         slugs = dict.fromkeys(_known_tissue(tissue, release, portal) for tissue in tissues)
-        matrices = [_by_tissue(f"{folder}/{expression}s-by-tissue", portal, measure, slug) for slug in slugs]
+        matrices = [_by_tissue(f"{folder}/{by_tissue}", portal, measure, slug) for slug in slugs]
     notes = f"{_BUCKET}/annotations/{portal.version}/metadata-files"
     prefix = f"GTEx_Analysis_{portal.version}_Annotations"
     return (

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import http.client
 import json
+import os
+import shutil
 import socket
 import ssl
 import urllib.error
@@ -188,6 +190,7 @@ def transfer(
             offset, whole = 0, response.length
             _check_answer(response, whole, size, sha256_known)
             partial.begin(Origin(url, _validator(response.headers), whole, _md5(response.headers)))
+        _check_room(partial, (whole or 0) - offset)
         came(offset, whole)
         _append(response, partial, offset, whole, came)
 
@@ -238,6 +241,14 @@ def _check_answer(
         raise TransferError(
             "the server states no length, so a file cut off could not be told from a whole one"
         )
+
+
+def _check_room(partial: PartialFile, needed: int) -> None:
+    """Refuse before the first byte what the disk cannot hold."""
+    free = shutil.disk_usage(partial.path.parent).free
+    if needed > free:
+        reason = f"{os.strerror(errno.ENOSPC)} ({needed} bytes more are needed, {free} are free)"
+        raise OSError(errno.ENOSPC, reason, str(partial.path))
 
 
 def _append(
