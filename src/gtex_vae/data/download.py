@@ -310,8 +310,9 @@ def _persist(
                 failure, again = TransferError(f"what came is not the right file ({error})"), pieced
             if partial.size > furthest:
                 furthest, failures, received = partial.size, 0, True
-            failures += 1
-            wait_s = failure.wait_s if failure.wait_s is not None else 2.0 ** (failures - 1)
+            else:
+                failures += 1
+            wait_s = failure.wait_s if failure.wait_s is not None else 2.0 ** max(failures - 1, 0)
             if not again:
                 raise failure
             if failures >= attempts:
