@@ -79,7 +79,7 @@ def fetch(
     Raises
     ------
     DownloadError
-        The file could not be had or is not the right one; nothing stands at `destination` that did not before.
+        The file could not be had, or is not the right one. What stood at `destination` still does.
 
     References
     ----------
@@ -92,7 +92,7 @@ def fetch(
         return _obtain(wanted, destination, ledger, size=size, attempts=attempts, sleep=sleep)
     except TransferError as error:
         raise DownloadError(
-            f"cannot download {wanted.name}: {error}; {_by_hand([(wanted, destination)])}"
+            f"cannot download {wanted.name}: {_by_hand(error, [(wanted, destination)])}"
         ) from error
 
 
@@ -137,18 +137,20 @@ def fetch_release(
             path = _obtain(file, destination, ledger, size=None, attempts=attempts, sleep=sleep)
         except TransferError as error:
             missing = [(other, place) for other, place in places if not place.exists()]
-            raise DownloadError(f"cannot download {file.name}: {error}; {_by_hand(missing)}") from error
+            raise DownloadError(f"cannot download {file.name}: {_by_hand(error, missing)}") from error
         paths.setdefault(file.kind, []).append(path)
     return paths
 
 
-def _by_hand(missing: Sequence[tuple[RemoteFile, Path]]) -> str:
-    """The way out where the network has none."""
+def _by_hand(error: TransferError, missing: Sequence[tuple[RemoteFile, Path]]) -> str:
+    """Say what to put where, when the network does not."""
     steps = [
         f"{file.urls[0]} -> {place}" + (f" (sha256 {file.sha256})" if file.sha256 else "")
         for file, place in missing
     ]
-    return f"run again to go on where it stopped, or put the file there by hand: {', '.join(steps)}"
+    again = "run again to go on where it stopped, or " if error.retry or error.offline else ""
+    what = "the file" if len(steps) == 1 else f"these {len(steps)} files"
+    return f"{error}; {again}put {what} there by hand: {', '.join(steps)}"
 
 
 def _obtain(
@@ -168,7 +170,8 @@ def _obtain(
     partial = PartialFile(destination)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        turn = FileLock(destination.with_name(f".{destination.name}.lock"))
+        busy = destination.with_name(f".{destination.name}.lock")
+        turn = FileLock(busy)
         try:
             held = turn.acquire(timeout=0)
         except Timeout:
@@ -177,7 +180,9 @@ def _obtain(
         with held:
             if destination.exists():
                 return _accept(file, destination, ledger, size)
-            return _download(file, destination, partial, ledger, size, attempts, sleep)
+            _download(file, destination, partial, ledger, size, attempts, sleep)
+            busy.unlink(missing_ok=True)
+            return destination
     except OSError as error:
         raise DownloadError(
             f"cannot write {error.filename or partial.path}: {error.strerror or error}; "
@@ -259,7 +264,7 @@ def _download(
     size: int | None,
     attempts: int,
     sleep: Callable[[float], None],
-) -> Path:
+) -> None:
     """Fetch from the first address that has the file, record it, and only then give it its name."""
     expected = _expected(file, destination, ledger, size)
     for number, url in enumerate(file.urls, start=1):
@@ -272,11 +277,10 @@ def _download(
             log.warning("%s: %s; trying %s", destination.name, error, file.urls[number])
     with open(partial.path, "rb") as whole:
         os.fsync(whole.fileno())
-    # Recorded first: a job killed in between then finds a whole part and its sum, not a file nobody vouches for.
+    # Recorded first: a job killed in between leaves a whole part and its sum, not a file nobody vouches for.
     ledger.record(destination, url, partial.size, sha256)
     os.replace(partial.path, destination)
     partial.note.unlink(missing_ok=True)
-    return destination
 
 
 def _persist(
@@ -305,7 +309,7 @@ def _persist(
             except TransferError as error:
                 failure, again = error, error.retry or (error.offline and received)
             except _ChecksumError as error:
-                # Pieces may belong to different versions where a server does not say so; a whole one does not.
+                # Pieces may come from different versions where a server does not say so; a whole one may not.
                 partial.discard()
                 failure, again = TransferError(f"what came is not the right file ({error})"), pieced
             if partial.size > furthest:
@@ -316,8 +320,10 @@ def _persist(
             if not again:
                 raise failure
             if failures >= attempts:
-                raise TransferError(f"{failure}, {failures} times in a row") from failure
+                raise TransferError(f"{failure}, {failures} times in a row", retry=True) from failure
             if wait_s > LONGEST_WAIT_S:
-                raise TransferError(f"{failure} and asks to come back in {wait_s:.0f} s") from failure
+                raise TransferError(
+                    f"{failure} and asks to come back in {wait_s:.0f} s", retry=True
+                ) from failure
             log.warning("%s: %s; next try in %.0f s from byte %d", url, failure, wait_s, partial.size)
             sleep(wait_s)

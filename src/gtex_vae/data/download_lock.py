@@ -51,12 +51,12 @@ class DownloadLock:
                 raise ValueError("a sha256 is not 64 hexadecimal digits")
         except (ValueError, TypeError, AttributeError) as error:
             raise DownloadError(
-                f"{self.path} is damaged ({error}): restore it, or delete it to have the checksums recorded anew"
+                f"{self.path} is damaged ({error}): restore it, or delete it to record the checksums anew"
             ) from error
         return entries
 
     def get(self, destination: Path) -> Recorded | None:
-        """What was recorded for a file; None where it is new.
+        """Look up what was recorded for a file; None where it is new.
 
         Raises
         ------

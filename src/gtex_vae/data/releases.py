@@ -60,29 +60,33 @@ class _Portal:
     tissues: frozenset[str]
 
 
-TISSUES = frozenset(
-    """
-    adipose_subcutaneous adipose_visceral_omentum adrenal_gland artery_aorta artery_coronary artery_tibial bladder
-    brain_amygdala brain_anterior_cingulate_cortex_ba24 brain_caudate_basal_ganglia brain_cerebellar_hemisphere
-    brain_cerebellum brain_cortex brain_frontal_cortex_ba9 brain_hippocampus brain_hypothalamus
-    brain_nucleus_accumbens_basal_ganglia brain_putamen_basal_ganglia brain_spinal_cord_cervical_c-1
-    brain_substantia_nigra breast_mammary_tissue cells_cultured_fibroblasts cells_ebv-transformed_lymphocytes
-    cervix_ectocervix cervix_endocervix colon_sigmoid colon_transverse esophagus_gastroesophageal_junction
-    esophagus_mucosa esophagus_muscularis fallopian_tube heart_atrial_appendage heart_left_ventricle kidney_cortex
-    kidney_medulla liver lung minor_salivary_gland muscle_skeletal nerve_tibial ovary pancreas pituitary prostate
-    skin_not_sun_exposed_suprapubic skin_sun_exposed_lower_leg small_intestine_terminal_ileum spleen stomach testis
-    thyroid uterus vagina whole_blood
-    """.split()
-)
-# Dissected parts of a tissue, of which v10 was the first to publish some.
-DISSECTED = frozenset(
-    """
-    colon_transverse_mixed_cell colon_transverse_mucosa colon_transverse_muscularis liver_hepatocyte
-    liver_mixed_cell liver_portal_tract pancreas_acini pancreas_islets pancreas_mixed_cell
-    small_intestine_terminal_ileum_lymphode_aggregate small_intestine_terminal_ileum_mixed_cell
-    stomach_mixed_cell stomach_mucosa stomach_muscularis
-    """.split()
-)
+# fmt: off
+TISSUES = frozenset((
+    "adipose_subcutaneous", "adipose_visceral_omentum", "adrenal_gland", "artery_aorta", "artery_coronary",
+    "artery_tibial", "bladder", "brain_amygdala", "brain_anterior_cingulate_cortex_ba24",
+    "brain_caudate_basal_ganglia", "brain_cerebellar_hemisphere", "brain_cerebellum", "brain_cortex",
+    "brain_frontal_cortex_ba9", "brain_hippocampus", "brain_hypothalamus",
+    "brain_nucleus_accumbens_basal_ganglia", "brain_putamen_basal_ganglia",
+    "brain_spinal_cord_cervical_c-1", "brain_substantia_nigra", "breast_mammary_tissue",
+    "cells_cultured_fibroblasts", "cells_ebv-transformed_lymphocytes", "cervix_ectocervix",
+    "cervix_endocervix", "colon_sigmoid", "colon_transverse", "esophagus_gastroesophageal_junction",
+    "esophagus_mucosa", "esophagus_muscularis", "fallopian_tube", "heart_atrial_appendage",
+    "heart_left_ventricle", "kidney_cortex", "kidney_medulla", "liver", "lung", "minor_salivary_gland",
+    "muscle_skeletal", "nerve_tibial", "ovary", "pancreas", "pituitary", "prostate",
+    "skin_not_sun_exposed_suprapubic", "skin_sun_exposed_lower_leg", "small_intestine_terminal_ileum",
+    "spleen", "stomach", "testis", "thyroid", "uterus", "vagina", "whole_blood",
+))
+# fmt: on
+# Dissected parts of a tissue, which v8 does not have.
+# fmt: off
+DISSECTED = frozenset((
+    "colon_transverse_mixed_cell", "colon_transverse_mucosa", "colon_transverse_muscularis",
+    "liver_hepatocyte", "liver_mixed_cell", "liver_portal_tract", "pancreas_acini", "pancreas_islets",
+    "pancreas_mixed_cell", "small_intestine_terminal_ileum_lymphode_aggregate",
+    "small_intestine_terminal_ileum_mixed_cell", "stomach_mixed_cell", "stomach_mucosa",
+    "stomach_muscularis",
+))
+# fmt: on
 
 _PORTAL = {
     "gtex_v8": _Portal("v8", "GTEx_Analysis_2017-06-05_v8_RNASeQCv1.1.9", ("2017-06-05_v8",), TISSUES),
@@ -118,7 +122,7 @@ def release_files(
     release
         `gtex_v8`, `gtex_v10`, `gtex_v11` or `gtex_xena`.
     tissues
-        Only these, one file each, by SMTSD (`Brain - Cortex`) or file name (`brain_cortex`); the whole by default.
+        Only these, one file each, by SMTSD (`Brain - Cortex`) or name (`brain_cortex`); the whole by default.
     expression
         `tpm` or `counts`.
 
@@ -148,7 +152,9 @@ def release_files(
     if release == "gtex_xena":
         return _xena_files(tissues, expression)
     portal = _PORTAL[release]
-    measure, by_tissue = {"tpm": ("tpm", "tpms-by-tissue"), "counts": ("reads", "counts-by-tissue")}[expression]
+    measure, by_tissue = {"tpm": ("tpm", "tpms-by-tissue"), "counts": ("reads", "counts-by-tissue")}[
+        expression
+    ]
     folder = f"{_BUCKET}/bulk-gex/{portal.version}/rna-seq"
     if tissues is None:
         matrices = [_file("expression", folder, f"{portal.whole}_gene_{measure}.gct.gz")]
