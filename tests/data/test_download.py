@@ -184,6 +184,7 @@ def test_first_download_is_recorded_and_the_second_asks_nobody(server: Server, t
     entry = lock_of(target)["matrix.gct.gz"]
     assert (entry["url"], entry["size"], entry["sha256"]) == (server.url, len(CONTENT), SHA256)
     assert leftovers(target) == {"matrix.gct.gz", "downloads.lock.json"}
+    assert not (target.parent / ".matrix.gct.gz.lock").exists()
     written = (target.parent / "downloads.lock.json").stat().st_mtime_ns
     fetch(server.url, target)
     assert len(server.requests) == 1
@@ -341,7 +342,8 @@ def test_lasting_refusal_is_told_at_once(server: Server, target: Path, status: i
     server.plan = [{"status": status}]
     message = refusal(server.url, target)
     assert f"the server answers {status}" in message
-    assert f"{server.url} -> {target}" in message
+    assert f"put the file there by hand: {server.url} -> {target}" in message
+    assert "run again" not in message
     assert len(server.requests) == 1
     assert not target.exists()
 
@@ -349,7 +351,8 @@ def test_lasting_refusal_is_told_at_once(server: Server, target: Path, status: i
 def test_server_in_trouble_for_good(server: Server, target: Path) -> None:
     server.plan = [{"status": 503}] * 10
     waits = Waits()
-    assert "503 Service Unavailable, 5 times in a row" in refusal(server.url, target, sleep=waits)
+    message = refusal(server.url, target, sleep=waits)
+    assert "503 Service Unavailable, 5 times in a row; run again to go on where it stopped, or put" in message
     assert waits == [1.0, 2.0, 4.0, 8.0]
 
 

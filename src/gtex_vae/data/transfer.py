@@ -1,8 +1,7 @@
 """One try at getting a file over HTTP: what came stays in a `.part` file, where the next try goes on.
 
 Own code on the standard library's urllib, because no library at hand resumes: pooch (1.9) writes every try
-into a new temporary file and deletes it on failure, and fsspec opens the file anew. Neither compares the
-size that the server states.
+into a new temporary file and deletes it on failure, and fsspec opens the file anew.
 """
 
 from __future__ import annotations
