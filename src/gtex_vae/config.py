@@ -1,0 +1,167 @@
+"""Configs: plain containers, checked against the constructors they are meant for, built from an allow-list.
+
+A node with ``_target_`` holds the keyword arguments of that class or function, letter for letter. So a constructor's
+signature is the only schema: keys and types are checked against it before any data is read, and the constructor's
+own checks say which values are possible.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gtex_vae.errors import ConfigError
+
+TARGETS = ("gtex_vae", "torch.optim", "lightning.pytorch")
+
+
+def register_resolvers() -> None:
+    """Make ``${first:a,b}`` (the first that is not null) and ``${stem:path}`` available in the configs."""
+    OmegaConf.register_new_resolver("first", lambda *values: next((v for v in values if v is not None), None), replace=True)
+    OmegaConf.register_new_resolver("stem", lambda path: Path(path).name.split(".")[0] if path else None, replace=True)
+
+
+def to_plain(config: DictConfig) -> dict[str, Any]:
+    """Resolve a config to dicts, lists, numbers and strings.
+
+    Raises
+    ------
+    ConfigError
+        A value is missing (``???``) or an interpolation leads nowhere; the message names the key.
+    """
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
+    except OmegaConfBaseException as error:
+        key = error.full_key or "?"
+        if "Missing mandatory value" in str(error):
+            raise ConfigError(f"{key} must be given: add {key}=... to the command") from error
+        raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Say which valid name was probably meant: ``; did you mean 'latent_dim'?``, else list what there is.
+
+    >>> nearest("latnt_dim", ["latent_dim", "dropout"])
+    "; did you mean 'latent_dim'?"
+    """
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(names)}"
+
+
+def find_target(target: str, under: str | tuple[str, ...] = TARGETS) -> Callable[..., Any]:
+    """Import the class or function that ``_target_`` names, if it is defined in an allowed package.
+
+    Parameters
+    ----------
+    target
+        Dotted path.
+    under
+        Packages it may be defined in. Both the path and the object's own ``__module__`` must lie there, so that a
+        path cannot reach through an allowed module into another one.
+
+    Raises
+    ------
+    ConfigError
+        It is not allowed or does not exist.
+    """
+    packages = (under,) if isinstance(under, str) else under
+
+    def allowed(module: str) -> bool:
+        return any(module == package or module.startswith(package + ".") for package in packages)
+
+    module_name, _, name = target.rpartition(".")
+    if not allowed(module_name):
+        raise ConfigError(f"_target_={target} is not allowed here: only {', '.join(packages)}")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"_target_={target} does not exist") from error
+    if not (inspect.isclass(found) or inspect.isfunction(found)) or not allowed(found.__module__):
+        raise ConfigError(f"_target_={target} is no class or function of {', '.join(packages)}")
+    return found
+
+
+def build(node: Mapping[str, Any], under: str | tuple[str, ...] = TARGETS, **filled_in: Any) -> Any:
+    """Call the node's target with its keys as keyword arguments, plus those known only now.
+
+    Parameters
+    ----------
+    node
+        ``_target_`` and arguments.
+    under
+        See `find_target`.
+    **filled_in
+        Arguments that no config can know (number of genes, parameters to optimize).
+    """
+    arguments = {key: value for key, value in node.items() if key != "_target_"}
+    return find_target(node["_target_"], under)(**arguments, **filled_in)
+
+
+def check(node: Any, path: str = "") -> None:
+    """Check every node with a ``_target_`` against that target's signature, the whole tree down.
+
+    Raises
+    ------
+    ConfigError
+        An unknown key (with the nearest valid one) or a value of the wrong type; the message names the full key.
+    """
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            _check_arguments(node, find_target(node["_target_"]), path)
+        for key, value in node.items():
+            check(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list):
+        for position, value in enumerate(node):
+            check(value, f"{path}[{position}]")
+
+
+def check_fields(values: Mapping[str, Any], schema: Callable[..., Any]) -> None:
+    """Check the root keys of a stage against the signature of its schema, then all nodes below.
+
+    Raises
+    ------
+    ConfigError
+        As `check`.
+    """
+    _check_arguments(values, schema, "")
+    check(values)
+
+
+def _check_arguments(node: Mapping[str, Any], target: Callable[..., Any], path: str) -> None:
+    from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+    from pydantic.errors import PydanticUserError
+
+    parameters = inspect.signature(target).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    try:
+        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (NameError, TypeError):  # annotations that only a type checker can resolve
+        hints = {}
+    for key, value in node.items():
+        if key == "_target_":
+            continue
+        full_key = f"{path}.{key}" if path else key
+        if key not in parameters:
+            raise ConfigError(f"unknown key {full_key}{nearest(key, parameters)}")
+        try:
+            adapter = TypeAdapter(hints.get(key, Any), config=ConfigDict(arbitrary_types_allowed=True))
+        except PydanticUserError:  # the type brings its own config
+            adapter = TypeAdapter(hints[key])
+        except PydanticSchemaGenerationError:
+            continue
+        try:
+            adapter.validate_python(value)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise ConfigError(f"{full_key}={value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}") from error

@@ -1,0 +1,203 @@
+"""From a processed AnnData to standardized, donor-split batches.
+
+Shapes: ``n`` samples, ``g`` genes.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from gtex_vae.data import processed as processed_data
+from gtex_vae.data.loader import Batch, BatchLoader
+from gtex_vae.data.splits import SPLITS, check_split, read_splits, split_samples
+from gtex_vae.data.standardize import Method, Standardizer
+from gtex_vae.errors import ConfigError
+from gtex_vae.paths import write_beside
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+log = logging.getLogger(__name__)
+
+
+class ExpressionDataModule(LightningDataModule):
+    """Standardized expression in memory (on the GPU where it fits), split by donor.
+
+    Parameters
+    ----------
+    name
+        Name of the data set.
+    processed
+        Where its processed AnnData lies, or will after `prepare_data`.
+    prepare
+        ``_target_`` and arguments of the function that makes it; ``None`` when ``processed`` is given as it is.
+    path
+        The user's raw file; the configs hand it to ``prepare``.
+    val, test
+        Fractions of the samples held out for choosing and for the final figures.
+    split_seed
+        Seed of the split alone.
+    split_by
+        ``donor``, or ``sample`` to let donors leak (for comparison with published figures only).
+    splits
+        A ``splits.csv`` of the user's own instead (columns ``sample``, ``split``).
+    standardize
+        ``standard`` (mean and standard deviation) or ``robust`` (median and interquartile range), of training
+        samples only.
+    clip, min_scale
+        See `Standardizer`.
+    batch_size
+        Samples per step and device.
+    seed
+        Seed of the order of batches.
+
+    Attributes
+    ----------
+    adata
+        The samples after `setup`: ``obs`` with a column ``split``; X is standardized in place.
+    scaler
+        The fitted `Standardizer`.
+    """
+
+    adata: AnnData
+    scaler: Standardizer
+
+    def __init__(
+        self,
+        name: str,
+        processed: str,
+        prepare: dict[str, Any] | None = None,
+        path: str | None = None,
+        *,
+        val: float = 0.1,
+        test: float = 0.2,
+        split_seed: int = 0,
+        split_by: Literal["donor", "sample"] = "donor",
+        splits: str | None = None,
+        standardize: Method = "standard",
+        clip: float | None = None,
+        min_scale: float = 0.05,
+        batch_size: int = 128,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 2:
+            raise ConfigError(f"data.batch_size={batch_size} must be at least 2: batch statistics need two samples")
+        self.name, self.processed, self.prepare = name, Path(processed), prepare
+        self.val, self.test, self.split_seed, self.split_by, self.splits = val, test, split_seed, split_by, splits
+        self.standardize = {"method": standardize, "clip": clip, "min_scale": min_scale}
+        self.batch_size, self.seed = batch_size, seed
+        self._x_ng: Tensor | None = None
+
+    def prepare_data(self) -> None:
+        """Make the processed AnnData where there is none."""
+        if self.prepare is not None and processed_data.make_processed(self.processed, self.prepare):
+            log.info("made %s", self.processed)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, split and standardize; does nothing the second time.
+
+        Raises
+        ------
+        DataError, SplitError
+            The file or the split is not usable.
+        """
+        if self._x_ng is not None:
+            return
+        self.adata = processed_data.read(self.processed)
+        split = self._split()
+        self.adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
+        self.scaler = Standardizer(self.adata.n_vars, **self.standardize)
+        self.scaler.fit(self.adata.X, self.rows("train"))
+        self._x_ng = torch.from_numpy(self.scaler.apply_(self.adata.X))
+        log.info(
+            "%s: %d samples of %d donors x %d genes; train/val/test %s samples",
+            self.name, self.adata.n_obs, self.adata.obs["donor"].nunique(), self.adata.n_vars,
+            "/".join(str(int((split == part).sum())) for part in SPLITS),
+        )  # fmt: skip
+        if len(self.scaler.constant):
+            names = list(self.adata.var_names[self.scaler.constant])
+            log.warning("%d genes do not vary over the training samples (%s, ...): scale 1", len(names), names[0])
+
+    def _split(self) -> np.ndarray:
+        obs = self.adata.obs
+        if self.splits is not None:
+            split = read_splits(self.splits, list(self.adata.obs_names))
+            check_split(split, obs["donor"], by=self.split_by)
+            return split
+        return split_samples(
+            obs["donor"], obs["tissue"], val=self.val, test=self.test, seed=self.split_seed, by=self.split_by
+        )
+
+    def rows(self, split: str) -> np.ndarray:
+        """Row numbers of one split, in order."""
+        return np.flatnonzero(self.adata.obs["split"].to_numpy() == split)
+
+    def expression(self, split: str) -> Tensor:
+        """Standardized expression (n, g) of one split."""
+        assert self._x_ng is not None, "setup() first"
+        return self._x_ng[torch.from_numpy(self.rows(split))]
+
+    @property
+    def genes(self) -> dict[str, list[str]]:
+        """Ids and names of the genes in order."""
+        ids = [str(gene) for gene in self.adata.var_names]
+        names = self.adata.var["gene_name"] if "gene_name" in self.adata.var else ids
+        return {"ids": ids, "names": [str(name) for name in names]}
+
+    @property
+    def unit(self) -> str:
+        """Unit of the expression before standardizing."""
+        return str(self.adata.uns.get("expression", {}).get("unit", "log2(TPM+1)"))
+
+    def write_splits(self, path: Path) -> None:
+        """Write sample, donor and split of every sample as CSV."""
+        table = pd.DataFrame(
+            {"sample": self.adata.obs_names, "donor": self.adata.obs["donor"], "split": self.adata.obs["split"]}
+        )
+        with write_beside(path) as temporary:
+            table.to_csv(temporary, index=False)
+
+    def train_dataloader(self) -> BatchLoader:
+        """Shuffled whole batches of the training samples."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> BatchLoader:
+        """All validation samples in order."""
+        return self._loader("val", shuffle=False)
+
+    def _loader(self, split: str, *, shuffle: bool) -> BatchLoader:
+        assert self._x_ng is not None, "setup() first"
+        trainer = self.trainer
+        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        if trainer is not None:
+            self._x_ng = _resident(self._x_ng, trainer.strategy.root_device)
+        rows = torch.from_numpy(self.rows(split))
+        if shuffle and len(rows) < self.batch_size * world_size:
+            raise ConfigError(
+                f"data.batch_size={self.batch_size} x {world_size} process(es) is more than the "
+                f"{len(rows)} training samples"
+            )
+        return BatchLoader(
+            self._x_ng, rows, batch_size=self.batch_size, shuffle=shuffle, seed=self.seed, rank=rank, world_size=world_size
+        )
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Copy a batch to the device, asynchronously; free where the matrix lies there already."""
+        return Batch(batch.x_ng.to(device, non_blocking=True), batch.row_n.to(device, non_blocking=True))
+
+
+def _resident(x_ng: Tensor, device: torch.device) -> Tensor:
+    """The matrix on the GPU when it takes at most half of the free memory, else where it is."""
+    if device.type != "cuda" or x_ng.is_cuda:
+        return x_ng
+    free, _ = torch.cuda.mem_get_info(device)
+    return x_ng.to(device) if x_ng.nbytes <= free // 2 else x_ng

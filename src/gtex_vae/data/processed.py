@@ -1,0 +1,117 @@
+"""The processed AnnData of every later stage: made once, checked when read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gtex_vae import provenance
+from gtex_vae.config import build
+from gtex_vae.errors import DataError
+from gtex_vae.paths import write_beside
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def make_processed(processed: Path, prepare: dict[str, Any], *, overwrite: bool = False) -> bool:
+    """Make the processed file if there is none, or one that other settings made.
+
+    Parameters
+    ----------
+    processed
+        Where the AnnData lies, or will.
+    prepare
+        ``_target_`` and arguments of the function that returns it.
+    overwrite
+        Make it anew in any case.
+
+    Returns
+    -------
+    bool
+        Whether it was made now.
+    """
+    settings = provenance.fingerprint({**prepare, "source": _source_state(prepare.get("path"))})
+    if processed.exists() and not overwrite and _settings_of(processed) == settings:
+        return False
+    adata: AnnData = build(prepare)
+    record = adata.uns.get("provenance", {})
+    adata.uns["provenance"] = {**record, "settings": settings, "made_by": json.dumps(provenance.describe(config=prepare))}
+    check(adata, str(processed))
+    with write_beside(processed) as temporary:
+        adata.write_h5ad(temporary)
+    return True
+
+
+def read(path: Path | str) -> AnnData:
+    """Read and check a processed AnnData, .h5ad or .zarr, X as float32 in memory.
+
+    Raises
+    ------
+    DataError
+        It cannot be read, or is not what `check` asks for.
+    """
+    import anndata
+    from scipy.sparse import issparse
+
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    try:
+        adata = anndata.read_zarr(path) if path.suffix == ".zarr" else anndata.read_h5ad(path)
+    except Exception as error:  # noqa: BLE001 - h5py and zarr raise many kinds for a broken file
+        raise DataError(f"{path} is not a readable AnnData: {error}") from error
+    if issparse(adata.X):
+        adata.X = adata.X.toarray()
+    adata.X = np.ascontiguousarray(adata.X, dtype=np.float32)
+    check(adata, str(path))
+    return adata
+
+
+def check(adata: AnnData, where: str) -> None:
+    """Refuse an AnnData that is not samples x genes on a log scale with a donor for every sample.
+
+    Raises
+    ------
+    DataError
+        Naming the file, what is wrong and the way out.
+    """
+    way_out = "run `python -m gtex_vae.preprocess data=file data.path=...` on the raw matrix first"
+    for column in ("donor", "tissue"):
+        if column not in adata.obs:
+            raise DataError(f"{where}: obs has no column {column!r}; {way_out}")
+    if adata.n_obs == 0 or adata.n_vars == 0:
+        raise DataError(f"{where} is empty: {adata.n_obs} samples x {adata.n_vars} genes")
+    for name, index in (("sample", adata.obs_names), ("gene", adata.var_names)):
+        if not index.is_unique:
+            raise DataError(f"{where}: {name} id {index[index.duplicated()][0]} is there twice; {way_out}")
+    low, high = float(np.min(adata.X)), float(np.max(adata.X))
+    if not np.isfinite(low + high):
+        row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(adata.X)))
+        raise DataError(
+            f"{where}: {adata.X[row, column]} at sample {adata.obs_names[row]}, gene {adata.var_names[column]}; {way_out}"
+        )
+    if high > 100.0:
+        raise DataError(f"{where}: values up to {high:.4g} are not on a log2 scale; {way_out}")
+
+
+def _source_state(path: str | None) -> list[Any]:
+    """Cheap identity of the raw file: resolved path, size and time of change."""
+    if path is None or not Path(path).exists():
+        return []
+    state = Path(path).stat()
+    return [str(Path(path).resolve()), state.st_size, state.st_mtime_ns]
+
+
+def _settings_of(processed: Path) -> str | None:
+    """Fingerprint that an existing processed file was made with; ``None`` for a foreign or broken file."""
+    import h5py
+
+    try:
+        with h5py.File(processed) as file:
+            return file["uns/provenance/settings"].asstr()[()]
+    except (OSError, KeyError):
+        return None

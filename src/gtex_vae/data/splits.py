@@ -1,0 +1,139 @@
+"""Division of samples into train, validation and test without a donor in two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from gtex_vae.errors import SplitError
+
+SPLITS = ("train", "val", "test")
+
+
+def split_samples(
+    donor: Sequence[str],
+    tissue: Sequence[str],
+    *,
+    val: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+    by: Literal["donor", "sample"] = "donor",
+) -> np.ndarray:
+    """Assign whole donors to train, val or test, with each tissue's share as even as that allows.
+
+    Donors are placed one at a time, those with most samples first (ties in an order drawn from ``seed``), each into
+    the split whose tissue counts are furthest below their target: minimal sum of squared deviations, relative to the
+    size of the tissue. Stratification of whole groups is a bin-packing problem, so this is a good, not a perfect,
+    balance.
+
+    Parameters
+    ----------
+    donor, tissue
+        One entry per sample.
+    val, test
+        Fractions of the samples to hold out; the rest is for training.
+    seed
+        Seed of the split alone, so that runs with different training seeds share a split.
+    by
+        ``donor``, or ``sample`` to let donors leak across splits (for comparison with published figures only).
+
+    Returns
+    -------
+    numpy.ndarray
+        Array of ``"train"``, ``"val"`` or ``"test"``, one per sample.
+
+    Raises
+    ------
+    SplitError
+        The fractions are impossible, a donor is missing, or a split would be empty.
+
+    References
+    ----------
+    The greedy rule is that of scikit-learn's ``StratifiedGroupKFold``, here for unequal fractions.
+
+    Examples
+    --------
+    >>> list(split_samples(["a", "a", "b", "c"], ["lung"] * 4, val=0.25, test=0.25))
+    ['train', 'train', 'test', 'val']
+    """
+    if not (0.0 < val < 1.0 and 0.0 < test < 1.0 and val + test < 1.0):
+        raise SplitError(f"data.val={val} and data.test={test} must be positive and leave something to train on")
+    donor_series = pd.Series(list(donor), dtype="object")
+    if donor_series.isna().any():
+        raise SplitError(f"{int(donor_series.isna().sum())} samples have no donor: a split by donor needs one for each")
+    group = np.arange(len(donor_series)) if by == "sample" else donor_series.factorize()[0]
+    tissue_code, tissues = pd.factorize(pd.Series(list(tissue), dtype="object").fillna("unknown"))
+    counts_dt = np.zeros((group.max() + 1, len(tissues)))
+    np.add.at(counts_dt, (group, tissue_code), 1.0)
+    if len(counts_dt) < len(SPLITS):
+        raise SplitError(f"{len(counts_dt)} donor(s) cannot fill three splits: at least 3 are needed")
+
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(counts_dt))
+    order = order[np.argsort(-counts_dt[order].sum(1), kind="stable")]
+    fractions = np.array([1.0 - val - test, val, test])
+    total_t = counts_dt.sum(0)
+    weight_t = 1.0 / total_t
+    filled_st = np.zeros((len(SPLITS), len(tissues)))
+    chosen = np.empty(len(counts_dt), dtype=int)
+    for d in order:
+        # adding c to a split changes its squared deviation by c (2 (filled - target) + c)
+        gap_st = 2.0 * (filled_st - fractions[:, None] * total_t) + counts_dt[d]
+        cost_s = (counts_dt[d] * gap_st * weight_t).sum(1) / fractions
+        chosen[d] = int(np.argmin(cost_s))
+        filled_st[chosen[d]] += counts_dt[d]
+    assigned = np.array(SPLITS)[chosen[group]]
+    check_split(assigned, donor_series, by=by)
+    return assigned
+
+
+def check_split(split: np.ndarray, donor: Sequence[str], *, by: Literal["donor", "sample"]) -> None:
+    """Refuse a split with an empty part, or with a donor in two of them unless it is a split by sample.
+
+    Raises
+    ------
+    SplitError
+        Naming the part or the donor.
+    """
+    for name in SPLITS:
+        if not (split == name).any():
+            raise SplitError(f"the {name} split is empty: too few donors for data.val and data.test")
+    if by == "donor":
+        parts = pd.Series(split).groupby(np.asarray(donor, dtype=object)).nunique()
+        if (parts > 1).any():
+            leaked = parts.index[parts > 1]
+            raise SplitError(
+                f"donor {leaked[0]} is in more than one split ({len(leaked)} such donors): "
+                "every figure would be too good; set data.split_by=sample only if that is what you want"
+            )
+
+
+def read_splits(path: str | Path, sample_ids: Sequence[str]) -> np.ndarray:
+    """Read a user's ``splits.csv`` (columns ``sample`` and ``split``) in the order of the samples.
+
+    Raises
+    ------
+    SplitError
+        The file or a column is missing, a split has an unknown name, or a sample is missing or listed twice.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise SplitError(f"data.splits={path} cannot be read: {error}") from error
+    for column in ("sample", "split"):
+        if column not in table:
+            raise SplitError(f"{path} has no column {column!r}, only {', '.join(table.columns)}")
+    unknown = set(table["split"].dropna()) - set(SPLITS)
+    if unknown or table["split"].isna().any():
+        raise SplitError(f"{path}: split {sorted(unknown) or 'missing'} is not one of {', '.join(SPLITS)}")
+    if table["sample"].duplicated().any():
+        raise SplitError(f"{path} lists sample {table['sample'][table['sample'].duplicated()].iloc[0]} twice")
+    split = table.set_index("sample")["split"].reindex(list(sample_ids))
+    if split.isna().any():
+        missing = split.index[split.isna()]
+        raise SplitError(f"{path} says nothing of {len(missing)} samples of the matrix, {missing[0]} among them")
+    return split.to_numpy(dtype=object).astype(str)

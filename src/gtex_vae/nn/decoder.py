@@ -1,0 +1,52 @@
+"""Decoder: latent position to expected expression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from gtex_vae.nn.mlp import MLP, Activation, Norm, xavier_linear
+
+
+class Decoder(nn.Module):
+    r"""Mean of p(x | z), an MLP with a linear output layer.
+
+    .. math:: \hat x = W_o\, h(z) + W_s\, z + b
+
+    where the linear path W_s is there only with ``linear_skip``.
+
+    Parameters
+    ----------
+    latent_dim
+        Width d of the input.
+    n_genes
+        Width g of the output.
+    hidden_dims
+        Widths of the MLP, from the latent outwards.
+    norm, activation, dropout
+        See `gtex_vae.nn.mlp.MLP`.
+    linear_skip
+        Add the linear path from latent to output.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        n_genes: int,
+        hidden_dims: Sequence[int],
+        *,
+        norm: Norm,
+        activation: Activation,
+        dropout: float,
+        linear_skip: bool,
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP(latent_dim, hidden_dims, norm=norm, activation=activation, dropout=dropout)
+        self.out = xavier_linear(self.mlp.out_features, n_genes)
+        self.skip = xavier_linear(latent_dim, n_genes, bias=False) if linear_skip else None
+
+    def forward(self, z_nd: Tensor) -> Tensor:
+        """Expected standardized expression (n, g) at latent positions (n, d)."""
+        x_hat_ng = self.out(self.mlp(z_nd))
+        return x_hat_ng if self.skip is None else x_hat_ng + self.skip(z_nd)

@@ -1,0 +1,60 @@
+"""Encoder: expression to the parameters of a diagonal Gaussian posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gtex_vae.nn.mlp import MLP, Activation, Norm, xavier_linear
+
+LOG_VAR_RANGE = (-12.0, 6.0)  # nats; keeps exp() far from overflow in half precision
+
+
+class Encoder(nn.Module):
+    r"""q(z | x) = N(mu(x), diag(sigma(x)^2)), an MLP with two heads.
+
+    .. math:: \mu = W_\mu\, h(x) + W_s\, x, \qquad \log\sigma^2 = W_\sigma\, h(x)
+
+    where the linear path W_s is there only with ``linear_skip``: it lets the mean be a linear map of the input, as in
+    PCA, and leaves to the MLP what is not linear.
+
+    Parameters
+    ----------
+    n_genes
+        Width g of the input.
+    latent_dim
+        Width d of the posterior.
+    hidden_dims
+        Widths of the MLP.
+    norm, activation, dropout
+        See `gtex_vae.nn.mlp.MLP`.
+    linear_skip
+        Add the linear path from input to mean.
+    """
+
+    def __init__(
+        self,
+        n_genes: int,
+        latent_dim: int,
+        hidden_dims: Sequence[int],
+        *,
+        norm: Norm,
+        activation: Activation,
+        dropout: float,
+        linear_skip: bool,
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP(n_genes, hidden_dims, norm=norm, activation=activation, dropout=dropout)
+        self.mu = xavier_linear(self.mlp.out_features, latent_dim)
+        self.log_var = xavier_linear(self.mlp.out_features, latent_dim)
+        self.skip = xavier_linear(n_genes, latent_dim, bias=False) if linear_skip else None
+
+    def forward(self, x_ng: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior mean and log variance, each (n, d), of standardized expression (n, g)."""
+        h_nh = self.mlp(x_ng)
+        mu_nd = self.mu(h_nh)
+        if self.skip is not None:
+            mu_nd = mu_nd + self.skip(x_ng)
+        return mu_nd, torch.clamp(self.log_var(h_nh), *LOG_VAR_RANGE)

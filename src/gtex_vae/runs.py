@@ -1,0 +1,129 @@
+"""The run directory: the unit of hand-over between stages."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from gtex_vae.errors import RunError
+from gtex_vae.paths import write_text
+
+CONFIG, SUCCESS, FAILED = "config.yaml", "SUCCESS", "FAILED"
+PER_CALL = ("overwrite", "run")  # keys that say how to start, not what to compute
+
+
+def status(run_dir: Path) -> Literal["new", "finished", "failed", "unfinished"]:
+    """What became of the run in this directory."""
+    if (run_dir / SUCCESS).exists():
+        return "finished"
+    if (run_dir / FAILED).exists():
+        return "failed"
+    return "unfinished" if (run_dir / CONFIG).exists() else "new"
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """The resolved config that the run was started with.
+
+    Raises
+    ------
+    RunError
+        There is none, so this is no run directory.
+    """
+    try:
+        config = yaml.safe_load((run_dir / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise RunError(f"run={run_dir} is no run directory: its {CONFIG} cannot be read") from error
+    if not isinstance(config, dict):
+        raise RunError(f"run={run_dir}: {CONFIG} holds no mapping")
+    return config
+
+
+def claim(run_dir: Path, config: dict[str, Any]) -> bool:
+    """Take a directory for a run, new or to go on with.
+
+    The config is written first, so that the same command given again finds its own unfinished work. A finished run is
+    left alone unless ``config["overwrite"]``; what another command left unfinished likewise.
+
+    Returns
+    -------
+    bool
+        Whether an unfinished run with the same config goes on here.
+
+    Raises
+    ------
+    RunError
+        The directory holds a finished run, or an unfinished one with another config.
+    """
+    state = status(run_dir)
+    goes_on = state in ("unfinished", "failed")
+    if goes_on:
+        different = differing_keys(read_config(run_dir), config)
+        if different and not config.get("overwrite"):
+            raise RunError(
+                f"{run_dir} holds an unfinished run with other settings ({', '.join(different[:5])}): "
+                "give the same command to go on with it, another hydra.run.dir, or overwrite=true"
+            )
+        goes_on = not different
+    if state == "finished" and not config.get("overwrite"):
+        raise RunError(f"{run_dir} holds a finished run: give another hydra.run.dir, or overwrite=true to train anew")
+    if state != "new" and not goes_on:
+        clear(run_dir)
+    (run_dir / FAILED).unlink(missing_ok=True)
+    write_text(run_dir / CONFIG, yaml.safe_dump(config, sort_keys=False))
+    return goes_on
+
+
+def clear(run_dir: Path) -> None:
+    """Remove what an earlier run left, but not the log that is open now nor Hydra's record of this call."""
+    for entry in run_dir.iterdir():
+        if entry.name in (".hydra", "log.txt") or entry.name.startswith("."):
+            continue
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def mark(run_dir: Path, reason: str | None = None) -> None:
+    """Leave ``SUCCESS``, or ``FAILED`` with the reason."""
+    if reason is None:
+        (run_dir / FAILED).unlink(missing_ok=True)
+        write_text(run_dir / SUCCESS, "")
+    else:
+        write_text(run_dir / FAILED, reason + "\n")
+
+
+def differing_keys(old: Any, new: Any, path: str = "") -> list[str]:
+    """Full keys whose values differ between two configs, apart from those that only say how to start.
+
+    >>> differing_keys({"a": {"b": 1}, "run": None}, {"a": {"b": 2}, "run": "x"})
+    ['a.b']
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [key for key in {**old, **new} if path or key not in PER_CALL]
+        nested = (differing_keys(old.get(k), new.get(k), f"{path}.{k}" if path else k) for k in keys)
+        return [key for part in nested for key in part]
+    return [] if old == new else [path]
+
+
+def find_run(run: str, outputs: Path, stage: str = "train") -> Path:
+    """The directory that ``run=`` means: a path, or ``latest`` for the newest that succeeded.
+
+    Raises
+    ------
+    RunError
+        There is no such run, or it has not finished; the message says what to do.
+    """
+    if run == "latest":
+        finished = [marker.parent for marker in (outputs / stage).glob(f"**/{SUCCESS}")]
+        if not finished:
+            raise RunError(f"run=latest: no finished run under {outputs / stage}; train one first")
+        return max(finished, key=lambda run_dir: (run_dir / SUCCESS).stat().st_mtime)
+    run_dir = Path(run)
+    if not run_dir.is_dir():
+        raise RunError(f"run={run} does not exist")
+    state = status(run_dir)
+    if state != "finished":
+        reason = f": {(run_dir / FAILED).read_text().splitlines()[0]}" if state == "failed" else ""
+        raise RunError(f"run={run} is {state}{reason}; finish it with `python -m gtex_vae.train run={run}`")
+    return run_dir

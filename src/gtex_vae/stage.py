@@ -1,0 +1,164 @@
+"""What every stage shares: Hydra, checked configs, one-line errors, SUCCESS or FAILED."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+
+from gtex_vae import provenance, runs
+from gtex_vae.config import check_fields, nearest, register_resolvers, to_plain
+from gtex_vae.errors import ConfigError, GtexVaeError
+from gtex_vae.paths import conf_dir, write_text
+
+Settings = TypeVar("Settings")
+Body = Callable[[Settings, Path], float | None]
+
+
+def stage(name: str, schema: type[Settings]) -> Callable[[Body[Settings]], Callable[[], None]]:
+    """Turn the body of a stage into its command-line main.
+
+    Parameters
+    ----------
+    name
+        Root config in ``conf/`` and name of the stage.
+    schema
+        Dataclass of the root config's keys; the body gets an instance of it.
+
+    Returns
+    -------
+    callable
+        Decorator; the decorated main takes no arguments and exits with 1 after one line on any error.
+    """
+
+    def decorate(body: Body[Settings]) -> Callable[[], None]:
+        def task(config: DictConfig) -> float | None:
+            from hydra.core.hydra_config import HydraConfig
+            from hydra.types import RunMode
+
+            hydra_config = HydraConfig.get()
+            run_dir = Path(hydra_config.runtime.output_dir)
+            try:
+                return run_stage(body, schema, config, run_dir, list(hydra_config.overrides.task))
+            except Exception as error:
+                if hydra_config.mode is not RunMode.RUN:
+                    raise  # the launcher has to see it
+                exit_with(error, name)
+
+        def main() -> None:
+            import hydra
+
+            register_resolvers()
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on, to be explained here in one line
+            try:
+                hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
+            except Exception as error:  # noqa: BLE001 - the last resort of a command
+                exit_with(error, name)
+
+        return main
+
+    return decorate
+
+
+def exit_with(error: Exception, config_name: str) -> NoReturn:
+    """Say in one line what is wrong and leave with status 1."""
+    print(f"error: {explain(error, config_name)}", file=sys.stderr)
+    sys.exit(1)
+
+
+def run_stage(
+    body: Body[Settings], schema: type[Settings], config: DictConfig, run_dir: Path, overrides: list[str]
+) -> float | None:
+    """Check the config, take the run directory, run the body, and leave SUCCESS or FAILED.
+
+    Any error is logged with its traceback, written to ``FAILED`` and raised again: a job that swallowed it would look
+    successful to the scheduler.
+    """
+    plain = to_plain(config)
+    check_fields(plain, schema)
+    if plain.get("run") is not None:
+        plain = _go_on(plain, run_dir, overrides)
+    goes_on = runs.claim(run_dir, plain)
+    if goes_on:
+        logging.getLogger(__name__).info("going on with the unfinished run in %s", run_dir)
+    write_text(run_dir / "provenance.json", json.dumps(provenance.describe(config=plain), indent=1))
+    try:
+        result = body(schema(**plain), run_dir)
+    except BaseException as error:
+        runs.mark(run_dir, f"{explain(error, '')}\n\n{traceback.format_exc()}")
+        _log_to_file(traceback.format_exc())
+        raise
+    runs.mark(run_dir)
+    return result
+
+
+def _go_on(plain: dict[str, Any], run_dir: Path, overrides: list[str]) -> dict[str, Any]:
+    """The config of the run that ``run=`` names; other overrides would contradict it."""
+    others = [override for override in overrides if not override.startswith(("run=", "overwrite="))]
+    if others:
+        raise ConfigError(f"run= goes on with the config in {run_dir}: leave out {', '.join(others)}")
+    return {**runs.read_config(run_dir), "run": plain["run"], "overwrite": plain.get("overwrite", False)}
+
+
+def _log_to_file(text: str) -> None:
+    """Put a traceback into the log file alone; the console gets one line."""
+    record = logging.LogRecord("gtex_vae", logging.ERROR, "", 0, "%s", (text,), None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
+def explain(error: BaseException, config_name: str) -> str:
+    """One line that says what is wrong and what to do."""
+    from hydra.errors import HydraException
+
+    if isinstance(error, GtexVaeError):
+        return str(error)
+    if isinstance(error, HydraException):
+        return _explain_hydra(str(error), config_name)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the same command goes on with the run"
+    if isinstance(error, OSError):
+        return f"{type(error).__name__}: {error}"
+    return f"unexpected {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''} (see log.txt)"
+
+
+def _explain_hydra(message: str, config_name: str) -> str:
+    unknown = re.search(r"Could not override '([^']+)'", message) or re.search(r"full_key: (\S+)", message)
+    if unknown:
+        key = unknown.group(1)
+        return f"unknown key {key}{nearest(key, _known_keys(config_name))}"
+    option = re.search(r"Could not find '([^']+)/([^']+)'", message)
+    if option:
+        group, name = option.groups()
+        available = message.partition("Available options")[2].splitlines()[1:]
+        return f"no {group}={name}{nearest(name, [line.strip() for line in available if line.startswith(chr(9))])}"
+    return " ".join(line.strip() for line in message.splitlines() if line.strip())
+
+
+def _known_keys(config_name: str) -> list[str]:
+    """All dotted keys of the stage's default config."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        tree = OmegaConf.to_container(compose(config_name), resolve=False)
+
+    def walk(node: Any, prefix: str) -> list[str]:
+        if not isinstance(node, dict):
+            return []
+        found = []
+        for key, value in node.items():
+            found += [f"{prefix}{key}", *walk(value, f"{prefix}{key}.")]
+        return found
+
+    return walk(tree, "")

@@ -1,0 +1,82 @@
+"""Train a VAE on bulk expression: ``python -m gtex_vae.train [data=...] [+experiment=...] [key=value ...]``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gtex_vae.config import build
+from gtex_vae.paths import write_text
+from gtex_vae.stage import stage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class TrainConfig:
+    """Root keys of ``conf/train.yaml``."""
+
+    data: dict[str, Any]
+    model: dict[str, Any]
+    objective: dict[str, Any]
+    optimizer: dict[str, Any]
+    learning_rate: dict[str, Any] | None
+    trainer: dict[str, Any]
+    callbacks: dict[str, Any]
+    logger: dict[str, Any] | None
+    paths: dict[str, Any]
+    seed: int
+    run: str | None
+    overwrite: bool
+    compile: bool
+    metrics_seed: int
+
+
+@stage("train", TrainConfig)
+def main(config: TrainConfig, run_dir: Path) -> float:
+    """Prepare the data, train, keep the best model and measure it beside PCA on held-out donors."""
+    from lightning.pytorch import seed_everything
+
+    from gtex_vae.training import environment
+    from gtex_vae.training.build import build_trainer, check_values
+    from gtex_vae.training.finish import best_model, measure, report
+    from gtex_vae.training.module import VAEModule
+
+    environment.tune_process()
+    environment.quiet_libraries()
+    check_values(config.model, config.objective, config.optimizer, config.learning_rate)
+    trainer = build_trainer(config.trainer, config.callbacks, config.logger, run_dir)
+    datamodule = build(config.data, under="gtex_vae.data")
+    datamodule.prepare_data()
+    datamodule.setup()
+    datamodule.write_splits(run_dir / "splits.csv")
+
+    seed_everything(config.seed, workers=True, verbose=False)
+    module = VAEModule(
+        config.model,
+        config.objective,
+        config.optimizer,
+        config.learning_rate,
+        genes=datamodule.genes,
+        standardize=datamodule.standardize,
+        unit=datamodule.unit,
+        seed=config.seed,
+        compile=config.compile,
+    )
+    module.scaler.load_state_dict(datamodule.scaler.state_dict())
+    last = run_dir / "checkpoints" / "last.ckpt"
+    trainer.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+
+    trained = best_model(module, run_dir)
+    trained.save(run_dir / "model")
+    metrics = measure(trained, datamodule, seed=config.metrics_seed)
+    write_text(run_dir / "metrics.json", json.dumps(metrics, indent=1))
+    report(metrics, trainer, asdict(config), run_dir)
+    return metrics["reconstruction/r2"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The trainer of a run, from plain configs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gtex_vae.config import build, find_target
+from gtex_vae.errors import ConfigError
+from gtex_vae.training import environment
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+
+PLACEHOLDER_GENES = 1_000_000
+
+
+def check_values(
+    model: dict[str, Any], objective: dict[str, Any], optimizer: dict[str, Any], learning_rate: dict[str, Any] | None
+) -> None:
+    """Build model, objective, optimizer and schedule without memory, so that impossible values are refused before data is read.
+
+    Raises
+    ------
+    ConfigError
+        A constructor refuses a value.
+    """
+    import torch
+
+    with torch.device("meta"):
+        vae = build(model, under="gtex_vae.models", n_genes=PLACEHOLDER_GENES)
+    build(objective, under="gtex_vae.models")
+    try:
+        built = build(optimizer, under="torch.optim", params=vae.parameters())
+    except ValueError as error:
+        raise ConfigError(f"optimizer: {error}") from error
+    if learning_rate is not None:
+        build(learning_rate, under="gtex_vae.training.learning_rate", optimizer=built, total_steps=100)
+
+
+def build_trainer(
+    trainer: dict[str, Any], callbacks: dict[str, dict[str, Any]], logger: dict[str, Any] | None, run_dir: Path
+) -> Trainer:
+    """Put trainer, callbacks and logger together so that everything lies in the run directory.
+
+    Parameters
+    ----------
+    trainer
+        Arguments of `lightning.pytorch.Trainer`.
+    callbacks
+        Name to node, in the order they run; a node that is ``None`` is left out.
+    logger
+        Node of the logger, or ``None``.
+    run_dir
+        Where checkpoints and logs go. It is also ``default_root_dir``: anywhere else a checkpoint that another job
+        left for SLURM would be picked up silently.
+
+    Raises
+    ------
+    ConfigError
+        Lightning refuses a value.
+    """
+    from lightning.pytorch.callbacks import RichProgressBar
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from gtex_vae.training.callbacks.checkpoints import AtomicCheckpointIO, place_checkpoints
+
+    built = [
+        build(node, under=("gtex_vae.training.callbacks", "lightning.pytorch.callbacks"))
+        for node in callbacks.values()
+        if node is not None
+    ]
+    live = sys.stdout.isatty() and trainer.get("enable_progress_bar", True)
+    if live:
+        built.append(RichProgressBar())
+    arguments = {key: value for key, value in trainer.items() if key != "_target_"}
+    if arguments.get("precision") is None:
+        arguments["precision"] = environment.best_precision(arguments["accelerator"])
+    arguments["enable_progress_bar"] = live
+    plugins = [AtomicCheckpointIO(), environment.cluster_environment(trainer["devices"])]
+    try:
+        made: Trainer = find_target(trainer["_target_"], under="lightning.pytorch")(
+            **arguments,
+            callbacks=built,
+            logger=False if logger is None else build(logger, under="lightning.pytorch.loggers", save_dir=os.fspath(run_dir)),
+            plugins=plugins,
+            default_root_dir=os.fspath(run_dir),
+            enable_model_summary=False,
+        )  # fmt: skip
+    except (MisconfigurationException, ValueError) as error:
+        raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
+    place_checkpoints(made, run_dir)
+    return made

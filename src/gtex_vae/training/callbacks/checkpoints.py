@@ -1,0 +1,76 @@
+"""Checkpoints: the best model after the warm-up, and the last state to go on from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from gtex_vae.paths import write_beside
+from gtex_vae.training.callbacks.kl_annealing import in_warmup
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write checkpoints beside and rename them into place; load plain containers and tensors only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write the whole checkpoint, or leave the one before untouched."""
+        with write_beside(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
+        """Load with ``weights_only=True`` whatever is asked: a checkpoint must not be able to run code."""
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keep ``best.ckpt`` by a validation metric, never from inside the KL warm-up.
+
+    Parameters
+    ----------
+    monitor
+        A metric that does not move with beta.
+    mode
+        ``min`` or ``max``.
+    """
+
+    def __init__(self, monitor: str = "val/loss", mode: str = "min") -> None:
+        super().__init__(
+            filename="best", monitor=monitor, mode=mode, save_weights_only=True, enable_version_counter=False
+        )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare and save, once the warm-up is over."""
+        if not in_warmup(trainer):
+            super().on_validation_end(trainer, pl_module)
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keep ``last.ckpt`` with everything that resuming needs.
+
+    Parameters
+    ----------
+    every_n_train_steps
+        Save after this many steps; ``None`` saves once an epoch.
+    """
+
+    def __init__(self, every_n_train_steps: int | None = None) -> None:
+        super().__init__(
+            filename="last",
+            every_n_train_steps=every_n_train_steps,
+            every_n_epochs=1 if every_n_train_steps is None else None,
+            save_on_train_epoch_end=every_n_train_steps is None,
+            enable_version_counter=False,
+        )
+
+
+def place_checkpoints(trainer: Trainer, run_dir: Path) -> None:
+    """Point every checkpoint callback at ``<run>/checkpoints``."""
+    for callback in trainer.checkpoint_callbacks:
+        assert isinstance(callback, ModelCheckpoint)
+        callback.dirpath = os.fspath(run_dir / "checkpoints")

@@ -1,0 +1,44 @@
+"""One line per validation in the console and in the log file, for people who watch a job's log."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from lightning.pytorch import Callback, Trainer
+
+from gtex_vae.training.module import VAEModule
+
+log = logging.getLogger(__name__)
+
+
+class EpochLines(Callback):
+    """Log the validation metrics of every ``every_n_epochs``-th epoch with the time that is left.
+
+    Parameters
+    ----------
+    every_n_epochs
+        Epochs between two lines; the last epoch always has one.
+    """
+
+    def __init__(self, every_n_epochs: int = 5) -> None:
+        self.every_n_epochs = every_n_epochs
+
+    def on_train_start(self, trainer: Trainer, pl_module: VAEModule) -> None:  # type: ignore[override]
+        """Start the clock."""
+        self._start, self._first_step = time.monotonic(), trainer.global_step
+
+    def on_validation_end(self, trainer: Trainer, pl_module: VAEModule) -> None:  # type: ignore[override]
+        """Write the line."""
+        epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
+        if trainer.sanity_checking or not trainer.is_global_zero or (epoch % self.every_n_epochs and epoch != last):
+            return
+        total = float(trainer.estimated_stepping_batches)
+        done = max(trainer.global_step - self._first_step, 1)
+        left = (time.monotonic() - self._start) / done * (total - trainer.global_step)
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        log.info(
+            "epoch %d/%d  val loss %.4f  R2 %.4f  imputation R2 %.4f  KL %.1f nats  active %d  beta %.2f  %d:%02d left",
+            epoch, last, metrics["val/loss"], metrics["val/r2"], metrics["val/imputation_r2_20"],
+            metrics["val/kl_nats"], metrics["val/active_units"], pl_module.beta, *divmod(round(left), 60),
+        )  # fmt: skip

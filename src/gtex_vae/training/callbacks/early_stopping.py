@@ -1,0 +1,37 @@
+"""Early stopping that waits for the end of the KL warm-up."""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+
+from gtex_vae.training.callbacks.kl_annealing import in_warmup
+
+
+class PatientStopping(EarlyStopping):
+    """Stop when a validation metric has not improved for a while, or has reached its target.
+
+    Parameters
+    ----------
+    monitor
+        A metric that does not move with beta.
+    mode
+        ``min`` or ``max``.
+    patience
+        Validations without improvement before stopping.
+    target_loss
+        Stop as soon as the metric is at least this good, or ``None``.
+    """
+
+    def __init__(
+        self, monitor: str = "val/loss", mode: str = "min", *, patience: int = 30, target_loss: float | None = None
+    ) -> None:
+        # a NaN stops the run with its cause elsewhere, so it is no business of this callback
+        super().__init__(
+            monitor, mode=mode, patience=patience, stopping_threshold=target_loss, check_finite=False
+        )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the metric, once the warm-up is over."""
+        if not in_warmup(trainer):
+            super().on_validation_end(trainer, pl_module)

@@ -1,0 +1,88 @@
+"""TensorBoard figures: KL per dimension, reconstruction scatter, map of the latent space.
+
+Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
+
+from gtex_vae.analysis.plots import latent_map, reconstruction_scatter
+from gtex_vae.errors import ConfigError
+from gtex_vae.training.module import VAEModule
+
+if TYPE_CHECKING:
+    from gtex_vae.data.datamodule import ExpressionDataModule
+
+PROJECTOR_SAMPLES = 5000  # more make the browser crawl
+
+
+class Figures(Callback):
+    """Draw validation samples every few epochs, and give the projector all held-out embeddings at the end.
+
+    Parameters
+    ----------
+    every_n_epochs
+        Epochs between two sets of figures.
+    """
+
+    def __init__(self, every_n_epochs: int = 10) -> None:
+        if every_n_epochs < 1:
+            raise ConfigError(f"callbacks.figures.every_n_epochs={every_n_epochs} must be at least 1")
+        self.every_n_epochs = every_n_epochs
+
+    def on_validation_end(self, trainer: Trainer, pl_module: VAEModule) -> None:  # type: ignore[override]
+        """Draw, when it is time."""
+        writer = _writer(trainer)
+        if writer is None:
+            return
+        step = trainer.global_step
+        writer.add_histogram("latent/kl_per_dimension", pl_module.kl_d.cpu(), step)
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every_n_epochs and epoch != trainer.max_epochs:
+            return
+        mu_nd, x_ng, x_hat_ng = _predict(pl_module, trainer, "val")
+        obs = trainer.datamodule.adata.obs  # type: ignore[attr-defined]
+        tissue = obs["tissue"][obs["split"] == "val"]
+        writer.add_figure("latent/map", latent_map(mu_nd, tissue), step)
+        writer.add_figure("reconstruction/scatter", reconstruction_scatter(x_ng, x_hat_ng), step)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: VAEModule) -> None:  # type: ignore[override]
+        """Write the embedding of held-out samples with their annotations for the projector."""
+        writer = _writer(trainer)
+        if writer is None:
+            return
+        mu_nd, _, _ = _predict(pl_module, trainer, "test")
+        obs = trainer.datamodule.adata.obs  # type: ignore[attr-defined]
+        columns = [c for c in ("tissue", "tissue_group", "donor", "sex", "age") if c in obs]
+        labels = obs.loc[obs["split"] == "test", columns].astype(str).to_numpy()[:PROJECTOR_SAMPLES]
+        writer.add_embedding(
+            mu_nd[:PROJECTOR_SAMPLES], labels.tolist(), metadata_header=columns, tag="test", global_step=trainer.global_step
+        )
+
+
+def _writer(trainer: Trainer) -> SummaryWriter | None:
+    """TensorBoard's writer in the process that writes, if there is one."""
+    if not trainer.is_global_zero or trainer.sanity_checking:
+        return None
+    return next((log.experiment for log in trainer.loggers if isinstance(log, TensorBoardLogger)), None)
+
+
+@torch.no_grad()
+def _predict(module: VAEModule, trainer: Trainer, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Posterior means, standardized expression and its reconstruction for one split, in evaluation mode."""
+    datamodule: ExpressionDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    training = module.training
+    module.eval()
+    x_ng = datamodule.expression(split)
+    parts = [module.vae(x.to(module.device)) for x in x_ng.split(1024)]
+    module.train(training)
+    mu_nd = torch.cat([part.mu_nd for part in parts]).float().cpu().numpy()
+    x_hat_ng = torch.cat([part.x_hat_ng for part in parts]).float().cpu().numpy()
+    return mu_nd, x_ng.cpu().numpy(), x_hat_ng

@@ -1,0 +1,102 @@
+"""KL annealing: the weight (or the target) of the KL term at each step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+from gtex_vae.errors import ConfigError
+from gtex_vae.functional.schedules import Shape, kl_capacity, kl_weight, warmup_end
+from gtex_vae.training.module import VAEModule
+
+
+class KLAnnealing(Callback):
+    """Write ``module.beta`` (and ``module.capacity``) before each batch, from the step alone.
+
+    Nothing is remembered, so a resumed run sees the values of an uninterrupted one. Fractions are of the whole
+    training (``trainer.max_epochs``), so a schedule keeps its form when training gets longer.
+
+    Parameters
+    ----------
+    shape
+        ``constant``, ``linear``, ``cosine``, ``exponential`` or ``sigmoid``.
+    beta
+        Weight at the top; 1 is the ELBO.
+    start
+        Fraction of training before annealing begins.
+    cycles
+        Number of cycles over the rest of training; 1 is the usual warm-up.
+    ratio
+        Fraction of each cycle spent rising.
+    decay
+        Factor on the top from one cycle to the next.
+    floor
+        The weight never falls below it.
+    capacity
+        When given, the penalty is ``beta * |KL - C|`` with C rising to this many nats over the first ``ratio``.
+
+    Raises
+    ------
+    ConfigError
+        A value is impossible; the message names its config key.
+
+    References
+    ----------
+    See `gtex_vae.functional.schedules.kl_weight` and `kl_capacity`.
+
+    Examples
+    --------
+    Cyclical annealing (Fu et al. 2019), in ``callbacks/default.yaml`` or on the command line::
+
+        callbacks.kl_annealing.cycles=4 callbacks.kl_annealing.ratio=0.5
+    """
+
+    def __init__(
+        self,
+        shape: Shape = "linear",
+        *,
+        beta: float = 1.0,
+        start: float = 0.0,
+        cycles: float = 1.0,
+        ratio: float = 0.25,
+        decay: float = 1.0,
+        floor: float = 0.0,
+        capacity: float | None = None,
+    ) -> None:
+        here = "callbacks.kl_annealing"
+        for name, value, possible in (
+            ("beta", beta, beta >= 0.0),
+            ("start", start, 0.0 <= start < 1.0),
+            ("cycles", cycles, cycles > 0.0),
+            ("ratio", ratio, 0.0 < ratio <= 1.0),
+            ("decay", decay, 0.0 < decay <= 1.0),
+            ("floor", floor, 0.0 <= floor),
+            ("capacity", capacity, capacity is None or capacity > 0.0),
+        ):
+            if not possible:
+                raise ConfigError(f"{here}.{name}={value} is impossible; see `KLAnnealing` for its range")
+        self.weight: dict[str, Any] = {
+            "shape": shape, "beta": beta, "start": start, "cycles": cycles, "ratio": ratio, "decay": decay, "floor": floor
+        }  # fmt: skip
+        self.capacity, self.ratio = capacity, ratio
+        self.warmup_end = warmup_end(shape=shape, start=start, cycles=cycles, ratio=ratio)
+
+    def on_train_start(self, trainer: Trainer, pl_module: VAEModule) -> None:  # type: ignore[override]
+        """Look up the length of training once: Lightning works it out anew at every call."""
+        self.total_steps = float(trainer.estimated_stepping_batches)
+
+    def on_train_batch_start(  # type: ignore[override]
+        self, trainer: Trainer, pl_module: VAEModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set the weight of this step."""
+        progress = trainer.global_step / self.total_steps
+        pl_module.beta = kl_weight(progress, **self.weight)
+        if self.capacity is not None:
+            pl_module.capacity = kl_capacity(progress, capacity=self.capacity, ratio=self.ratio)
+
+
+def in_warmup(trainer: Trainer) -> bool:
+    """Whether the KL weight has not yet been at its top; what is measured now says little of the final model."""
+    ends = [callback.warmup_end for callback in trainer.callbacks if isinstance(callback, KLAnnealing)]
+    return trainer.global_step < max(ends, default=0.0) * float(trainer.estimated_stepping_batches)

@@ -1,0 +1,78 @@
+"""After training: the best model, its metrics beside the baselines, and where to look."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gtex_vae.analysis.rate import rate_metrics
+from gtex_vae.analysis.score import score
+from gtex_vae.models.trained import TrainedModel
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+    from gtex_vae.data.datamodule import ExpressionDataModule
+    from gtex_vae.training.module import VAEModule
+
+log = logging.getLogger(__name__)
+
+HEADLINE = (
+    ("reconstruction/r2", "reconstruction R2"),
+    ("reconstruction/gene_r2_median", "median gene R2"),
+    ("imputation/r2_20", "imputation R2, 20 % hidden"),
+    ("tissue/knn_accuracy", "tissue, 15 nearest neighbours"),
+    ("tissue/logreg_accuracy", "tissue, logistic regression"),
+)
+
+
+def best_model(module: VAEModule, run_dir: Path) -> TrainedModel:
+    """The weights of ``best.ckpt``; of the end of training where no validation came after the warm-up."""
+    best = run_dir / "checkpoints" / "best.ckpt"
+    if best.exists():
+        module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+    else:
+        log.warning("no validation after the KL warm-up: the model is that of the last step")
+    return module.cpu().trained()
+
+
+def measure(model: TrainedModel, datamodule: ExpressionDataModule, *, seed: int) -> dict[str, float]:
+    """Every metric on the donors of the test split, the model's and the baselines'."""
+    obs = datamodule.adata.obs
+    x_train_ng, x_test_ng = (datamodule.expression(split).cpu().numpy() for split in ("train", "test"))
+    log.info("measuring on %d held-out samples, PCA with as many components beside", len(x_test_ng))
+    train_obs, test_obs = (obs[obs["split"] == split] for split in ("train", "test"))
+    metrics = score(model, x_train_ng, x_test_ng, train_obs, test_obs, seed=seed)
+    return metrics | rate_metrics(model.vae, x_test_ng, seed=seed)
+
+
+def report(metrics: Mapping[str, float], trainer: Trainer, config: Mapping[str, Any], run_dir: Path) -> None:
+    """Print the headline beside PCA, and give TensorBoard the settings with the final metrics."""
+    if trainer.logger is not None:
+        trainer.logger.log_hyperparams(flatten(config), {f"test/{key}": value for key, value in metrics.items()})
+        trainer.logger.finalize("success")
+    lines = [f"{'held-out donors':32s}{'VAE':>8s}{'PCA':>8s}{'':>3s}difference"]
+    for key, name in HEADLINE:
+        if key in metrics:
+            ours, pca = metrics[key], metrics[f"baseline/pca/{key}"]
+            lines.append(f"{name:32s}{ours:8.3f}{pca:8.3f}{ours - pca:+13.3f}")
+    log.info("\n%s\n\nrun: %s\nwatch: tensorboard --logdir %s", "\n".join(lines), run_dir, run_dir)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested config to flat keys, as the HPARAMS tab shows them.
+
+    >>> flatten({"model": {"latent_dim": 64}, "seed": 0})
+    {'model/latent_dim': 64, 'seed': 0}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}/")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
+    return flat

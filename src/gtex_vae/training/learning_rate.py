@@ -1,0 +1,43 @@
+"""Learning-rate schedules, each as what Lightning expects from ``configure_optimizers``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+
+from gtex_vae.errors import ConfigError
+from gtex_vae.functional import schedules
+
+
+def warmup_cosine(
+    optimizer: Optimizer, total_steps: int, *, warmup: float = 0.1, final: float = 0.0
+) -> dict[str, Any]:
+    """Linear warm-up over the fraction ``warmup`` of training, then half a cosine down to ``final`` of the peak.
+
+    Parameters
+    ----------
+    optimizer
+        Whose learning rate is the peak.
+    total_steps
+        Steps of the whole training.
+    warmup, final
+        See `gtex_vae.functional.schedules.warmup_cosine`.
+    """
+    if not 0.0 <= warmup < 1.0 or not 0.0 <= final <= 1.0:
+        raise ConfigError(f"optimizer.schedule: warmup={warmup} must lie in [0, 1) and final={final} in [0, 1]")
+
+    def factor(step: int) -> float:
+        # the first step is number 0: half a step in, so that neither end of training has learning rate 0
+        return schedules.warmup_cosine((step + 0.5) / total_steps, warmup=warmup, final=final)
+
+    return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+
+
+def reduce_on_plateau(
+    optimizer: Optimizer, total_steps: int, *, monitor: str = "val/loss", factor: float = 0.5, patience: int = 5
+) -> dict[str, Any]:
+    """Multiply the learning rate by ``factor`` when ``monitor`` has not improved for ``patience`` validations."""
+    scheduler = ReduceLROnPlateau(optimizer, factor=factor, patience=patience)
+    return {"scheduler": scheduler, "monitor": monitor, "interval": "epoch"}

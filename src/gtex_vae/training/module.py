@@ -1,0 +1,230 @@
+"""The LightningModule: one training step, one validation step, and what they report.
+
+Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from gtex_vae.config import build
+from gtex_vae.data.loader import Batch
+from gtex_vae.data.standardize import Standardizer
+from gtex_vae.functional.masking import draw_observed, hide, step_seed
+from gtex_vae.models.objective import Objective
+from gtex_vae.models.trained import TrainedModel
+from gtex_vae.models.vae import VAE
+
+VALIDATION_SEED = 20_160  # of the masks: the same entries are hidden in every epoch and every run
+VALIDATION_RATIO = 0.2
+ACTIVE_VARIANCE = 0.01  # Burda et al. (2016), section 5
+
+
+class VAEModule(LightningModule):
+    """Trains a `VAE` on standardized expression.
+
+    It takes plain dicts, so that its checkpoints hold nothing but dicts, lists, numbers, strings and tensors and load
+    with ``weights_only=True``. What changes during training (``beta``, ``capacity``, ``mask_ratio``) is written by
+    callbacks before each batch. All randomness of a step is a function of ``(seed, step, rank)``.
+
+    Parameters
+    ----------
+    model
+        Arguments of `VAE`, without ``n_genes``.
+    objective
+        Arguments of `Objective`.
+    optimizer
+        ``_target_`` and arguments of the optimizer.
+    learning_rate
+        ``_target_`` and arguments of the schedule of its learning rate, or ``None``.
+    genes
+        ``ids`` and ``names`` of the genes, in order.
+    standardize
+        ``method`` and ``clip`` of the `Standardizer`.
+    unit
+        Unit of the expression before standardizing.
+    seed
+        Seed of initial weights (through the global generator) and of every step.
+    compile
+        Compile the model with ``torch.compile``.
+
+    Attributes
+    ----------
+    beta, capacity
+        Weight of the KL and its target in nats (``None``: no target).
+    mask_ratio
+        Fraction of the input to hide in this batch.
+    """
+
+    def __init__(
+        self,
+        model: dict[str, Any],
+        objective: dict[str, Any],
+        optimizer: dict[str, Any],
+        learning_rate: dict[str, Any] | None,
+        *,
+        genes: dict[str, list[str]],
+        standardize: dict[str, Any],
+        unit: str,
+        seed: int = 0,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.vae: VAE = build(model, under="gtex_vae.models", n_genes=len(genes["ids"]))
+        self.scaler = Standardizer(len(genes["ids"]), **standardize)
+        self.objective: Objective = build(objective, under="gtex_vae.models")
+        self.optimizer_config, self.learning_rate_config = optimizer, learning_rate
+        self.seed = seed
+        self.beta, self.capacity, self.mask_ratio = 1.0, None, 0.0
+        # the compiled callable shares the parameters; as a plain attribute it adds nothing to the state dict
+        self._run_vae = torch.compile(self.vae) if compile else self.vae
+        self._sums: dict[str, Tensor] = {}
+        self._steps, self._since = 0, time.monotonic()
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer (no weight decay on biases, norms and variances) and its schedule."""
+        decay = [p for p in self.parameters() if p.ndim > 1]
+        rest = [p for p in self.parameters() if p.ndim <= 1]
+        groups = [{"params": decay}, {"params": rest, "weight_decay": 0.0}]
+        optimizer = build(self.optimizer_config, under="torch.optim", params=groups)
+        if self.learning_rate_config is None:
+            return optimizer
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": build(
+                self.learning_rate_config,
+                under="gtex_vae.training.learning_rate",
+                optimizer=optimizer,
+                total_steps=total_steps,
+            ),
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm or value.
+
+        Lightning refuses to clip for a fused optimizer under any mixed precision, though only fp16 rescales gradients
+        inside it.
+        """
+        if self.trainer.precision == "16-mixed" or not gradient_clip_val or gradient_clip_algorithm == "value":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        else:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
+    @property
+    def batches_seen(self) -> int:
+        """Batches of all epochs so far: the step that randomness depends on; restored with a checkpoint."""
+        return self.trainer.fit_loop.epoch_loop.total_batch_idx
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch, part of its input hidden."""
+        torch.manual_seed(step_seed(self.seed, self.batches_seen, self.global_rank))
+        x_ng, observed_ng = batch.x_ng, None
+        if self.mask_ratio > 0.0:
+            observed_ng = draw_observed(x_ng, self.mask_ratio)
+            x_ng = hide(x_ng, observed_ng)
+        terms = self.objective(
+            self.vae.likelihood,
+            self._run_vae(x_ng),
+            batch.x_ng,
+            beta=self.beta,
+            capacity=self.capacity,
+            observed_ng=observed_ng,
+        )
+        self._accumulate(
+            loss=terms.loss.detach(), nll_nats=terms.nll_nats, mse=terms.mse, kl_nats=terms.kl_d.sum()
+        )
+        return terms.loss
+
+    def _accumulate(self, **values: Tensor) -> None:
+        """Add to running sums on the device: a key that Lightning logs costs a third of a millisecond a step."""
+        for key, value in values.items():
+            self._sums[key] = self._sums[key] + value if key in self._sums else value
+        self._steps += 1
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Report the means since the last report, every ``log_every_n_steps``."""
+        if self.global_step % self.trainer.log_every_n_steps or not self._steps:
+            return
+        values = {f"train/{key}": float(value) / self._steps for key, value in self._sums.items()}
+        seconds = max(time.monotonic() - self._since, 1e-9)
+        values["train/samples_per_second"] = self._steps * len(batch.row_n) * self.trainer.world_size / seconds
+        values |= {"schedule/beta": self.beta, "schedule/mask_ratio": self.mask_ratio}
+        values["schedule/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        if self.capacity is not None:
+            values["schedule/capacity"] = self.capacity
+        for logger in self.loggers:
+            logger.log_metrics(values, step=self.global_step)
+        self.log("loss", values["train/loss"], prog_bar=True, logger=False)
+        self._sums, self._steps, self._since = {}, 0, time.monotonic()
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the sums of the last validation."""
+        self._val: dict[str, Tensor] = {}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Sums over one batch: the ELBO at beta = 1, whole and masked reconstruction, posterior moments."""
+        x_ng = batch.x_ng
+        output = self._run_vae(x_ng)
+        terms = self.objective(self.vae.likelihood, output, x_ng, beta=1.0)
+        generator = torch.Generator(x_ng.device).manual_seed(step_seed(VALIDATION_SEED, batch_idx, self.global_rank))
+        observed_ng = torch.empty_like(x_ng).bernoulli_(1.0 - VALIDATION_RATIO, generator=generator)
+        masked_ng = self._run_vae(hide(x_ng, observed_ng)).x_hat_ng.float()
+        hidden_ng = 1.0 - observed_ng
+        mu_nd, n = output.mu_nd.float(), len(x_ng)
+        sums = {
+            "n": torch.tensor(float(n), device=x_ng.device),
+            "nll": terms.nll_nats * n,
+            "kl_d": terms.kl_d * n,
+            "mu_d": mu_nd.sum(0),
+            "mu2_d": mu_nd.square().sum(0),
+            "x": x_ng.sum(dtype=torch.float64),
+            "x2": x_ng.square().sum(dtype=torch.float64),
+            "se": terms.mse.double() * x_ng.numel(),
+            "hidden": hidden_ng.sum(dtype=torch.float64),
+            "hidden_x": (x_ng * hidden_ng).sum(dtype=torch.float64),
+            "hidden_x2": (x_ng.square() * hidden_ng).sum(dtype=torch.float64),
+            "hidden_se": ((masked_ng - x_ng).square() * hidden_ng).sum(dtype=torch.float64),
+        }
+        self._val = {key: self._val[key] + value for key, value in sums.items()} if self._val else sums
+
+    def on_validation_epoch_end(self) -> None:
+        """Reduce over processes and report; none of these values moves with beta."""
+        total = {key: self.trainer.strategy.reduce(value, reduce_op="sum") for key, value in self._val.items()}
+        n, genes = total["n"], len(self.scaler.center_g)
+        self.kl_d: Tensor = total["kl_d"] / n
+        kl = self.kl_d.sum()
+        variance_d = total["mu2_d"] / n - (total["mu_d"] / n).square()
+        values = {
+            "val/loss": (total["nll"] / n + kl) / genes,
+            "val/kl_nats": kl,
+            "val/mse": total["se"] / (n * genes),
+            "val/r2": 1.0 - total["se"] / (total["x2"] - total["x"].square() / (n * genes)),
+            "val/imputation_r2_20": 1.0
+            - total["hidden_se"] / (total["hidden_x2"] - total["hidden_x"].square() / total["hidden"]),
+            "val/active_units": (variance_d > ACTIVE_VARIANCE).sum(),
+        }
+        self.log_dict({key: value.float() for key, value in values.items()})
+
+    def trained(self) -> TrainedModel:
+        """The model with its scaler and genes, as later stages use it."""
+        parameters = self.hparams
+        return TrainedModel(
+            self.vae,
+            self.scaler,
+            gene_ids=parameters["genes"]["ids"],
+            gene_names=parameters["genes"]["names"],
+            unit=parameters["unit"],
+            architecture={key: value for key, value in parameters["model"].items() if key != "_target_"},
+        )
