@@ -33,9 +33,9 @@ def simulate_gtex(
     n_samples: int = 1500,
     n_genes: int = 2000,
     n_donors: int | None = None,
-    n_factors: int = 12,
+    n_factors: int = 10,
     n_modules: int | None = None,
-    noise: float = 0.4,
+    noise: float = 0.3,
     linear: bool = False,
     seed: int = 0,
 ) -> ad.AnnData:
@@ -62,7 +62,7 @@ def simulate_gtex(
     n_factors
         Latent continuous factors :math:`k`.
     n_modules
-        Gene modules of 10 to 200 genes each; one per 50 genes, at most 100, when None.
+        Gene modules of 10 to 200 genes each; one per 30 genes, at most 100, when None.
     noise
         Standard deviation of a typical gene's residual, in log2 units, before counting;
         :math:`\sigma` itself when ``linear``.
@@ -113,15 +113,16 @@ def simulate_gtex(
     >>> adata.shape, adata.obs["donor"].nunique(), adata.uns["expression"]["unit"]
     ((30, 60), 2, 'log2(TPM+1)')
     """
-    n_donors = max(1, n_samples // 12) if n_donors is None else n_donors
-    n_modules = min(100, max(1, n_genes // 50)) if n_modules is None else n_modules
-    arguments = {
+    n_donors = max(1, int(n_samples) // 12) if n_donors is None else n_donors
+    n_modules = min(100, max(1, int(n_genes) // 30)) if n_modules is None else n_modules
+    arguments: dict[str, Any] = {
         "n_samples": n_samples,
         "n_genes": n_genes,
         "n_donors": n_donors,
         "n_factors": n_factors,
         "n_modules": n_modules,
         "noise": noise,
+        "linear": linear,
         "seed": seed,
     }
     _check(**arguments)
@@ -134,7 +135,7 @@ def simulate_gtex(
     adata = ad.AnnData(
         X=np.empty((n_samples, n_genes), dtype=np.float32), obs=obs, var=_describe_genes(module_g, gene_rng)
     )
-    adata.uns["truth"] = {"model": "ppca" if linear else "tissues", **arguments}
+    adata.uns["truth"] = arguments
     fill = _fill_linear if linear else _fill_tissues
     fill(adata, module_g, gene_rng, sample_rng, noise_rng)
     return adata
@@ -162,7 +163,7 @@ def module_gene_sets(adata: ad.AnnData) -> dict[str, list[str]]:
     --------
     >>> sets = module_gene_sets(simulate_gtex(n_samples=30, n_genes=60, seed=1))
     >>> {name: len(genes) for name, genes in sets.items()}
-    {'module_001': 30}
+    {'module_001': 24, 'module_002': 11}
     """
     if "module" not in adata.var:
         raise DataError("var has no column 'module': these are not simulated data; give genesets=FILE.gmt")
@@ -172,7 +173,15 @@ def module_gene_sets(adata: ad.AnnData) -> dict[str, list[str]]:
 
 
 def _check(
-    n_samples: int, n_genes: int, n_donors: int, n_factors: int, n_modules: int, noise: float, seed: int
+    *,
+    n_samples: int,
+    n_genes: int,
+    n_donors: int,
+    n_factors: int,
+    n_modules: int,
+    noise: float,
+    linear: bool,
+    seed: int,
 ) -> None:
     """Refuse what cannot be simulated, naming the key, the value and a way out."""
     ranges = {
@@ -191,18 +200,20 @@ def _check(
             f"n_donors={n_donors} cannot give n_samples={n_samples}: a donor has {TISSUES_OF_ANYONE} tissues "
             f"to give; raise n_donors to {-(-n_samples // TISSUES_OF_ANYONE)} or more"
         )
-    if not 0.0 < noise <= 3.0:
+    if not isinstance(linear, bool):
+        raise ConfigError(f"linear={linear!r}: give true or false")
+    if not isinstance(noise, int | float) or not 0.0 < noise <= 3.0:
         raise ConfigError(f"noise={noise!r}: give a standard deviation above 0, up to 3")
 
 
 def _draw_modules(n_genes: int, n_modules: int, rng: np.random.Generator) -> np.ndarray:
-    """Module index of each gene, -1 for none: about half of the genes, in modules of unequal size."""
-    # a fixed smallest size first, then the rest of the half by lot, cut at the largest size
-    extra = n_genes // 2 - n_modules * SMALLEST_MODULE
+    """Draw the module index of each gene, -1 for none: at most six in ten genes, in modules of unequal size."""
+    # a fixed smallest size first, then the rest by lot, cut at the largest size
+    extra = int(0.6 * n_genes) - n_modules * SMALLEST_MODULE
     share = rng.dirichlet(np.full(n_modules, 2.0))
     sizes = np.minimum(SMALLEST_MODULE + np.floor(extra * share).astype(int), LARGEST_MODULE)
     if n_modules == 1:
-        sizes[:] = min(n_genes // 2, LARGEST_MODULE)
+        sizes[:] = min(int(0.6 * n_genes), LARGEST_MODULE)
     module_g = np.full(n_genes, -1)
     module_g[rng.permutation(n_genes)[: sizes.sum()]] = np.repeat(np.arange(n_modules), sizes)
     return module_g

@@ -90,9 +90,8 @@ def simulate_cohort(n_samples: int, n_donors: int, rng: np.random.Generator) -> 
     donors = _draw_donors(n_donors, rng)
     donor_of, tissue_of = _draw_tissues(n_samples, donors["sex"].to_numpy(), rng)
     obs = donors.iloc[donor_of].reset_index(drop=True)
-    obs["tissue"] = pd.Categorical.from_codes(tissue_of, categories=list(DETAILS)).remove_unused_categories()
-    groups = pd.Categorical.from_codes(GROUP_OF_DETAIL[tissue_of], categories=list(GROUPS))
-    obs["tissue_group"] = groups.remove_unused_categories()
+    obs["tissue"] = pd.Categorical(np.array(DETAILS)[tissue_of])
+    obs["tissue_group"] = pd.Categorical(np.array(GROUPS)[GROUP_OF_DETAIL[tissue_of]])
 
     tissue_delay = rng.normal(0.0, 0.25, len(DETAILS))[tissue_of]
     minutes = obs.pop("delay") * np.exp(tissue_delay + rng.normal(0.0, 0.15, n_samples))
@@ -143,9 +142,7 @@ def _draw_donors(n_donors: int, rng: np.random.Generator) -> pd.DataFrame:
     )
 
 
-def _draw_tissues(
-    n_samples: int, sex: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _draw_tissues(n_samples: int, sex: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Donor and tissue index of every sample: the largest Gumbel scores over all possible pairs."""
     weight = np.log([frequency for *_, frequency, _ in TISSUES])
     generosity = rng.normal(0.0, 0.5, len(sex))

@@ -61,7 +61,7 @@ def draw_genes(n_genes: int, module_g: np.ndarray, noise: float, rng: np.random.
     """Draw profiles on the tissue tree, effects, loadings and noise levels."""
     base_g = rng.normal(3.5, 2.6, n_genes)
     group_profile = base_g + _sparse(len(GROUPS), n_genes, 0.35, 2.0, rng)
-    parenchyma = group_profile[GROUP_OF_DETAIL] + _sparse(len(DETAILS), n_genes, 0.2, 1.1, rng)
+    parenchyma = group_profile[GROUP_OF_DETAIL] + _sparse(len(DETAILS), n_genes, 0.2, 1.3, rng)
     # culture keeps little of the tissue that it came from
     cultured = [DETAILS.index(detail) for detail in CULTURED]
     parenchyma[cultured] = base_g + _sparse(len(CULTURED), n_genes, 0.5, 2.2, rng)
@@ -86,7 +86,7 @@ def draw_genes(n_genes: int, module_g: np.ndarray, noise: float, rng: np.random.
     log_profile_cg[:, linked] = rng.normal(2.0, 0.8, linked.size)
 
     sign = np.where(rng.random(n_genes) < 0.9, 1.0, -1.0)
-    loading_g = np.where(module_g >= 0, sign * rng.gamma(8.0, 0.12, n_genes), 0.0)
+    loading_g = np.where(module_g >= 0, sign * rng.gamma(8.0, 0.14, n_genes), 0.0)
     eqtl_g = np.where(rng.random(n_genes) < 0.15, rng.normal(0.0, 0.25, n_genes), 0.0)
     return Genes(
         log_profile_cg=log_profile_cg.astype(np.float32),
