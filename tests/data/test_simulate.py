@@ -190,6 +190,7 @@ def test_h5ad_round_trip_keeps_everything(tmp_path: Path, is_linear: bool) -> No
     [
         ("n_samples", 1),
         ("n_samples", 1.5),
+        ("n_samples", "many"),
         ("n_genes", 49),
         ("n_genes", 300_001),
         ("n_donors", 0),

@@ -113,19 +113,23 @@ def simulate_gtex(
     >>> adata.shape, adata.obs["donor"].nunique(), adata.uns["expression"]["unit"]
     ((30, 60), 2, 'log2(TPM+1)')
     """
-    n_donors = max(1, int(n_samples) // 12) if n_donors is None else n_donors
-    n_modules = min(100, max(1, int(n_genes) // 30)) if n_modules is None else n_modules
-    arguments: dict[str, Any] = {
-        "n_samples": n_samples,
-        "n_genes": n_genes,
-        "n_donors": n_donors,
-        "n_factors": n_factors,
-        "n_modules": n_modules,
-        "noise": noise,
-        "linear": linear,
-        "seed": seed,
-    }
-    _check(**arguments)
+    _check_whole("n_samples", n_samples, 2, 10_000_000)
+    _check_whole("n_genes", n_genes, 50, ENSEMBL_NUMBERS)
+    n_donors = max(1, n_samples // 12) if n_donors is None else n_donors
+    n_modules = min(100, max(1, n_genes // 30)) if n_modules is None else n_modules
+    _check_whole("n_donors", n_donors, 1, n_samples)
+    _check_whole("n_factors", n_factors, 1, n_genes - 1)
+    _check_whole("n_modules", n_modules, 1, n_genes // (2 * SMALLEST_MODULE))
+    _check_whole("seed", seed, 0, 2**63 - 1)
+    if n_samples > n_donors * TISSUES_OF_ANYONE:
+        raise ConfigError(
+            f"n_donors={n_donors} cannot give n_samples={n_samples}: a donor has {TISSUES_OF_ANYONE} tissues "
+            f"to give; raise n_donors to {-(-n_samples // TISSUES_OF_ANYONE)} or more"
+        )
+    if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0.0 < noise <= 3.0:
+        raise ConfigError(f"noise={noise!r}: give a standard deviation above 0, up to 3")
+    if not isinstance(linear, bool):
+        raise ConfigError(f"linear={linear!r}: give true or false")
     # separate streams: the cohort does not change with the number of genes
     cohort_rng, gene_rng, sample_rng, noise_rng = (
         np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(4)
@@ -135,7 +139,14 @@ def simulate_gtex(
     adata = ad.AnnData(
         X=np.empty((n_samples, n_genes), dtype=np.float32), obs=obs, var=_describe_genes(module_g, gene_rng)
     )
-    adata.uns["truth"] = arguments
+    adata.uns["truth"] = {
+        "n_donors": n_donors,
+        "n_factors": n_factors,
+        "n_modules": n_modules,
+        "noise": noise,
+        "linear": linear,
+        "seed": seed,
+    }
     fill = _fill_linear if linear else _fill_tissues
     fill(adata, module_g, gene_rng, sample_rng, noise_rng)
     return adata
@@ -172,42 +183,14 @@ def module_gene_sets(adata: ad.AnnData) -> dict[str, list[str]]:
     return {str(module): genes.astype(str).tolist() for module, genes in by_module}
 
 
-def _check(
-    *,
-    n_samples: int,
-    n_genes: int,
-    n_donors: int,
-    n_factors: int,
-    n_modules: int,
-    noise: float,
-    linear: bool,
-    seed: int,
-) -> None:
-    """Refuse what cannot be simulated, naming the key, the value and a way out."""
-    ranges = {
-        "n_samples": (n_samples, 2, 10_000_000),
-        "n_genes": (n_genes, 50, ENSEMBL_NUMBERS),
-        "n_donors": (n_donors, 1, n_samples),
-        "n_factors": (n_factors, 1, n_genes - 1),
-        "n_modules": (n_modules, 1, n_genes // (2 * SMALLEST_MODULE)),
-        "seed": (seed, 0, 2**63),
-    }
-    for key, (value, low, high) in ranges.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
-            raise ConfigError(f"{key}={value!r}: give a whole number from {low} to {high}")
-    if n_samples > n_donors * TISSUES_OF_ANYONE:
-        raise ConfigError(
-            f"n_donors={n_donors} cannot give n_samples={n_samples}: a donor has {TISSUES_OF_ANYONE} tissues "
-            f"to give; raise n_donors to {-(-n_samples // TISSUES_OF_ANYONE)} or more"
-        )
-    if not isinstance(linear, bool):
-        raise ConfigError(f"linear={linear!r}: give true or false")
-    if not isinstance(noise, int | float) or not 0.0 < noise <= 3.0:
-        raise ConfigError(f"noise={noise!r}: give a standard deviation above 0, up to 3")
+def _check_whole(key: str, value: object, low: int, high: int) -> None:
+    """Refuse anything but a whole number in the range."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
+        raise ConfigError(f"{key}={value!r}: give a whole number from {low} to {high}")
 
 
 def _draw_modules(n_genes: int, n_modules: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw the module index of each gene, -1 for none: at most six in ten genes, in modules of unequal size."""
+    """Draw the module index of each gene, -1 for none; modules are unequal and hold six in ten genes at most."""
     # a fixed smallest size first, then the rest by lot, cut at the largest size
     extra = int(0.6 * n_genes) - n_modules * SMALLEST_MODULE
     share = rng.dirichlet(np.full(n_modules, 2.0))
