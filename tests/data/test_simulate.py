@@ -112,6 +112,31 @@ def test_modules_are_coexpressed_and_follow_their_activity(adata: ad.AnnData) ->
     assert agree.mean() > 0.9
 
 
+def test_modules_follow_the_factors_exactly_but_not_linearly(adata: ad.AnnData) -> None:
+    def sigmoid(x: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-x))
+
+    truth, factor_nk = adata.uns["truth"], adata.obsm["truth_factors"].astype(float)
+    gate_nm = truth["module_gate"].loc[adata.obs["tissue_group"].astype(str)].to_numpy()
+    u_nm = factor_nk @ truth["module_first_direction"] - truth["module_threshold"]
+    v_nm = factor_nk @ truth["module_second_direction"]
+    shapes = {
+        "switch": 2.5 * sigmoid(3 * u_nm),
+        "both": 3 * sigmoid(3 * u_nm) * sigmoid(3 * v_nm),
+        "peak": 3 * np.exp(-1.5 * u_nm**2),
+    }
+    activity_nm = adata.obsm["truth_modules"]
+    assert set(truth["module_kind"]) == set(shapes)
+    for m, kind in enumerate(truth["module_kind"]):
+        np.testing.assert_allclose(activity_nm[:, m], gate_nm[:, m] * shapes[kind][:, m], atol=1e-5)
+
+    design = np.column_stack([np.ones(len(factor_nk)), factor_nk])
+    ungated_nm = activity_nm / gate_nm
+    residual_nm = ungated_nm - design @ np.linalg.lstsq(design, ungated_nm, rcond=None)[0]
+    explained = 1 - residual_nm.var(axis=0) / ungated_nm.var(axis=0)
+    assert explained.mean() < 0.75
+
+
 @pytest.mark.parametrize("covariate", ["age", "ischemic_time", "rin"])
 def test_effects_are_in_the_data_as_in_the_truth(adata: ad.AnnData, covariate: str) -> None:
     effect_g = adata.varm["truth_effects"][covariate].to_numpy()

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import anndata as ad
 import numpy as np
@@ -113,7 +113,7 @@ def simulate_gtex(
     >>> adata.shape, adata.obs["donor"].nunique(), adata.uns["expression"]["unit"]
     ((30, 60), 2, 'log2(TPM+1)')
     """
-    _check_whole("n_samples", n_samples, 2, 10_000_000)
+    _check_whole("n_samples", n_samples, 2, 500_000)
     _check_whole("n_genes", n_genes, 50, ENSEMBL_NUMBERS)
     n_donors = max(1, n_samples // 12) if n_donors is None else n_donors
     n_modules = min(100, max(1, n_genes // 30)) if n_modules is None else n_modules
@@ -190,7 +190,7 @@ def _check_whole(key: str, value: object, low: int, high: int) -> None:
 
 
 def _draw_modules(n_genes: int, n_modules: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw the module index of each gene, -1 for none; modules are unequal and hold six in ten genes at most."""
+    """Draw the module index of each gene, -1 for none; at most six in ten genes have one."""
     # a fixed smallest size first, then the rest by lot, cut at the largest size
     extra = int(0.6 * n_genes) - n_modules * SMALLEST_MODULE
     share = rng.dirichlet(np.full(n_modules, 2.0))
@@ -217,7 +217,7 @@ def _describe_genes(module_g: np.ndarray, rng: np.random.Generator) -> pd.DataFr
     )
 
 
-def _chunks(adata: ad.AnnData) -> Any:
+def _chunks(adata: ad.AnnData) -> Iterator[slice]:
     """Slices of rows that keep temporary arrays small, with a progress bar once it takes a while."""
     rows = max(1, CHUNK_ENTRIES // adata.n_vars)
     starts = range(0, adata.n_obs, rows)
