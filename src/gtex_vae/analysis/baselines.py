@@ -125,7 +125,7 @@ class PCA:
         centred_ng[hidden_ng] = 0
         known_nd = centred_ng @ self.components_dg.T
         shrink_d = np.clip(1 - self.noise / np.maximum(self.variance_d, 1e-12), 0, 1).astype(np.float32)
-        z_nd = known_nd * shrink_d
+        z_nd: Floats = known_nd * shrink_d
         guess_ng: Float32 = np.empty_like(centred_ng)
         for _ in range(IMPUTATION_ITERATIONS):
             np.matmul(z_nd, self.components_dg, out=guess_ng)
@@ -180,7 +180,7 @@ def _subspace(x_ng: Floats, mean_g: Floats, d: int, seed: int) -> tuple[Floats, 
         scores_nq = x_ng @ basis_gq - mean_g @ basis_gq
         values_q, rotation_qq = np.linalg.eigh((scores_nq.T @ scores_nq).astype(np.float64))
         before, captured = captured, float(values_q[-d:].sum())
-        if captured - before <= 1e-6 * captured:
+        if captured - before <= 1e-5 * captured:
             break
         basis_gq = np.linalg.qr(x_ng.T @ scores_nq - np.outer(mean_g, scores_nq.sum(axis=0)))[0]
     return (basis_gq @ rotation_qq[:, : -d - 1 : -1]).T, values_q[: -d - 1 : -1] / n

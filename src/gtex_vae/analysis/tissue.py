@@ -101,7 +101,7 @@ def logreg_accuracy(
 ) -> float:
     """Held-out accuracy of a multinomial logistic regression on standardized embeddings.
 
-    L2 penalty with C = 1, L-BFGS. The iterations are capped, as accuracy settles long before the coefficients.
+    L2 penalty with C = 1, L-BFGS, capped since accuracy settles long before the coefficients do.
 
     Parameters
     ----------
