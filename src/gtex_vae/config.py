@@ -24,8 +24,12 @@ TARGETS = ("gtex_vae", "torch.optim", "lightning.pytorch")
 
 def register_resolvers() -> None:
     """Make ``${first:a,b}`` (the first that is not null) and ``${stem:path}`` available in the configs."""
-    OmegaConf.register_new_resolver("first", lambda *values: next((v for v in values if v is not None), None), replace=True)
-    OmegaConf.register_new_resolver("stem", lambda path: Path(path).name.split(".")[0] if path else None, replace=True)
+    OmegaConf.register_new_resolver(
+        "first", lambda *values: next((v for v in values if v is not None), None), replace=True
+    )
+    OmegaConf.register_new_resolver(
+        "stem", lambda path: Path(path).name.split(".")[0] if path else None, replace=True
+    )
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:
@@ -164,4 +168,6 @@ def _check_arguments(node: Mapping[str, Any], target: Callable[..., Any], path: 
             adapter.validate_python(value)
         except ValidationError as error:
             problem = error.errors()[0]
-            raise ConfigError(f"{full_key}={value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}") from error
+            raise ConfigError(
+                f"{full_key}={value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+            ) from error

@@ -68,7 +68,9 @@ def claim(run_dir: Path, config: dict[str, Any]) -> bool:
             )
         goes_on = not different
     if state == "finished" and not config.get("overwrite"):
-        raise RunError(f"{run_dir} holds a finished run: give another hydra.run.dir, or overwrite=true to train anew")
+        raise RunError(
+            f"{run_dir} holds a finished run: give another hydra.run.dir, or overwrite=true to train anew"
+        )
     if state != "new" and not goes_on:
         clear(run_dir)
     (run_dir / FAILED).unlink(missing_ok=True)

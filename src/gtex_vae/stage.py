@@ -60,7 +60,7 @@ def stage(name: str, schema: type[Settings]) -> Callable[[Body[Settings]], Calla
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on, to be explained here in one line
             try:
                 hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
-            except Exception as error:  # noqa: BLE001 - the last resort of a command
+            except Exception as error:
                 exit_with(error, name)
 
         return main

@@ -24,7 +24,10 @@ def tissue_colors(tissues: Sequence[str]) -> dict[str, tuple[float, ...]]:
     names = sorted(set(tissues))
     hues = colormaps["turbo"](np.linspace(0.03, 0.97, max(len(names), 2)))[:, :3]
     # alternate lightness, so that neighbouring hues stay apart
-    return {name: tuple(hue * (1.0 if i % 2 else 0.72)) for i, (name, hue) in enumerate(zip(names, hues, strict=False))}
+    return {
+        name: tuple(hue * (1.0 if i % 2 else 0.72))
+        for i, (name, hue) in enumerate(zip(names, hues, strict=False))
+    }
 
 
 def latent_map(mu_nd: np.ndarray, tissue: Sequence[str]) -> Figure:
@@ -49,12 +52,19 @@ def latent_map(mu_nd: np.ndarray, tissue: Sequence[str]) -> Figure:
     axes = figure.subplots()
     for name, color in tissue_colors(list(labels)).items():
         chosen = labels == name
-        axes.scatter(*xy[chosen].T, s=14, color=color, label=name, linewidths=0)
+        axes.scatter(xy[chosen, 0], xy[chosen, 1], s=14, color=color, label=name, linewidths=0)
     axes.set_xlabel(f"PC 1 of the embedding ({share[0]:.0%} of its variance)")
     axes.set_ylabel(f"PC 2 ({share[1]:.0%})" if len(share) > 1 else "")
     axes.spines[["top", "right"]].set_visible(False)
     columns = -(-len(set(labels)) // LEGEND_ROWS)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False, ncols=columns, markerscale=1.5)
+    axes.legend(
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        fontsize=7,
+        frameon=False,
+        ncols=columns,
+        markerscale=1.5,
+    )
     return figure
 
 

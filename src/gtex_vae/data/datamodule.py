@@ -90,10 +90,18 @@ class ExpressionDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 2:
-            raise ConfigError(f"data.batch_size={batch_size} must be at least 2: batch statistics need two samples")
+            raise ConfigError(
+                f"data.batch_size={batch_size} must be at least 2: batch statistics need two samples"
+            )
         self.name, self.processed, self.prepare = name, Path(processed), prepare
-        self.val, self.test, self.split_seed, self.split_by, self.splits = val, test, split_seed, split_by, splits
-        self.standardize = {"method": standardize, "clip": clip, "min_scale": min_scale}
+        self.val, self.test, self.split_seed, self.split_by, self.splits = (
+            val,
+            test,
+            split_seed,
+            split_by,
+            splits,
+        )
+        self.standardize: dict[str, Any] = {"method": standardize, "clip": clip, "min_scale": min_scale}
         self.batch_size, self.seed = batch_size, seed
         self._x_ng: Tensor | None = None
 
@@ -125,7 +133,9 @@ class ExpressionDataModule(LightningDataModule):
         )  # fmt: skip
         if len(self.scaler.constant):
             names = list(self.adata.var_names[self.scaler.constant])
-            log.warning("%d genes do not vary over the training samples (%s, ...): scale 1", len(names), names[0])
+            log.warning(
+                "%d genes do not vary over the training samples (%s, ...): scale 1", len(names), names[0]
+            )
 
     def _split(self) -> np.ndarray:
         obs = self.adata.obs
@@ -150,7 +160,7 @@ class ExpressionDataModule(LightningDataModule):
     def genes(self) -> dict[str, list[str]]:
         """Ids and names of the genes in order."""
         ids = [str(gene) for gene in self.adata.var_names]
-        names = self.adata.var["gene_name"] if "gene_name" in self.adata.var else ids
+        names = self.adata.var.get("gene_name", ids)
         return {"ids": ids, "names": [str(name) for name in names]}
 
     @property
@@ -161,7 +171,11 @@ class ExpressionDataModule(LightningDataModule):
     def write_splits(self, path: Path) -> None:
         """Write sample, donor and split of every sample as CSV."""
         table = pd.DataFrame(
-            {"sample": self.adata.obs_names, "donor": self.adata.obs["donor"], "split": self.adata.obs["split"]}
+            {
+                "sample": self.adata.obs_names,
+                "donor": self.adata.obs["donor"],
+                "split": self.adata.obs["split"],
+            }
         )
         with write_beside(path) as temporary:
             table.to_csv(temporary, index=False)
@@ -187,7 +201,13 @@ class ExpressionDataModule(LightningDataModule):
                 f"{len(rows)} training samples"
             )
         return BatchLoader(
-            self._x_ng, rows, batch_size=self.batch_size, shuffle=shuffle, seed=self.seed, rank=rank, world_size=world_size
+            self._x_ng,
+            rows,
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
         )
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

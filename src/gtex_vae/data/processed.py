@@ -39,7 +39,11 @@ def make_processed(processed: Path, prepare: dict[str, Any], *, overwrite: bool 
         return False
     adata: AnnData = build(prepare)
     record = adata.uns.get("provenance", {})
-    adata.uns["provenance"] = {**record, "settings": settings, "made_by": json.dumps(provenance.describe(config=prepare))}
+    adata.uns["provenance"] = {
+        **record,
+        "settings": settings,
+        "made_by": json.dumps(provenance.describe(config=prepare)),
+    }
     check(adata, str(processed))
     with write_beside(processed) as temporary:
         adata.write_h5ad(temporary)
@@ -62,7 +66,7 @@ def read(path: Path | str) -> AnnData:
         raise DataError(f"{path} does not exist")
     try:
         adata = anndata.read_zarr(path) if path.suffix == ".zarr" else anndata.read_h5ad(path)
-    except Exception as error:  # noqa: BLE001 - h5py and zarr raise many kinds for a broken file
+    except Exception as error:
         raise DataError(f"{path} is not a readable AnnData: {error}") from error
     if issparse(adata.X):
         adata.X = adata.X.toarray()
@@ -90,9 +94,9 @@ def check(adata: AnnData, where: str) -> None:
             raise DataError(f"{where}: {name} id {index[index.duplicated()][0]} is there twice; {way_out}")
     low, high = float(np.min(adata.X)), float(np.max(adata.X))
     if not np.isfinite(low + high):
-        row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(adata.X)))
+        row, gene = (int(i[0]) for i in np.nonzero(~np.isfinite(adata.X)))
         raise DataError(
-            f"{where}: {adata.X[row, column]} at sample {adata.obs_names[row]}, gene {adata.var_names[column]}; {way_out}"
+            f"{where}: {adata.X[row, gene]} at sample {adata.obs_names[row]}, gene {adata.var_names[gene]}; {way_out}"
         )
     if high > 100.0:
         raise DataError(f"{where}: values up to {high:.4g} are not on a log2 scale; {way_out}")

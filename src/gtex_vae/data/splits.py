@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +15,8 @@ SPLITS = ("train", "val", "test")
 
 
 def split_samples(
-    donor: Sequence[str],
-    tissue: Sequence[str],
+    donor: Iterable[str],
+    tissue: Iterable[str],
     *,
     val: float = 0.1,
     test: float = 0.2,
@@ -61,10 +61,14 @@ def split_samples(
     ['train', 'train', 'test', 'val']
     """
     if not (0.0 < val < 1.0 and 0.0 < test < 1.0 and val + test < 1.0):
-        raise SplitError(f"data.val={val} and data.test={test} must be positive and leave something to train on")
+        raise SplitError(
+            f"data.val={val} and data.test={test} must be positive and leave something to train on"
+        )
     donor_series = pd.Series(list(donor), dtype="object")
     if donor_series.isna().any():
-        raise SplitError(f"{int(donor_series.isna().sum())} samples have no donor: a split by donor needs one for each")
+        raise SplitError(
+            f"{int(donor_series.isna().sum())} samples have no donor: a split by donor needs one for each"
+        )
     group = np.arange(len(donor_series)) if by == "sample" else donor_series.factorize()[0]
     tissue_code, tissues = pd.factorize(pd.Series(list(tissue), dtype="object").fillna("unknown"))
     counts_dt = np.zeros((group.max() + 1, len(tissues)))
@@ -91,7 +95,7 @@ def split_samples(
     return assigned
 
 
-def check_split(split: np.ndarray, donor: Sequence[str], *, by: Literal["donor", "sample"]) -> None:
+def check_split(split: np.ndarray, donor: Iterable[str], *, by: Literal["donor", "sample"]) -> None:
     """Refuse a split with an empty part, or with a donor in two of them unless it is a split by sample.
 
     Raises
@@ -103,7 +107,7 @@ def check_split(split: np.ndarray, donor: Sequence[str], *, by: Literal["donor",
         if not (split == name).any():
             raise SplitError(f"the {name} split is empty: too few donors for data.val and data.test")
     if by == "donor":
-        parts = pd.Series(split).groupby(np.asarray(donor, dtype=object)).nunique()
+        parts = pd.Series(split).groupby(np.asarray(list(donor), dtype=object)).nunique()
         if (parts > 1).any():
             leaked = parts.index[parts > 1]
             raise SplitError(
@@ -135,5 +139,7 @@ def read_splits(path: str | Path, sample_ids: Sequence[str]) -> np.ndarray:
     split = table.set_index("sample")["split"].reindex(list(sample_ids))
     if split.isna().any():
         missing = split.index[split.isna()]
-        raise SplitError(f"{path} says nothing of {len(missing)} samples of the matrix, {missing[0]} among them")
+        raise SplitError(
+            f"{path} says nothing of {len(missing)} samples of the matrix, {missing[0]} among them"
+        )
     return split.to_numpy(dtype=object).astype(str)

@@ -15,7 +15,9 @@ from gtex_vae.errors import ConfigError, DataError
 
 Method = Literal["standard", "robust"]
 
-NORMAL_IQR = 1.3489795  # interquartile range of the standard normal, so that both methods agree on Gaussian genes
+NORMAL_IQR = (
+    1.3489795  # interquartile range of the standard normal, so that both methods agree on Gaussian genes
+)
 
 
 class Standardizer(nn.Module):
@@ -54,7 +56,9 @@ class Standardizer(nn.Module):
     center_g: Tensor
     scale_g: Tensor
 
-    def __init__(self, n_genes: int, *, method: Method = "standard", clip: float | None = None, min_scale: float = 0.05) -> None:
+    def __init__(
+        self, n_genes: int, *, method: Method = "standard", clip: float | None = None, min_scale: float = 0.05
+    ) -> None:
         super().__init__()
         if min_scale < 0.0:
             raise ConfigError(f"data.min_scale={min_scale} must not be negative")

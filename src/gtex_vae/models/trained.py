@@ -6,13 +6,13 @@ Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import RunError
@@ -56,20 +56,21 @@ class TrainedModel(nn.Module):
     @torch.inference_mode()
     def embed(self, x_ng: np.ndarray, observed_ng: np.ndarray | None = None) -> np.ndarray:
         """Posterior means (n, d) of standardized expression (n, g)."""
-        return self.vae.embed(self._tensor(x_ng), self._tensor(observed_ng)).cpu().numpy()
+        return self.vae.embed(*self._tensors(x_ng, observed_ng)).cpu().numpy()
 
     @torch.inference_mode()
     def reconstruct(self, x_ng: np.ndarray, observed_ng: np.ndarray | None = None) -> np.ndarray:
         """Decoded posterior means (n, g), standardized; entries with ``observed_ng`` False are imputed."""
-        return self.vae.reconstruct(self._tensor(x_ng), self._tensor(observed_ng)).cpu().numpy()
+        return self.vae.reconstruct(*self._tensors(x_ng, observed_ng)).cpu().numpy()
 
-    def _tensor(self, array: np.ndarray | None) -> Tensor | None:
-        """An array on the model's device."""
-        return None if array is None else torch.as_tensor(array, device=self.scaler.center_g.device)
+    def _tensors(self, *arrays: np.ndarray | None) -> Iterator[Any]:
+        """Arrays on the model's device."""
+        device = self.scaler.center_g.device
+        return (None if array is None else torch.as_tensor(array, device=device) for array in arrays)
 
     def save(self, folder: Path) -> None:
         """Write ``weights.safetensors`` and ``model.json``, whole or not at all."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         description = {
             "format": FORMAT,
@@ -81,7 +82,8 @@ class TrainedModel(nn.Module):
         }
         with write_beside(folder) as temporary:
             temporary.mkdir()
-            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, temporary / "weights.safetensors")
+            weights = save({name: tensor.contiguous() for name, tensor in self.state_dict().items()})
+            (temporary / "weights.safetensors").write_bytes(weights)
             (temporary / "model.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
 
     @classmethod
@@ -103,7 +105,9 @@ class TrainedModel(nn.Module):
         except (OSError, ValueError, SafetensorError) as error:
             raise RunError(f"{folder} holds no readable model: {error}") from error
         if description.get("format") != FORMAT:
-            raise RunError(f"{folder}: format {description.get('format')} is not {FORMAT}, that of this version")
+            raise RunError(
+                f"{folder}: format {description.get('format')} is not {FORMAT}, that of this version"
+            )
         n_genes = len(description["gene_ids"])
         model = cls(
             VAE(n_genes, **description["architecture"]),
@@ -116,5 +120,7 @@ class TrainedModel(nn.Module):
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:
-            raise RunError(f"{folder}: the weights do not fit model.json: {str(error).splitlines()[0]}") from error
+            raise RunError(
+                f"{folder}: the weights do not fit model.json: {str(error).splitlines()[0]}"
+            ) from error
         return model

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -98,16 +99,20 @@ class VAE(nn.Module):
     ) -> None:
         super().__init__()
         if not 1 <= latent_dim <= n_genes:
-            raise ConfigError(f"model.latent_dim={latent_dim} must lie between 1 and the number of genes, {n_genes}")
+            raise ConfigError(
+                f"model.latent_dim={latent_dim} must lie between 1 and the number of genes, {n_genes}"
+            )
         if any(width < 1 for width in hidden_dims):
             raise ConfigError(f"model.hidden_dims={list(hidden_dims)} must hold positive widths only")
         for key, value in (("dropout", dropout), ("decoder_dropout", decoder_dropout)):
             if not 0.0 <= value < 1.0:
                 raise ConfigError(f"model.{key}={value} must lie in [0, 1)")
         self.n_genes, self.latent_dim = n_genes, latent_dim
-        shared = {"norm": norm, "activation": activation, "linear_skip": linear_skip}
+        shared: dict[str, Any] = {"norm": norm, "activation": activation, "linear_skip": linear_skip}
         self.encoder = Encoder(n_genes, latent_dim, hidden_dims, dropout=dropout, **shared)
-        self.decoder = Decoder(latent_dim, n_genes, list(hidden_dims)[::-1], dropout=decoder_dropout, **shared)
+        self.decoder = Decoder(
+            latent_dim, n_genes, list(hidden_dims)[::-1], dropout=decoder_dropout, **shared
+        )
         self.likelihood = LIKELIHOODS[likelihood](n_genes)
 
     def forward(self, x_ng: Tensor) -> VAEOutput:

@@ -52,7 +52,13 @@ class MLP(nn.Sequential):
     """
 
     def __init__(
-        self, in_features: int, hidden_dims: Sequence[int], *, norm: Norm, activation: Activation, dropout: float
+        self,
+        in_features: int,
+        hidden_dims: Sequence[int],
+        *,
+        norm: Norm,
+        activation: Activation,
+        dropout: float,
     ) -> None:
         layers: list[nn.Module] = []
         width_in = in_features

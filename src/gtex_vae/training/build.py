@@ -19,7 +19,10 @@ PLACEHOLDER_GENES = 1_000_000
 
 
 def check_values(
-    model: dict[str, Any], objective: dict[str, Any], optimizer: dict[str, Any], learning_rate: dict[str, Any] | None
+    model: dict[str, Any],
+    objective: dict[str, Any],
+    optimizer: dict[str, Any],
+    learning_rate: dict[str, Any] | None,
 ) -> None:
     """Build model, objective, optimizer and schedule without memory, so that impossible values are refused before data is read.
 
@@ -42,7 +45,10 @@ def check_values(
 
 
 def build_trainer(
-    trainer: dict[str, Any], callbacks: dict[str, dict[str, Any]], logger: dict[str, Any] | None, run_dir: Path
+    trainer: dict[str, Any],
+    callbacks: dict[str, dict[str, Any]],
+    logger: dict[str, Any] | None,
+    run_dir: Path,
 ) -> Trainer:
     """Put trainer, callbacks and logger together so that everything lies in the run directory.
 

@@ -53,7 +53,9 @@ def measure(model: TrainedModel, datamodule: ExpressionDataModule, *, seed: int)
 def report(metrics: Mapping[str, float], trainer: Trainer, config: Mapping[str, Any], run_dir: Path) -> None:
     """Print the headline beside PCA, and give TensorBoard the settings with the final metrics."""
     if trainer.logger is not None:
-        trainer.logger.log_hyperparams(flatten(config), {f"test/{key}": value for key, value in metrics.items()})
+        trainer.logger.log_hyperparams(
+            flatten(config), {f"test/{key}": value for key, value in metrics.items()}
+        )
         trainer.logger.finalize("success")
     lines = [f"{'held-out donors':32s}{'VAE':>8s}{'PCA':>8s}{'':>3s}difference"]
     for key, name in HEADLINE:

@@ -26,7 +26,9 @@ def warmup_cosine(
         See `gtex_vae.functional.schedules.warmup_cosine`.
     """
     if not 0.0 <= warmup < 1.0 or not 0.0 <= final <= 1.0:
-        raise ConfigError(f"optimizer.schedule: warmup={warmup} must lie in [0, 1) and final={final} in [0, 1]")
+        raise ConfigError(
+            f"optimizer.schedule: warmup={warmup} must lie in [0, 1) and final={final} in [0, 1]"
+        )
 
     def factor(step: int) -> float:
         # the first step is number 0: half a step in, so that neither end of training has learning rate 0
@@ -36,7 +38,12 @@ def warmup_cosine(
 
 
 def reduce_on_plateau(
-    optimizer: Optimizer, total_steps: int, *, monitor: str = "val/loss", factor: float = 0.5, patience: int = 5
+    optimizer: Optimizer,
+    total_steps: int,
+    *,
+    monitor: str = "val/loss",
+    factor: float = 0.5,
+    patience: int = 5,
 ) -> dict[str, Any]:
     """Multiply the learning rate by ``factor`` when ``monitor`` has not improved for ``patience`` validations."""
     scheduler = ReduceLROnPlateau(optimizer, factor=factor, patience=patience)

@@ -81,7 +81,8 @@ class VAEModule(LightningModule):
         self.objective: Objective = build(objective, under="gtex_vae.models")
         self.optimizer_config, self.learning_rate_config = optimizer, learning_rate
         self.seed = seed
-        self.beta, self.capacity, self.mask_ratio = 1.0, None, 0.0
+        self.beta, self.mask_ratio = 1.0, 0.0
+        self.capacity: float | None = None
         # the compiled callable shares the parameters; as a plain attribute it adds nothing to the state dict
         self._run_vae = torch.compile(self.vae) if compile else self.vae
         self._sums: dict[str, Tensor] = {}
@@ -117,7 +118,11 @@ class VAEModule(LightningModule):
         Lightning refuses to clip for a fused optimizer under any mixed precision, though only fp16 rescales gradients
         inside it.
         """
-        if self.trainer.precision == "16-mixed" or not gradient_clip_val or gradient_clip_algorithm == "value":
+        if (
+            self.trainer.precision == "16-mixed"
+            or not gradient_clip_val
+            or gradient_clip_algorithm == "value"
+        ):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         else:
             torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
@@ -155,11 +160,14 @@ class VAEModule(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Report the means since the last report, every ``log_every_n_steps``."""
-        if self.global_step % self.trainer.log_every_n_steps or not self._steps:
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if self.global_step % every or not self._steps:
             return
         values = {f"train/{key}": float(value) / self._steps for key, value in self._sums.items()}
         seconds = max(time.monotonic() - self._since, 1e-9)
-        values["train/samples_per_second"] = self._steps * len(batch.row_n) * self.trainer.world_size / seconds
+        values["train/samples_per_second"] = (
+            self._steps * len(batch.row_n) * self.trainer.world_size / seconds
+        )
         values |= {"schedule/beta": self.beta, "schedule/mask_ratio": self.mask_ratio}
         values["schedule/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         if self.capacity is not None:
@@ -178,7 +186,9 @@ class VAEModule(LightningModule):
         x_ng = batch.x_ng
         output = self._run_vae(x_ng)
         terms = self.objective(self.vae.likelihood, output, x_ng, beta=1.0)
-        generator = torch.Generator(x_ng.device).manual_seed(step_seed(VALIDATION_SEED, batch_idx, self.global_rank))
+        generator = torch.Generator(x_ng.device).manual_seed(
+            step_seed(VALIDATION_SEED, batch_idx, self.global_rank)
+        )
         observed_ng = torch.empty_like(x_ng).bernoulli_(1.0 - VALIDATION_RATIO, generator=generator)
         masked_ng = self._run_vae(hide(x_ng, observed_ng)).x_hat_ng.float()
         hidden_ng = 1.0 - observed_ng
@@ -201,7 +211,9 @@ class VAEModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Reduce over processes and report; none of these values moves with beta."""
-        total = {key: self.trainer.strategy.reduce(value, reduce_op="sum") for key, value in self._val.items()}
+        total = {
+            key: self.trainer.strategy.reduce(value, reduce_op="sum") for key, value in self._val.items()
+        }
         n, genes = total["n"], len(self.scaler.center_g)
         self.kl_d: Tensor = total["kl_d"] / n
         kl = self.kl_d.sum()

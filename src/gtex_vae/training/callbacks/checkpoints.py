@@ -18,12 +18,16 @@ from gtex_vae.training.callbacks.kl_annealing import in_warmup
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Write checkpoints beside and rename them into place; load plain containers and tensors only."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
         """Write the whole checkpoint, or leave the one before untouched."""
         with write_beside(path) as temporary:
             torch.save(checkpoint, temporary)
 
-    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> Any:
         """Load with ``weights_only=True`` whatever is asked: a checkpoint must not be able to run code."""
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 

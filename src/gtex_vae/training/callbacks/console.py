@@ -31,7 +31,11 @@ class EpochLines(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: VAEModule) -> None:  # type: ignore[override]
         """Write the line."""
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
-        if trainer.sanity_checking or not trainer.is_global_zero or (epoch % self.every_n_epochs and epoch != last):
+        if (
+            trainer.sanity_checking
+            or not trainer.is_global_zero
+            or (epoch % self.every_n_epochs and epoch != last)
+        ):
             return
         total = float(trainer.estimated_stepping_batches)
         done = max(trainer.global_step - self._first_step, 1)

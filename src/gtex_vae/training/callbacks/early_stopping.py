@@ -24,7 +24,12 @@ class PatientStopping(EarlyStopping):
     """
 
     def __init__(
-        self, monitor: str = "val/loss", mode: str = "min", *, patience: int = 30, target_loss: float | None = None
+        self,
+        monitor: str = "val/loss",
+        mode: str = "min",
+        *,
+        patience: int = 30,
+        target_loss: float | None = None,
     ) -> None:
         # a NaN stops the run with its cause elsewhere, so it is no business of this callback
         super().__init__(

@@ -63,7 +63,11 @@ class Figures(Callback):
         columns = [c for c in ("tissue", "tissue_group", "donor", "sex", "age") if c in obs]
         labels = obs.loc[obs["split"] == "test", columns].astype(str).to_numpy()[:PROJECTOR_SAMPLES]
         writer.add_embedding(
-            mu_nd[:PROJECTOR_SAMPLES], labels.tolist(), metadata_header=columns, tag="test", global_step=trainer.global_step
+            mu_nd[:PROJECTOR_SAMPLES],
+            labels.tolist(),
+            metadata_header=columns,
+            tag="test",
+            global_step=trainer.global_step,
         )
 
 

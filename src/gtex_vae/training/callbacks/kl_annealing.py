@@ -71,7 +71,7 @@ class KLAnnealing(Callback):
             ("cycles", cycles, cycles > 0.0),
             ("ratio", ratio, 0.0 < ratio <= 1.0),
             ("decay", decay, 0.0 < decay <= 1.0),
-            ("floor", floor, 0.0 <= floor),
+            ("floor", floor, floor >= 0.0),
             ("capacity", capacity, capacity is None or capacity > 0.0),
         ):
             if not possible:
@@ -98,5 +98,6 @@ class KLAnnealing(Callback):
 
 def in_warmup(trainer: Trainer) -> bool:
     """Whether the KL weight has not yet been at its top; what is measured now says little of the final model."""
-    ends = [callback.warmup_end for callback in trainer.callbacks if isinstance(callback, KLAnnealing)]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    ends = [callback.warmup_end for callback in callbacks if isinstance(callback, KLAnnealing)]
     return trainer.global_step < max(ends, default=0.0) * float(trainer.estimated_stepping_batches)
