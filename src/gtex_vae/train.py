@@ -38,11 +38,12 @@ class TrainConfig:
 @stage("train", TrainConfig)
 def main(config: TrainConfig, run_dir: Path) -> float:
     """Prepare the data, train, keep the best model and measure it beside PCA on held-out donors."""
+    import torch
     from lightning.pytorch import seed_everything
 
     from gtex_vae.training import environment
     from gtex_vae.training.build import build_trainer, check_values
-    from gtex_vae.training.finish import best_model, measure, report
+    from gtex_vae.training.finish import best_model, fit_pca, measure, report
     from gtex_vae.training.module import VAEModule
 
     environment.tune_process()
@@ -67,12 +68,15 @@ def main(config: TrainConfig, run_dir: Path) -> float:
         compile=config.compile,
     )
     module.scaler.load_state_dict(datamodule.scaler.state_dict())
+    pca = fit_pca(datamodule, module.vae.latent_dim)
+    if config.model["linear_skip"]:
+        module.vae.start_from_pca(torch.from_numpy(pca.components_dg), torch.from_numpy(pca.variance_d))
     last = run_dir / "checkpoints" / "last.ckpt"
     trainer.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None, weights_only=True)
 
     trained = best_model(module, run_dir)
     trained.save(run_dir / "model")
-    metrics = measure(trained, datamodule, seed=config.metrics_seed)
+    metrics = measure(trained, datamodule, pca, seed=config.metrics_seed)
     write_text(run_dir / "metrics.json", json.dumps(metrics, indent=1))
     report(metrics, trainer, asdict(config), run_dir)
     return metrics["reconstruction/r2"]

@@ -56,6 +56,7 @@ def score(
     train_obs: pd.DataFrame,
     test_obs: pd.DataFrame,
     *,
+    pca: PCA | None = None,
     seed: int = 0,
     rates: Sequence[float] = RATES,
     batch_size: int = 512,
@@ -71,6 +72,8 @@ def score(
         Memory-mapped arrays will do: they are read in batches.
     train_obs, test_obs
         Annotations of their samples; without a ``tissue`` column there are no tissue and cluster metrics.
+    pca
+        A PCA of the training samples with as many components as the model; None to fit it here.
     seed
         Seed of the masks, of PCA's random start and of k-means.
     rates
@@ -84,7 +87,8 @@ def score(
         Flat keys; the baselines' are the model's behind ``baseline/pca/`` and ``baseline/mean/``.
     """
     z_train_nd = embed_in_batches(model, x_train_ng, batch_size)
-    pca = PCA.fit(x_train_ng, z_train_nd.shape[1], seed=seed)
+    if pca is None:
+        pca = PCA.fit(x_train_ng, z_train_nd.shape[1], seed=seed)
     methods: dict[str, Reconstructor] = {"": model, "baseline/pca/": pca, "baseline/mean/": Mean()}
     result = score_reconstruction(methods, x_test_ng, seed=seed, rates=rates, batch_size=batch_size)
     for prefix, method in methods.items():

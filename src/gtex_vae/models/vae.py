@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gtex_vae.errors import ConfigError
@@ -18,6 +19,9 @@ from gtex_vae.nn.decoder import Decoder
 from gtex_vae.nn.encoder import Encoder
 from gtex_vae.nn.likelihoods import LIKELIHOODS, LikelihoodName
 from gtex_vae.nn.mlp import Activation, Norm
+
+REFINEMENTS = 3  # rounds of filling in and encoding again; further ones change R2 in the fourth decimal
+QUIET = 0.1  # factor on the MLPs' output layers at the start, where the linear paths are a PCA
 
 
 @dataclass(frozen=True)
@@ -121,10 +125,47 @@ class VAE(nn.Module):
         z_nd = sample_posterior(mu_nd, log_var_nd) if self.training else mu_nd
         return VAEOutput(mu_nd, log_var_nd, z_nd, self.decoder(z_nd))
 
+    @torch.no_grad()
+    def start_from_pca(self, components_dg: Tensor, variance_d: Tensor) -> None:
+        r"""Set the linear paths to a PCA with whitened scores, and quieten the MLPs' part in the result.
+
+        .. math:: W_s^{enc} = \Lambda^{-1/2} V, \qquad W_s^{dec} = V^\top \Lambda^{1/2}
+
+        Training then starts at the reconstruction of a PCA, with scores distributed as the prior, instead of finding
+        it first.
+
+        Parameters
+        ----------
+        components_dg
+            Orthonormal components V, the strongest first; no more than ``latent_dim`` of them.
+        variance_d
+            Variance of each.
+        """
+        assert self.encoder.skip is not None
+        assert self.decoder.skip is not None
+        found = len(components_dg)
+        sd_d = variance_d.clamp_min(1e-12).sqrt()
+        self.encoder.skip.weight[:found] = components_dg / sd_d[:, None]
+        self.decoder.skip.weight[:, :found] = (components_dg * sd_d[:, None]).T
+        for layer in (self.encoder.mu, self.decoder.out):
+            layer.weight.mul_(QUIET)
+
     def embed(self, x_ng: Tensor, observed_ng: Tensor | None = None) -> Tensor:
         """Posterior mean (n, d), the embedding, of standardized expression (n, g); never a sample."""
         return self.encoder(x_ng if observed_ng is None else hide(x_ng, observed_ng))[0]
 
     def reconstruct(self, x_ng: Tensor, observed_ng: Tensor | None = None) -> Tensor:
-        """Decoded posterior mean (n, g); hidden entries are those where ``observed_ng`` is 0."""
-        return self.decoder(self.embed(x_ng, observed_ng))
+        """Decoded posterior mean (n, g), completing hidden entries.
+
+        Entries with ``observed_ng`` 0 are first left out of the input; then, a few times over, they are filled with
+        what was predicted for them and the sample is encoded as a whole one, which it resembles ever more.
+
+        References
+        ----------
+        Rezende, Mohamed and Wierstra (2014), Stochastic Backpropagation, appendix F, here with means for samples.
+        """
+        x_hat_ng: Tensor = self.decoder(self.embed(x_ng, observed_ng))
+        if observed_ng is not None:
+            for _ in range(REFINEMENTS):
+                x_hat_ng = self.decoder(self.embed(torch.where(observed_ng.bool(), x_ng, x_hat_ng)))
+        return x_hat_ng

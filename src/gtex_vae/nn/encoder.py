@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gtex_vae.nn.mlp import MLP, Activation, Norm, xavier_linear
 
+START_LOG_VAR = -3.0
 LOG_VAR_RANGE = (-12.0, 6.0)  # nats; keeps exp() far from overflow in half precision
 
 
@@ -49,6 +50,9 @@ class Encoder(nn.Module):
         self.mlp = MLP(n_genes, hidden_dims, norm=norm, activation=activation, dropout=dropout)
         self.mu = xavier_linear(self.mlp.out_features, latent_dim)
         self.log_var = xavier_linear(self.mlp.out_features, latent_dim)
+        # a narrow posterior for every sample at first: noise of variance 1 would drown what the mean has to say
+        nn.init.zeros_(self.log_var.weight)
+        nn.init.constant_(self.log_var.bias, START_LOG_VAR)
         self.skip = xavier_linear(n_genes, latent_dim, bias=False) if linear_skip else None
 
     def forward(self, x_ng: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.rate import rate_metrics
 from gtex_vae.analysis.score import score
 from gtex_vae.models.trained import TrainedModel
@@ -40,13 +41,21 @@ def best_model(module: VAEModule, run_dir: Path) -> TrainedModel:
     return module.cpu().trained()
 
 
-def measure(model: TrainedModel, datamodule: ExpressionDataModule, *, seed: int) -> dict[str, float]:
+def fit_pca(datamodule: ExpressionDataModule, latent_dim: int) -> PCA:
+    """PCA of the training samples: where the linear paths start, and the baseline at the end."""
+    log.info("fitting a PCA of %d components to the training samples", latent_dim)
+    return PCA.fit(datamodule.expression("train").cpu().numpy(), latent_dim)
+
+
+def measure(
+    model: TrainedModel, datamodule: ExpressionDataModule, pca: PCA, *, seed: int
+) -> dict[str, float]:
     """Every metric on the donors of the test split, the model's and the baselines'."""
     obs = datamodule.adata.obs
     x_train_ng, x_test_ng = (datamodule.expression(split).cpu().numpy() for split in ("train", "test"))
     log.info("measuring on %d held-out samples, PCA with as many components beside", len(x_test_ng))
     train_obs, test_obs = (obs[obs["split"] == split] for split in ("train", "test"))
-    metrics = score(model, x_train_ng, x_test_ng, train_obs, test_obs, seed=seed)
+    metrics = score(model, x_train_ng, x_test_ng, train_obs, test_obs, pca=pca, seed=seed)
     return metrics | rate_metrics(model.vae, x_test_ng, seed=seed)
 
 
