@@ -1,7 +1,9 @@
 """Decimal text to float32 at memory speed, compiled, with the interpreter only for odd tokens.
 
-A token of up to 18 digits and a power of ten within 10^22 is exact in double precision arithmetic (Clinger 1990),
-so the compiled loop handles it; every other token is left to Python, which parses or refuses it.
+A mantissa within 2^53 and a power of ten within 10^22 make one exact operation in double precision (Clinger 1990).
+With more digits the operation errs by a few units in the last place of a double, which single precision shows only
+beside the middle of two neighbours. So the compiled loop is right to the last bit, and leaves to Python what lies
+there, and whatever is no plain number.
 """
 
 from __future__ import annotations
@@ -11,7 +13,15 @@ import re
 import numba
 import numpy as np
 
-_POWERS_OF_TEN = 10.0 ** np.arange(23)
+_POWERS_OF_TEN = np.array([float(f"1e{power}") for power in range(39)])
+_EXACT = np.uint64(1 << 53)
+# a double has 29 bits more than single precision; the middle between two neighbours and a margin of 16 units
+_MIDDLE = 1 << 28
+_BELOW_SINGLE = (1 << 29) - 1
+_MARGIN = 16
+# 19 digits always fit 64 bits
+_MOST_DIGITS = np.uint64(19)
+_FLOAT32_TINY = float(np.finfo(np.float32).tiny)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _MISSING = {"", "na", "nan", "n/a", "#n/a", "null", "none", "-", ".", "?"}
@@ -54,100 +64,97 @@ def parse_values(
     negative : int
         Column of the first negative value, -1 if there is none.
     """
+    # unsigned positions spare the compiled code a test for negative ones; the line end is no digit, sign, point or
+    # exponent, so only the loops over other bytes must look for it
+    one = np.uint64(1)
     expected = target.shape[0]
+    end = np.uint64(stop)
+    i = np.uint64(start)
     column = 0
     n_odd = 0
     negative = -1
-    i = start
     while True:
-        if column >= expected or target[column] < 0:
-            while i < stop and text[i] != delimiter:
-                i += 1
-        else:
-            begin = i
-            sign = 1.0
-            if i < stop and (text[i] == 45 or text[i] == 43):
-                if text[i] == 45:
-                    sign = -1.0
-                i += 1
+        begin = i
+        plain = False
+        if column < expected and target[column] >= 0:
+            minus = text[i] == 45
+            if minus or text[i] == 43:
+                i += one
             mantissa = np.uint64(0)
-            first_digit = i
-            while i < stop:
-                digit = text[i] - np.uint8(48)
-                if digit > 9:
+            first = i
+            while True:
+                digit = np.uint64(text[i]) - np.uint64(48)
+                if digit > np.uint64(9):
                     break
-                mantissa = mantissa * np.uint64(10) + np.uint64(digit)
-                i += 1
-            digits = i - first_digit
+                mantissa = mantissa * np.uint64(10) + digit
+                i += one
+            digits = i - first
             exponent = 0
-            if i < stop and text[i] == 46:
-                i += 1
-                first_digit = i
-                while i < stop:
-                    digit = text[i] - np.uint8(48)
-                    if digit > 9:
+            if text[i] == 46:
+                i += one
+                first = i
+                while True:
+                    digit = np.uint64(text[i]) - np.uint64(48)
+                    if digit > np.uint64(9):
                         break
-                    mantissa = mantissa * np.uint64(10) + np.uint64(digit)
-                    i += 1
-                exponent = first_digit - i
-                digits -= exponent
-            well = 0 < digits <= 18
-            if well and i < stop and (text[i] == 101 or text[i] == 69):
-                i += 1
-                minus = False
-                if i < stop and (text[i] == 45 or text[i] == 43):
-                    minus = text[i] == 45
-                    i += 1
+                    mantissa = mantissa * np.uint64(10) + digit
+                    i += one
+                exponent = -np.int64(i - first)
+                digits += i - first
+            if digits > np.uint64(0) and (text[i] == 101 or text[i] == 69):
+                i += one
+                down = text[i] == 45
+                if down or text[i] == 43:
+                    i += one
                 power = 0
-                first_digit = i
-                while i < stop:
-                    digit = text[i] - np.uint8(48)
-                    if digit > 9:
+                first = i
+                while True:
+                    digit = np.uint64(text[i]) - np.uint64(48)
+                    if digit > np.uint64(9):
                         break
-                    power = power * 10 + np.int64(digit)
-                    i += 1
-                well = 0 < i - first_digit <= 4
-                exponent += -power if minus else power
-            if i < stop and text[i] != delimiter:
-                well = False
-            # 2^53: beyond it the mantissa itself is rounded
-            if well and mantissa <= np.uint64(9007199254740992) and -22 <= exponent <= 22:
+                    power = min(power * 10 + np.int64(digit), 1000)
+                    i += one
+                if i == first:
+                    digits = np.uint64(0)
+                exponent += -power if down else power
+            if digits > _MOST_DIGITS:
+                lead = begin
+                while text[lead] < 49 or text[lead] > 57:
+                    digits -= np.uint64(text[lead] == 48)
+                    lead += one
+                    if digits <= _MOST_DIGITS:
+                        break
+            plain = (
+                (i == end or text[i] == delimiter)
+                and np.uint64(0) < digits <= _MOST_DIGITS
+                and -38 <= exponent <= 38
+            )
+            if plain:
                 value = np.float64(mantissa)
                 if exponent < 0:
-                    value /= _POWERS_OF_TEN[-exponent]
+                    value /= _POWERS_OF_TEN[np.uint64(-exponent)]
                 elif exponent > 0:
-                    value *= _POWERS_OF_TEN[exponent]
-                if sign < 0 and value > 0:
+                    value *= _POWERS_OF_TEN[np.uint64(exponent)]
+                if minus:
                     value = -value
-                    if negative < 0:
+                    if value < 0 and negative < 0:
                         negative = column
-                if abs(value) > _FLOAT32_MAX:
-                    well = False
-                else:
-                    out[target[column]] = value
-            else:
-                well = False
-            if not well:
-                while i < stop and text[i] != delimiter:
-                    i += 1
+                out[np.uint64(target[column])] = value
+                if mantissa > _EXACT or exponent < -22 or exponent > 0:
+                    middle = abs((np.float64(value).view(np.int64) & _BELOW_SINGLE) - _MIDDLE)
+                    plain = middle > _MARGIN and _FLOAT32_TINY <= abs(value) <= _FLOAT32_MAX
+        if not plain:
+            while i < end and text[i] != delimiter:
+                i += one
+            if column < expected and target[column] >= 0:
                 odd[n_odd, 0] = column
                 odd[n_odd, 1] = begin
                 odd[n_odd, 2] = i
                 n_odd += 1
         column += 1
-        if i >= stop:
+        if i >= end:
             return column, n_odd, negative
-        i += 1
-
-
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def transpose_into(block_gn: np.ndarray, out_ng: np.ndarray, first: int) -> None:
-    """Write ``block_gn`` transposed to the columns of ``out_ng`` from ``first`` on, in tiles that fit the cache."""
-    genes, samples = block_gn.shape
-    for tile in range(0, samples, 32):
-        for sample in range(tile, min(tile + 32, samples)):
-            for gene in range(genes):
-                out_ng[sample, first + gene] = block_gn[gene, sample]
+        i += one
 
 
 def parse_number(token: bytes) -> float:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gtex_vae.data.readers.numbers import parse_number, parse_values, transpose_into
+from gtex_vae.data.readers.numbers import parse_number, parse_values
 from gtex_vae.data.readers.stream import LineBlocks
 from gtex_vae.errors import DataError
 
@@ -208,7 +208,7 @@ class GenesInRows:
         within = first % _GENES_PER_PANEL
         if within == 0:
             self._panels.append(np.empty((self._n_samples, _GENES_PER_PANEL), np.float32))
-        transpose_into(self._tile_gn[:genes], self._panels[-1], within)
+        self._panels[-1][:, within : within + genes] = self._tile_gn[:genes].T
 
     def result(self) -> np.ndarray:
         """Put the panels together, shape (n, g), float32."""
