@@ -16,7 +16,7 @@ import numpy as np
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids
 from gtex_vae.data.readers.numbers import is_text
 from gtex_vae.data.readers.orientation import ENSEMBL, find_orientation
-from gtex_vae.data.readers.rows import GenesInRows, Line, RowParser, SamplesInRows, iterate_lines, split_fields
+from gtex_vae.data.readers.rows import GenesInRows, Line, RowParser, SamplesInRows, decode, iterate_lines, split_fields
 from gtex_vae.data.readers.stream import LineBlocks
 from gtex_vae.errors import DataError
 
@@ -232,6 +232,8 @@ def _find_layout(path: Path, peeked: list[bytes]) -> tuple[_Layout, list[list[st
 
 def _find_delimiter(path: Path, number: int, header: bytes, lines: list[bytes]) -> bytes:
     """Take the delimiter that divides the header and most rows into equally many fields."""
+    for at, line in enumerate([header, *lines]):
+        decode(path, number + at, line)
     best, best_score = b"", (0.0, 0)
     for delimiter in _DELIMITERS:
         if delimiter not in header:

@@ -80,7 +80,7 @@ def read_gct(
                 "transpose the file, or save it as TSV, which is read either way"
             )
         if len(samples) != declared[1] and not allow_shape_mismatch:
-            raise _mismatch(path, declared, f"its header line names {len(samples):,} samples")
+            raise _mismatch(path, declared, f"names {len(samples):,} samples in its header line")
 
         parser = RowParser(path, b"\t", n_lead, samples, "sample", np.arange(len(samples), dtype=np.int32))
         obs_fields = _column_metadata(path, lines, declared[3], parser) if version == "#1.3" else {}

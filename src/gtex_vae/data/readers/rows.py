@@ -117,8 +117,10 @@ class RowParser:
             if position > line.stop:
                 raise self._ragged(line, len(fields))
             if line.block[position : position + 1] == b'"':
-                close = line.block.find(b'"' + self.delimiter, position + 1, line.stop)
-                end = close + 1 if close > 0 else -1
+                close = line.block.find(b'"', position + 1, line.stop)
+                while close >= 0 and line.block[close + 1] == 34:
+                    close = line.block.find(b'"', close + 2, line.stop)
+                end = close + 1 if close >= 0 and line.block[close + 1] == self.delimiter[0] else -1
                 text = line.block[position + 1 : close].replace(b'""', b'"')
             else:
                 end = line.block.find(self.delimiter, position, line.stop)
