@@ -46,17 +46,16 @@ def mutate(data: bytes, mutations: list[tuple[str, float, bytes]]) -> bytes:
     return data
 
 
-def plain(data: bytes) -> list[list[str]]:
+def plain(data: bytes, delimiter: str) -> list[list[str]]:
     """An independent, slow reading of what the file says: its fields."""
     text = data.removeprefix(b"\xef\xbb\xbf").decode()
     lines = [line.removesuffix("\r") for line in text.split("\n") if line.strip("\r")]
     if lines[0].startswith("#1."):
         lines = lines[2:]
-    comma = "\t" not in lines[0]
-    return [[field.strip().strip('"') for field in line.split("," if comma else "\t")] for line in lines]
+    return [line.split(delimiter) for line in lines]
 
 
-def attempt(data: bytes) -> None:
+def attempt(data: bytes, delimiter: str | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "matrix"
         path.write_bytes(data)
@@ -70,9 +69,9 @@ def attempt(data: bytes) -> None:
     assert x_ng.shape == (len(matrix.sample_ids), len(matrix.gene_ids))
     assert np.isfinite(x_ng).all() and (x_ng >= 0).all()
     assert len(set(matrix.sample_ids)) == len(matrix.sample_ids)
-    if data[:2] == b"\x1f\x8b" or b'"' in data or matrix.source.orientation != "genes_in_rows":
+    if delimiter is None or b'"' in data or matrix.source.orientation != "genes_in_rows":
         return
-    rows = plain(data)
+    rows = plain(data, delimiter)
     values = [[float(field) for field in row[-len(matrix.sample_ids) :]] for row in rows[1:]]
     np.testing.assert_array_equal(x_ng, np.array(values, np.float32).T)
 
@@ -80,7 +79,7 @@ def attempt(data: bytes) -> None:
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from([GCT, TSV, CSV]), st.lists(MUTATION, min_size=0, max_size=3))
 def test_mutated_text(data: bytes, mutations: list[tuple[str, float, bytes]]) -> None:
-    attempt(mutate(data, mutations))
+    attempt(mutate(data, mutations), "," if data is CSV else "\t")
 
 
 @settings(max_examples=150, deadline=None)
@@ -111,7 +110,7 @@ def test_arbitrary_text(text: str) -> None:
     st.booleans(),
 )
 def test_valid_files_of_any_size(n: int, g: int, random, end: str, compressed: bool, rows_are_genes: bool) -> None:
-    x_gn = [[f"{random.lognormvariate(0, 4):.{random.randrange(1, 18)}g}" for _ in range(n)] for _ in range(g)]
+    x_gn = [[f"{min(random.lognormvariate(0, 4), 1e30):.{random.randrange(1, 18)}g}" for _ in range(n)] for _ in range(g)]
     samples, genes = [f"GTEX-{at}" for at in range(n)], [f"ENSG{at:011d}.1" for at in range(g)]
     table = [["gene", *samples], *([gene, *row] for gene, row in zip(genes, x_gn, strict=True))]
     if not rows_are_genes:
