@@ -1,0 +1,205 @@
+"""AnnData stores, .h5ad and .zarr, dense or sparse, read without holding genes that are not wanted.
+
+Shapes: n samples, g genes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids, check_values
+from gtex_vae.data.readers.orientation import ENSEMBL, find_orientation, gene_likeness
+from gtex_vae.errors import DataError
+from gtex_vae.provenance import sha256
+
+_GENE_NAME = ("gene_name", "gene_symbol", "gene_symbols", "feature_name", "gene_short_name", "symbol", "description")
+_BLOCK_VALUES = 1 << 24
+
+
+def read_annotated(
+    path: Path,
+    format: Literal["h5ad", "zarr"],
+    *,
+    keep_gene: KeepGene | None = None,
+    orientation: str | None = None,
+    layer: str | None = None,
+) -> RawMatrix:
+    """Read X, or one layer, of an AnnData store with its tables of samples and genes.
+
+    Parameters
+    ----------
+    path
+        File (.h5ad) or folder (.zarr).
+    format
+        Which of the two.
+    keep_gene
+        Called with id and symbol of each gene; the others are left out block by block.
+    orientation
+        ``genes_in_rows`` or ``samples_in_rows`` where the ids do not tell; stores without telling ids are taken as
+        AnnData defines them, samples in rows.
+    layer
+        Name of a layer, or ``raw`` for ``raw.X``; X if None.
+
+    Returns
+    -------
+    RawMatrix
+        The unit is filled in where ``uns["expression"]["unit"]`` states it. Sparse stays sparse (CSR).
+
+    Raises
+    ------
+    DataError
+        No AnnData in the store, a missing layer, damaged content, missing or infinite values.
+    """
+    digest = sha256(path) if format == "h5ad" else None
+    try:
+        if format == "h5ad":
+            import h5py
+
+            with h5py.File(path, "r") as store:
+                return _read(path, format, store, digest, keep_gene, orientation, layer)
+        import zarr
+
+        _refuse_pickle(path)
+        return _read(path, format, zarr.open_group(str(path), mode="r"), digest, keep_gene, orientation, layer)
+    except DataError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:
+        # h5py, zarr and anndata raise many kinds for damaged bytes; all mean the same to the user
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path}: the {format} store is damaged or no AnnData ({first}); write it again") from error
+
+
+def _read(
+    path: Path,
+    format: str,
+    store: Any,
+    digest: str | None,
+    keep_gene: KeepGene | None,
+    orientation: str | None,
+    layer: str | None,
+) -> RawMatrix:
+    """Read from an open store."""
+    from anndata.io import read_elem
+
+    missing = [name for name in ("obs", "var") if name not in store]
+    if missing:
+        what = "; a 10x file: convert it with scanpy.read_10x_h5" if "matrix" in store else ""
+        raise DataError(f"{path}: no AnnData, {' and '.join(missing)} missing{what}")
+    obs, var = read_elem(store["obs"]), read_elem(store["var"] if layer != "raw" else store["raw/var"])
+    element = _element(path, store, layer)
+    if tuple(element.attrs.get("shape", ())) or hasattr(element, "shape"):
+        shape = tuple(int(size) for size in element.attrs.get("shape", getattr(element, "shape", ())))
+        if shape != (len(obs), len(var)):
+            raise DataError(f"{path}: X is {shape} but obs has {len(obs):,} rows and var {len(var):,}; write it again")
+    way = _orientation(path, obs.index, var.index, orientation)
+    genes_table, samples_table = (obs, var) if way == "genes_in_rows" else (var, obs)
+    samples = [str(name) for name in samples_table.index]
+    check_sample_ids(path, samples, "row" if way == "samples_in_rows" else "column")
+    genes, names = _gene_ids_and_names(genes_table)
+    keep = np.array(
+        [keep_gene is None or keep_gene(gene, names[at] if names else None) for at, gene in enumerate(genes)], bool
+    )
+    x_ng = _values(element, keep, way)
+    genes = [gene for gene, wanted in zip(genes, keep.tolist(), strict=True) if wanted]
+    names = names and [name for name, wanted in zip(names, keep.tolist(), strict=True) if wanted]
+    unit = _declared_unit(store) if layer is None else None
+    return RawMatrix(
+        x_ng=x_ng,
+        sample_ids=samples,
+        gene_ids=genes,
+        gene_names=names,
+        source=Source(
+            path=path, format=format, orientation=way, found_shape=(len(genes_table), len(samples)), sha256=digest
+        ),
+        unit=unit or "",
+        unit_reason="the store states it in uns['expression']['unit']" if unit else "",
+        obs=samples_table,
+        var=genes_table[keep],
+        first_negative=check_values(path, x_ng, samples, genes),
+    )
+
+
+def _element(path: Path, store: Any, layer: str | None) -> Any:
+    """X, raw.X or a layer."""
+    if layer in (None, "X"):
+        if "X" not in store:
+            raise DataError(f"{path}: has no X; name one of the layers {sorted(store.get('layers', {}))} with layer=")
+        return store["X"]
+    key = "raw/X" if layer == "raw" else f"layers/{layer}"
+    if key not in store:
+        layers = sorted(store["layers"]) if "layers" in store else []
+        raise DataError(f"{path}: has no layer {layer!r}; it has {', '.join(['X', *layers, *('raw' in store) * ['raw']])}")
+    return store[key]
+
+
+def _orientation(path: Path, rows: Sequence[str], columns: Sequence[str], stated: str | None) -> Any:
+    """AnnData says samples in rows; only gene ids in rows, or the user, overrule it."""
+    rows, columns = [str(name) for name in rows], [str(name) for name in columns]
+    if stated is None and not (gene_likeness(rows) == 1 and gene_likeness(columns) < 1):
+        return "samples_in_rows"
+    return find_orientation(path, rows, columns, stated=stated)
+
+
+def _gene_ids_and_names(table: Any) -> tuple[list[str], list[str] | None]:
+    """Ids from the index, or from the column that holds Ensembl ids where the index holds symbols."""
+    index = [str(name) for name in table.index]
+    by_name = {str(name).lower(): name for name in table.columns}
+    if gene_likeness(index) < 1:
+        for column in table.columns:
+            values = table[column].astype(str).tolist()
+            if values and 2 * sum(ENSEMBL.fullmatch(value) is not None for value in values) >= len(values):
+                return [value if ENSEMBL.fullmatch(value) else name for value, name in zip(values, index)], index
+    name_at = next((by_name[name] for name in _GENE_NAME if name in by_name), None)
+    return index, None if name_at is None else table[name_at].astype(str).tolist()
+
+
+def _values(element: Any, keep: np.ndarray, way: str) -> Any:
+    """Read the wanted genes as float32, blocks of rows at a time."""
+    from anndata.io import read_elem, sparse_dataset
+
+    encoding = str(element.attrs.get("encoding-type", "array"))
+    if encoding in ("csr_matrix", "csc_matrix"):
+        import scipy.sparse as sp
+
+        full = sp.csr_matrix(read_elem(element), dtype=np.float32)
+        full = full.T.tocsr() if way == "genes_in_rows" else full
+        return sp.csr_matrix(full if keep.all() else full[:, np.flatnonzero(keep)])
+    if way == "genes_in_rows":
+        return np.ascontiguousarray(np.asarray(element[:][keep], np.float32).T)
+    n, g = element.shape
+    columns = np.flatnonzero(keep)
+    x_ng = np.empty((n, columns.size), np.float32)
+    chunk = (element.chunks or (1,))[0]
+    step = max(1, _BLOCK_VALUES // max(1, g) // chunk) * chunk
+    for start in range(0, n, step):
+        block = element[start : start + step]
+        x_ng[start : start + step] = block if keep.all() else block[:, columns]
+    return x_ng
+
+
+def _declared_unit(store: Any) -> str | None:
+    """Unit that our own files state, in the readers' spelling."""
+    from anndata.io import read_elem
+
+    if "uns/expression/unit" not in store:
+        return None
+    stated = str(read_elem(store["uns/expression/unit"]))
+    return stated.lower().replace(" ", "").replace("tpmorrpkm", "tpm/rpkm")
+
+
+def _refuse_pickle(path: Path) -> None:
+    """Refuse zarr v2 arrays of pickled objects, which could run code."""
+    for metadata in path.rglob(".zarray"):
+        try:
+            filters = json.loads(metadata.read_text()).get("filters") or []
+        except ValueError:
+            continue
+        if any(entry.get("id") == "pickle" for entry in filters):
+            raise DataError(f"{metadata.parent}: holds pickled objects, which are never opened; write strings instead")

@@ -1,0 +1,142 @@
+"""Parquet tables in either orientation.
+
+Shapes: n samples, g genes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids, check_values
+from gtex_vae.data.readers.orientation import find_orientation
+from gtex_vae.errors import DataError
+from gtex_vae.provenance import sha256
+
+_GENE_NAME = ("gene_name", "gene_symbol", "symbol", "description", "name", "gene")
+
+
+def read_parquet(path: Path, *, keep_gene: KeepGene | None = None, orientation: str | None = None) -> RawMatrix:
+    """Read a parquet table: one column of ids (or a pandas index), further text columns, numeric columns.
+
+    Parameters
+    ----------
+    path
+        The file.
+    keep_gene
+        Called with id and symbol of each gene; where genes are columns, the others are not read.
+    orientation
+        ``genes_in_rows`` or ``samples_in_rows`` where the ids do not tell.
+
+    Returns
+    -------
+    RawMatrix
+        Without a unit.
+
+    Raises
+    ------
+    DataError
+        Damaged file, no id column, missing or infinite values, repeated samples.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            numeric = [
+                field.name
+                for field in schema
+                if pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_decimal(field.type)
+            ]
+            index = [name for name in (schema.pandas_metadata or {}).get("index_columns", []) if isinstance(name, str)]
+            text = [
+                field.name
+                for field in schema
+                if pa.types.is_string(field.type)
+                or pa.types.is_large_string(field.type)
+                or pa.types.is_string_view(field.type)
+                or pa.types.is_dictionary(field.type)
+            ]
+            if len(set(schema.names)) < len(schema.names):
+                raise DataError(f"{path}: the parquet table has columns of the same name; rename them")
+            numeric = [name for name in numeric if name not in index]
+            if not numeric:
+                raise DataError(f"{path}: the parquet table has no numeric columns, so no expression values")
+            id_column = next((name for name in index if name in schema.names), None) or next(iter(text), None)
+            if id_column is None:
+                raise DataError(f"{path}: the parquet table has no text column of ids beside {len(numeric):,} numeric ones")
+            ids = [str(value) for value in file.read(columns=[id_column]).column(0).to_pylist()]
+            if not ids:
+                raise DataError(f"{path}: the parquet table has no rows; fetch it again")
+            corner = "" if id_column.startswith("__index") else id_column
+            found_way = find_orientation(path, ids, numeric, corner, orientation)
+            text = [name for name in text if name != id_column]
+            table = file.read(columns=text).to_pandas(ignore_metadata=True) if text else None
+            if found_way == "genes_in_rows":
+                x_ng, samples, genes, names, table = _genes_in_rows(file, ids, numeric, table, keep_gene)
+            else:
+                samples, names = ids, None
+                genes = [gene for gene in numeric if keep_gene is None or keep_gene(gene, None)]
+                x_ng = _samples_in_rows(file, genes, len(ids))
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: the parquet file is damaged ({str(error).splitlines()[0]}); fetch it again") from error
+
+    check_sample_ids(path, samples, "column" if found_way == "genes_in_rows" else "row")
+    n_found = (len(ids), len(numeric))
+    if table is not None:
+        table.index = genes if found_way == "genes_in_rows" else samples
+    return RawMatrix(
+        x_ng=x_ng,
+        sample_ids=samples,
+        gene_ids=genes,
+        gene_names=names,
+        source=Source(
+            path=path,
+            format="parquet",
+            orientation=found_way,
+            found_shape=n_found if found_way == "genes_in_rows" else n_found[::-1],
+            sha256=sha256(path),
+        ),
+        obs=table if found_way == "samples_in_rows" else None,
+        var=table if found_way == "genes_in_rows" else None,
+        first_negative=check_values(path, x_ng, samples, genes),
+    )
+
+
+def _genes_in_rows(
+    file: Any, ids: list[str], samples: list[str], table: Any, keep_gene: KeepGene | None
+) -> tuple[np.ndarray, list[str], list[str], list[str] | None, Any]:
+    """Each column is a sample and becomes one row of the result."""
+    by_name = {str(name).lower(): name for name in ([] if table is None else table.columns)}
+    name_at = next((by_name[name] for name in _GENE_NAME if name in by_name), None)
+    names = None if name_at is None else [str(name) for name in table[name_at]]
+    keep = np.array([keep_gene is None or keep_gene(ids[at], names and names[at] or None) for at in range(len(ids))], bool)
+    x_ng = np.empty((len(samples), int(keep.sum())), np.float32)
+    for at, sample in enumerate(samples):
+        x_ng[at] = _float32(file.read(columns=[sample]).column(0))[keep]
+    genes = [gene for gene, wanted in zip(ids, keep.tolist(), strict=True) if wanted]
+    if names is not None:
+        names = [name for name, wanted in zip(names, keep.tolist(), strict=True) if wanted]
+    return x_ng, samples, genes, names, None if table is None else table[keep]
+
+
+def _samples_in_rows(file: Any, genes: list[str], n: int) -> np.ndarray:
+    """Each column is a gene; row groups bound the memory."""
+    x_ng = np.empty((n, len(genes)), np.float32)
+    start = 0
+    for batch in file.iter_batches(batch_size=1024, columns=genes):
+        order = {name: at for at, name in enumerate(batch.schema.names)}
+        for at, gene in enumerate(genes):
+            x_ng[start : start + batch.num_rows, at] = _float32(batch.column(order[gene]))
+        start += batch.num_rows
+    return x_ng
+
+
+def _float32(column: Any) -> np.ndarray:
+    """Convert a column; nulls become NaN, which the check of values refuses."""
+    import pyarrow as pa
+
+    return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float32)
