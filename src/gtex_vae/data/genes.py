@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
@@ -84,10 +84,13 @@ class GeneTable:
         separates several names.
     source
         Where the facts come from, for the provenance.
+    whole
+        The table that this one was selected from: it knows the names of the genes that were not selected.
     """
 
     frame: pd.DataFrame
     source: str
+    whole: GeneTable | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -102,12 +105,12 @@ class GeneTable:
         if kept.empty:
             known = ", ".join(sorted(set(self.frame["biotype"]) - {""})[:8]) or "none"
             raise DataError(f"{self.source}: no gene of biotype {', '.join(wanted)}; it has {known}")
-        return GeneTable(kept, f"{self.source}, {'/'.join(wanted)}")
+        return GeneTable(kept, f"{self.source}, {'/'.join(wanted)}", whole=self)
 
     def of_ids(self, gene_ids: Iterable[str], source: str) -> GeneTable:
         """Keep the genes of a list; ids that the table does not know are kept without a symbol."""
         wanted = list(dict.fromkeys(gene_ids))
-        return GeneTable(self.frame.reindex(wanted, fill_value="").rename_axis("gene_id"), source)
+        return GeneTable(self.frame.reindex(wanted, fill_value="").rename_axis("gene_id"), source, whole=self)
 
     def find(self, symbol: str) -> Named | None:
         """Find the one gene that a symbol stands for.
@@ -161,24 +164,21 @@ class GeneTable:
         name
             Symbol given beside the label, or empty.
         """
+        found = self.trace(label, name)
+        return None if found is None else found.gene_id
+
+    def trace(self, label: str, name: str = "") -> Named | None:
+        """Do as :meth:`identify` does, and say by which kind of name: ``"id"``, or one of :meth:`find`."""
         ensembl = parse_ensembl(label)
         if ensembl is not None and ensembl.gene_id in self.frame.index:
-            return ensembl.gene_id
+            return Named(ensembl.gene_id, "id")
+        whole = self if self.whole is None else self.whole
+        if ensembl is not None and ensembl.gene_id in whole.frame.index:
+            return None
         for symbol in (label if ensembl is None else "", name):
-            if symbol and (found := self.find(symbol)) is not None:
-                return found.gene_id
+            if symbol and (found := whole.find(symbol)) is not None:
+                return found if found.gene_id in self.frame.index else None
         return None
-
-    def keeps(self) -> Callable[[str, str], bool]:
-        """Predicate ``(label, name) -> bool`` for readers that skip unwanted rows before parsing them.
-
-        Examples
-        --------
-        >>> keep = bundled_genes().of_biotype().keeps()
-        >>> keep("ENSG00000000003.14", "TSPAN6"), keep("ENSG00000223972.5", "DDX11L1")
-        (True, False)
-        """
-        return lambda label, name="": self.identify(label, name) is not None
 
 
 def table_from_frame(frame: pd.DataFrame, source: str) -> GeneTable:
