@@ -23,6 +23,7 @@ import scipy.sparse as sp
 
 from gtex_vae.data.genes import parse_ensembl
 
+ROWS = 64
 EVIDENCE = ("id", "symbol", "previous symbol", "alias")
 Matrix = npt.NDArray[np.float32] | sp.csr_matrix | sp.csr_array
 
@@ -88,17 +89,27 @@ class Columns:
         )
         if identity and not self.added:
             return np.asarray(x_nc, dtype=np.float32)
-        out_ng = np.empty((x_nc.shape[0], len(self.source_g)), dtype=np.float32)
-        # row by row blocks: a gather over a whole C-ordered matrix misses the cache at every element
-        for start in range(0, len(out_ng), 64):
-            rows = slice(start, start + 64)
-            block = np.asarray(x_nc[rows], dtype=np.float32)
-            np.take(block, self.source_g, axis=1, out=out_ng[rows], mode="wrap")
-            for gene, column in self.added:
-                out_ng[rows, gene] = add_expression(out_ng[rows, gene], block[:, column], offset)
+        n_samples = x_nc.shape[0]
+        if x_nc.flags.f_contiguous and not x_nc.flags.c_contiguous:
+            # stored gene by gene: so is the result, and each gene is one run of memory
+            out_ng = np.asarray(x_nc.T[self.source_g], dtype=np.float32).T
+            self._add(out_ng, x_nc, offset)
+        else:
+            out_ng = np.empty((n_samples, len(self.source_g)), dtype=np.float32)
+            # by blocks of rows: a gather over the whole matrix would miss the cache at every element
+            for start in range(0, n_samples, ROWS):
+                rows = slice(start, start + ROWS)
+                block = np.asarray(x_nc[rows], dtype=np.float32)
+                np.take(block, self.source_g, axis=1, out=out_ng[rows], mode="wrap")
+                self._add(out_ng[rows], block, offset)
         if missing_g.any():
             out_ng[:, missing_g] = np.broadcast_to(np.float32(fill_g), missing_g.shape)[missing_g]
         return out_ng
+
+    def _add(self, out_ng: npt.NDArray[np.float32], x_nc: npt.NDArray[np.float32], offset: float | None) -> None:
+        """Add the further columns in place."""
+        for gene, column in self.added:
+            out_ng[:, gene] = add_expression(out_ng[:, gene], x_nc[:, column], offset)
 
     def _take_sparse(self, x_nc: Matrix, offset: float | None, missing_g: npt.NDArray[np.bool_]) -> Matrix:
         """Gather by relabelling the column of each stored value."""
