@@ -79,11 +79,15 @@ def build(gencode_wheel: Path, hgnc_wheel: Path) -> None:
     packed = gzip.compress((head + table.to_csv(sep="\t", index=False)).encode(), compresslevel=9, mtime=0)
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     TABLE.write_bytes(packed)
-    print(f"{TABLE}: {len(table)} genes, {(table.biotype == 'protein_coding').sum()} coding, {len(packed)} bytes")
+    print(
+        f"{TABLE}: {len(table)} genes, {(table.biotype == 'protein_coding').sum()} coding, {len(packed)} bytes"
+    )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("gencode_wheel", type=Path)
     parser.add_argument("hgnc_wheel", type=Path)
     arguments = parser.parse_args()

@@ -41,9 +41,7 @@ class Alignment:
     present_g: npt.NDArray[np.bool_]
     report: dict[str, Any]
 
-    def apply(
-        self, x_nc: Matrix, mean_g: npt.NDArray[np.float32], *, unit: str
-    ) -> npt.NDArray[np.float32]:
+    def apply(self, x_nc: Matrix, mean_g: npt.NDArray[np.float32], *, unit: str) -> npt.NDArray[np.float32]:
         """Gather a block of samples, missing genes filled with their training mean.
 
         Parameters
@@ -193,7 +191,9 @@ def plan_alignment(
         "missing_filled_with": "training mean",
         "extra": some([label for c, label in enumerate(labels) if c not in used_set]),
         "renamed": some(renamed),
-        "duplicates": some([f"{labels[c]} left out for {labels[columns.source_g[g]]}" for g, c in columns.left_out]),
+        "duplicates": some(
+            [f"{labels[c]} left out for {labels[columns.source_g[g]]}" for g, c in columns.left_out]
+        ),
         "y_copies_added": len(columns.added),
         "reordered": bool((np.diff(used) < 0).any()),
     }

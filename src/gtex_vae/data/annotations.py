@@ -10,8 +10,9 @@ import gzip
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from gtex_vae.errors import DataError
@@ -40,9 +41,22 @@ COLUMNS = {
     "_study": "study",
     "primary disease or tissue": "disease_or_tissue",
 }
-NUMERIC = ("rin", "ischemic_time")
+OURS = {*COLUMNS.values(), "age"}
+NUMERIC = {"rin", "ischemic_time"}
 SEX = {"1": "male", "m": "male", "male": "male", "2": "female", "f": "female", "female": "female"}
-MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "not reported", "Not Reported", "[Not Available]"]
+MISSING = [
+    "",
+    "NA",
+    "N/A",
+    "NaN",
+    "nan",
+    "null",
+    "NULL",
+    "None",
+    "not reported",
+    "Not Reported",
+    "[Not Available]",
+]
 # samples that GTEx put into its RNA-seq analysis: RNASEQ since v7, "USE ME" up to v6
 FREEZE = ("RNASEQ", "USE ME")
 _GTEX = re.compile(r"(GTEX-[A-Z0-9]+)(?:-|$)")
@@ -115,7 +129,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
     if lines[0].count(separator) == 0:
         raise DataError(f"{path}: its header has one column: {lines[0][:60]!r}; use tabs or commas")
     # the portal's files hold stray double quotes in free text, which are no quoting
-    quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
     rows = list(csv.reader(lines, delimiter=separator, quoting=quoting))
     header = [name.strip().strip('"') for name in rows[0]]
     for number, row in enumerate(rows[1:], start=2):
@@ -123,9 +137,9 @@ def read_table(path: Path | str) -> pd.DataFrame:
             raise DataError(f"{path}: row {number} has {len(row)} fields, its header {len(header)}")
     width = len(header)
     padded = [(row + [""] * width)[:width] for row in rows[1:]]
-    frame = pd.DataFrame(padded, columns=header, dtype=object)
-    frame = frame.apply(lambda column: column.str.strip())
-    return frame.mask(frame.isin(MISSING), None)
+    missing = set(MISSING)
+    cells = [[None if (cell := field.strip()) in missing else cell for field in row] for row in padded]
+    return pd.DataFrame(cells, columns=header, dtype=object)
 
 
 def find_id_column(frame: pd.DataFrame, ids: Sequence[str], path: Path | str) -> str:
@@ -147,13 +161,25 @@ def find_id_column(frame: pd.DataFrame, ids: Sequence[str], path: Path | str) ->
     return str(best)
 
 
+def with_our_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rename the columns of GTEx (any release) and Xena; where two get one name, the first stands.
+
+    >>> list(with_our_names(pd.DataFrame(columns=["SMTSD", "GENDER", "SEX", "Age", "SMRDLGTH"])))
+    ['tissue', 'sex', 'age', 'SMRDLGTH']
+    """
+    lower = {name: str(name).strip().lower() for name in frame.columns}
+    names = {name: COLUMNS.get(low, low if low in OURS else str(name)) for name, low in lower.items()}
+    renamed = frame.rename(columns=names)
+    return renamed.loc[:, ~renamed.columns.duplicated()]
+
+
 def typed(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, list[str]]]:
-    """Give columns their names and types.
+    """Give text columns their types.
 
     Parameters
     ----------
     frame
-        Text columns, in the names of GTEx (any release), Xena or the user.
+        Text columns in our names; missing values are None.
 
     Returns
     -------
@@ -164,47 +190,32 @@ def typed(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     misunderstood
         Column to values that became missing because they mean nothing known.
     """
-    names = {name: COLUMNS.get(str(name).strip().lower(), str(name)) for name in frame.columns}
-    lowered = {name: ours.lower() for name, ours in names.items() if ours.lower() in {*COLUMNS.values(), "age"}}
-    # where two columns get one name (SEX beside GENDER), the first stands
-    frame = frame.rename(columns={**names, **lowered})
-    frame = frame.loc[:, ~frame.columns.duplicated()].copy()
-    misunderstood: dict[str, list[str]] = {}
+    out, misunderstood = {}, {}
     for name in frame.columns:
         text = frame[name]
         if name == "sex":
             value = text.str.lower().str.removesuffix(".0").map(SEX)
-            frame[name] = pd.Categorical(value, categories=["female", "male"])
+            out[name] = pd.Series(pd.Categorical(value, categories=["female", "male"]), index=frame.index)
         elif name == "hardy":
-            frame[name] = pd.Categorical(text.str.removesuffix(".0"))
+            out[name] = text.str.removesuffix(".0").astype("category")
         elif name in NUMERIC:
-            frame[name] = pd.to_numeric(text, errors="coerce").astype("float32")
-        elif name == "age":
-            frame[name] = _age(text)
-        elif name in COLUMNS.values():
-            frame[name] = pd.Categorical(text)
+            out[name] = pd.to_numeric(text, errors="coerce").astype("float32")
+        elif name in OURS - {"age"}:
+            out[name] = text.astype("category")
         else:
-            frame[name] = _number_or_category(text)
-        strange = sorted(set(text[frame[name].isna() & text.notna()]))
-        if strange:
-            misunderstood[name] = strange
-    return frame, misunderstood
+            out[name] = _number_or_category(text, ordered=name == "age")
+        if strange := sorted(set(text[out[name].isna() & text.notna()])):
+            misunderstood[str(name)] = strange
+    return pd.DataFrame(out, index=frame.index), misunderstood
 
 
-def _age(text: pd.Series[str]) -> pd.Series[Any] | pd.Categorical:
-    """Numbers where all are; else decades in order."""
-    numbers = pd.to_numeric(text, errors="coerce")
-    if numbers.notna().equals(text.notna()):
-        return numbers.astype("float32")
-    return pd.Categorical(text, categories=sorted(set(text.dropna())), ordered=True)
-
-
-def _number_or_category(text: pd.Series[str]) -> pd.Series[Any] | pd.Categorical:
+def _number_or_category(text: pd.Series[Any], ordered: bool) -> pd.Series[Any]:
     """Numbers where every value is one, else categories."""
     numbers = pd.to_numeric(text, errors="coerce")
     if text.notna().any() and numbers.notna().equals(text.notna()):
         return numbers.astype("float32")
-    return pd.Categorical(text)
+    categories = sorted(set(text.dropna()))
+    return pd.Series(pd.Categorical(text, categories=categories, ordered=ordered), index=text.index)
 
 
 def annotate(
@@ -242,21 +253,24 @@ def annotate(
         raise DataError(f"{len(repeated)} sample ids are not unique: {', '.join(repeated[:3])}")
     obs = pd.DataFrame({"donor": [donor_of(sample) for sample in index]}, index=index, dtype=object)
     report: dict[str, Any] = {"tables": {}, "misunderstood": {}}
-    annotated = pd.Series(False, index=index)
+    annotated = np.zeros(len(index), dtype=bool)
     for path in tables:
         frame = read_table(path)
         donors = obs["donor"].dropna().unique().tolist()
         key = find_id_column(frame, [*index, *donors], path)
-        rows = frame.dropna(subset=[key]).drop_duplicates(key).set_index(key)
+        rows = with_our_names(frame.dropna(subset=[key]).drop_duplicates(key).set_index(key))
         by_sample = bool(rows.index.isin(index).any())
-        found = rows.reindex(index if by_sample else obs["donor"]).set_axis(index)
-        joined = pd.Series((index if by_sample else pd.Index(obs["donor"])).isin(rows.index), index=index)
-        found.columns = [COLUMNS.get(str(name).strip().lower(), str(name)) for name in found.columns]
-        found.columns = [name.lower() if name.lower() in {"sex", "age", "donor"} else name for name in found.columns]
-        found = found.loc[:, ~found.columns.duplicated()]
+        keys = index if by_sample else pd.Index(obs["donor"])
+        found = rows.reindex(keys).set_axis(index)
+        joined = keys.isin(rows.index)
         for name in found.columns:
-            obs[name] = obs[name].where(obs[name].notna(), found[name]) if name in obs else found[name]
-        annotated |= joined & by_sample
+            if name == "donor":  # what a table says outranks what the sample id looks like
+                obs[name] = found[name].where(found[name].notna(), obs[name])
+            elif name in obs:
+                obs[name] = obs[name].where(obs[name].notna(), found[name])
+            else:
+                obs[name] = found[name]
+        annotated |= joined
         report["tables"][Path(path).name] = {
             "id_column": key,
             "joined_by": "sample" if by_sample else "donor",
@@ -267,7 +281,7 @@ def annotate(
     if "freeze" in obs:
         obs["in_freeze"] = obs["freeze"].isin(list(freeze))
     cell_lines = [sample for sample in index if is_cell_line(sample)]
-    bare = index[~annotated] if len(tables) else index
+    bare = index[~annotated]
     report["without_annotation"] = {"count": len(bare), "examples": list(bare[:10])}
     report["without_donor"] = int(obs["donor"].isna().sum())
     report["cell_lines"] = {"count": len(cell_lines), "examples": cell_lines[:10]}

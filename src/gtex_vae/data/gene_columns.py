@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,8 @@ from gtex_vae.data.genes import parse_ensembl
 
 ROWS = 64
 EVIDENCE = ("id", "symbol", "previous symbol", "alias")
-Matrix = npt.NDArray[np.float32] | sp.csr_matrix | sp.csr_array
+# dense float32 array, or CSR matrix or array
+Matrix: TypeAlias = Any
 
 
 def log_offset(unit: str) -> float | None:
@@ -69,7 +71,9 @@ class Columns:
     added: tuple[tuple[int, int], ...]
     left_out: tuple[tuple[int, int], ...]
 
-    def take(self, x_nc: Matrix, offset: float | None, fill_g: npt.NDArray[np.float32] | float = 0.0) -> Matrix:
+    def take(
+        self, x_nc: Matrix, offset: float | None, fill_g: npt.NDArray[np.float32] | float = 0.0
+    ) -> Matrix:
         """Gather the genes; sparse stays sparse, its missing genes empty.
 
         Parameters
@@ -106,7 +110,9 @@ class Columns:
             out_ng[:, missing_g] = np.broadcast_to(np.float32(fill_g), missing_g.shape)[missing_g]
         return out_ng
 
-    def _add(self, out_ng: npt.NDArray[np.float32], x_nc: npt.NDArray[np.float32], offset: float | None) -> None:
+    def _add(
+        self, out_ng: npt.NDArray[np.float32], x_nc: npt.NDArray[np.float32], offset: float | None
+    ) -> None:
         """Add the further columns in place."""
         for gene, column in self.added:
             out_ng[:, gene] = add_expression(out_ng[:, gene], x_nc[:, column], offset)
@@ -130,11 +136,17 @@ class Columns:
             columns.append(add_expression(own, more, offset) - own)
         difference = sp.coo_array(np.hstack(columns))
         positions = np.array([gene for gene, _ in self.added])[difference.col]
-        return out + sp.csr_array((difference.data, (difference.row, positions)), shape=shape, dtype=np.float32)
+        return out + sp.csr_array(
+            (difference.data, (difference.row, positions)), shape=shape, dtype=np.float32
+        )
 
 
 def choose(
-    labels: Sequence[str], gene_of: Sequence[str | None], kind_of: Sequence[str], genes: Sequence[str], x_nc: Matrix
+    labels: Sequence[str],
+    gene_of: Sequence[str | None],
+    kind_of: Sequence[str],
+    genes: Sequence[str],
+    x_nc: Matrix,
 ) -> Columns:
     """Choose the columns of each gene by the rule at the top of this file.
 

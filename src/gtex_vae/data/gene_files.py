@@ -27,9 +27,12 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
     rest = b""
     try:
-        with open(path, "rb") as raw, tqdm(
-            total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, delay=1, leave=False
-        ) as bar:
+        with (
+            open(path, "rb") as raw,
+            tqdm(
+                total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, delay=1, leave=False
+            ) as bar,
+        ):
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             file = igzip_threaded.open(raw, "rb") if packed else raw

@@ -131,7 +131,11 @@ class GeneTable:
     @cached_property
     def _names(self) -> dict[str, Named]:
         """Upper-case symbol to gene, ambiguous ones left out."""
-        ranks: list[tuple[str, dict[str, list[str]]]] = [("symbol", {}), ("previous symbol", {}), ("alias", {})]
+        ranks: list[tuple[str, dict[str, list[str]]]] = [
+            ("symbol", {}),
+            ("previous symbol", {}),
+            ("alias", {}),
+        ]
         for column, (_, claims) in zip(("gene_name", "previous", "aliases"), ranks, strict=True):
             named = self.frame[column]
             for gene_id, text in named[named != ""].items():
@@ -221,13 +225,17 @@ def common_genes(gene_sets: Sequence[Iterable[str]]) -> list[str]:
     >>> common_genes([["ENSG00000000419.12", "ENSG00000000003.14"], ["ENSG00000000003"]])
     ['ENSG00000000003']
     """
-    plain = [{gene.gene_id if (gene := parse_ensembl(label)) else label for label in ids} for ids in gene_sets]
+    plain = [
+        {gene.gene_id if (gene := parse_ensembl(label)) else label for label in ids} for ids in gene_sets
+    ]
     if not plain:
         return []
     shared = set.intersection(*plain)
     if not shared:
         sizes = ", ".join(f"{len(ids)} ({min(ids, default='none')}...)" for ids in plain)
-        raise DataError(f"no gene is common to the {len(plain)} data sets of {sizes} genes: harmonise them first")
+        raise DataError(
+            f"no gene is common to the {len(plain)} data sets of {sizes} genes: harmonise them first"
+        )
     return sorted(shared)
 
 

@@ -44,6 +44,7 @@ class KeepGenes:
     dropped: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, label: str, name: str = "") -> bool:
+        """Whether the row is one of the wanted genes; counted where not."""
         if self.table.trace(label, name) is not None:
             return True
         self.dropped[_reason(self.table, label, name)] += 1
