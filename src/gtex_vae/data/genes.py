@@ -10,6 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from gtex_vae.errors import DataError
@@ -18,7 +20,7 @@ from gtex_vae.errors import DataError
 # the suffix _4 of ENSG00000223972.5_4 counts mappings back to GRCh37
 _ENSEMBL = re.compile(r"(ENS[A-Z]{0,6}G)(R?)(\d{10,11})(?:\.\d+)?(?:_\d+)?(_PAR_Y)?")
 CODING = ("protein_coding",)
-COLUMNS = ("gene_name", "biotype", "hgnc", "previous", "aliases")
+COLUMNS = ("gene_name", "biotype", "length", "hgnc", "previous", "aliases")
 
 
 class EnsemblId(NamedTuple):
@@ -80,7 +82,7 @@ class GeneTable:
     ----------
     frame
         One row per gene, indexed by Ensembl id without version, with text columns ``gene_name``,
-        ``biotype``, ``hgnc``, ``previous`` and ``aliases``; an empty string is an absent fact, and ``|``
+        ``biotype``, ``length``, ``hgnc``, ``previous`` and ``aliases``; an empty string is an absent fact, and ``|``
         separates several names.
     source
         Where the facts come from, for the provenance.
@@ -155,7 +157,7 @@ class GeneTable:
                 names[symbol] = Named(claimants[0] if len(claimants) == 1 else "", kind)
         return {symbol: named for symbol, named in names.items() if named.gene_id}
 
-    def identify(self, label: str, name: str = "") -> str | None:
+    def identify(self, label: str, name: str | None = "") -> str | None:
         """Unversioned id of a labelled gene if this table has it, by id or else by its symbol.
 
         An Ensembl id that the table knows stands, whatever the symbol says; one that it does not know may
@@ -166,12 +168,12 @@ class GeneTable:
         label
             Ensembl id or symbol.
         name
-            Symbol given beside the label, or empty.
+            Symbol given beside the label; empty or None where there is none.
         """
         found = self.trace(label, name)
         return None if found is None else found.gene_id
 
-    def trace(self, label: str, name: str = "") -> Named | None:
+    def trace(self, label: str, name: str | None = "") -> Named | None:
         """Do as :meth:`identify` does, and say by which kind of name: ``"id"``, or one of :meth:`find`."""
         ensembl = parse_ensembl(label)
         if ensembl is not None and ensembl.gene_id in self.frame.index:
@@ -183,6 +185,20 @@ class GeneTable:
             if symbol and (found := whole.find(symbol)) is not None:
                 return found if found.gene_id in self.frame.index else None
         return None
+
+    def lengths(self, gene_ids: Iterable[str]) -> npt.NDArray[np.float64]:
+        """Length of each gene's transcripts in base pairs, for counts to become TPM; NaN where unknown.
+
+        It is one figure per gene, near that of a typical transcript: lengths of the quantification itself
+        are better where there are any.
+
+        Examples
+        --------
+        >>> bundled_genes().lengths(["ENSG00000111640", "ENSG99999999999"])
+        array([1285.,   nan])
+        """
+        known = self.frame["length"].reindex(list(gene_ids))
+        return pd.to_numeric(known, errors="coerce").to_numpy(dtype=np.float64)
 
 
 def table_from_frame(frame: pd.DataFrame, source: str) -> GeneTable:

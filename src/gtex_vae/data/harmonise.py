@@ -18,7 +18,7 @@ EXAMPLES = 10
 
 @dataclass
 class KeepGenes:
-    """Predicate ``(label, name) -> bool`` for readers that skip unwanted rows before parsing their numbers.
+    """Predicate ``keep_gene(label, name)`` for readers that skip unwanted rows before parsing their numbers.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class KeepGenes:
     table: GeneTable
     dropped: Counter[str] = field(default_factory=Counter)
 
-    def __call__(self, label: str, name: str = "") -> bool:
+    def __call__(self, label: str, name: str | None = "") -> bool:
         """Whether the row is one of the wanted genes; counted where not."""
         if self.table.trace(label, name) is not None:
             return True
@@ -70,7 +70,7 @@ class Harmonised:
     report: dict[str, Any]
 
 
-def _reason(table: GeneTable, label: str, name: str) -> str:
+def _reason(table: GeneTable, label: str, name: str | None) -> str:
     """Why a column is not among the wanted genes."""
     if table.whole is not None and table.whole.trace(label, name) is not None:
         return "gene of another biotype or list"

@@ -14,10 +14,12 @@ from gtex_vae.data.gene_stats import gene_stats
 from gtex_vae.data.sample_stats import blocks
 
 PROJECTIONS = 128
+# far above what a threshold worth the name finds: a bound on time, not a choice
+MAX_PAIRS = 200_000
 
 
 def near_duplicates(
-    x_ng: Matrix, samples: pd.Index, *, threshold: float = 0.98, limit: int = 100_000
+    x_ng: Matrix, samples: pd.Index, *, threshold: float = 0.98
 ) -> pd.DataFrame:
     r"""Find pairs of samples whose standardized profiles correlate above a threshold.
 
@@ -33,8 +35,6 @@ def near_duplicates(
         Their ids.
     threshold
         Least correlation.
-    limit
-        At most so many pairs.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def near_duplicates(
         close = y_np[start : start + 1024] @ y_np[start:].T > threshold - margin
         first, second = np.nonzero(np.triu(close, k=1))
         pairs.append(np.column_stack([first, second]) + start)
-    candidates = np.concatenate(pairs)[:limit] if pairs else np.empty((0, 2), dtype=np.intp)
+    candidates = np.concatenate(pairs)[:MAX_PAIRS] if pairs else np.empty((0, 2), dtype=np.intp)
     correlation = np.empty(len(candidates))
     for start in range(0, len(candidates), 256):
         a, b = candidates[start : start + 256].T
