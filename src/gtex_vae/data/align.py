@@ -58,10 +58,11 @@ class Alignment:
         ndarray
             Dense float32, n x g; the input itself where it is aligned already.
         """
-        x_ng = self.columns.take(x_nc, log_offset(unit), mean_g)
-        if sp.issparse(x_ng):
-            x_ng = x_ng.toarray()
-            x_ng[:, ~self.present_g] = np.asarray(mean_g, dtype=np.float32)[~self.present_g]
+        taken = self.columns.take(x_nc, log_offset(unit), mean_g)
+        if not sp.issparse(taken):
+            return np.asarray(taken, dtype=np.float32)
+        x_ng: npt.NDArray[np.float32] = taken.toarray()
+        x_ng[:, ~self.present_g] = np.asarray(mean_g, dtype=np.float32)[~self.present_g]
         return x_ng
 
 
@@ -167,9 +168,9 @@ def plan_alignment(
     overlap = float(present_g.mean()) if len(model_ids) else 0.0
     if overlap < min_overlap or not present_g.any():
         raise DataError(
-            f"only {present_g.sum()} of the model's {len(model_ids)} genes ({overlap:.1%}) are in the new data, "
-            f"{min_overlap:.0%} are needed (min_overlap): its ids are like {', '.join(labels[:3])}, the model's "
-            f"like {', '.join(model_ids[:3])}; was it filtered, or is it of another species?"
+            f"only {present_g.sum()} of the model's {len(model_ids)} genes ({overlap:.1%}) are in the data, "
+            f"{min_overlap:.0%} are needed (min_overlap): its ids are like {', '.join(labels[:3])}, "
+            f"the model's like {', '.join(model_ids[:3])}; was it filtered, or is it of another species?"
         )
     used = [int(c) for c in columns.source_g[present_g]]
     used_set = {*used, *(c for _, c in columns.added), *(c for _, c in columns.left_out)}

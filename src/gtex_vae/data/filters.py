@@ -92,7 +92,7 @@ def filter_samples(
         few = stats["detected_genes"].to_numpy() < min_detected
         rules.append((f"fewer than {min_detected} genes detected", few))
     if drop_outliers:
-        groups = obs["tissue"] if "tissue" in obs else None
+        groups = obs.get("tissue")
         rules.append(("outlier", outliers(stats, groups, n_mads=n_mads).any(axis=1).to_numpy()))
     reason_n = np.full(len(obs), "", dtype=object)
     for reason, applies in rules:
@@ -150,7 +150,9 @@ def filter_matrix(
         genes = gene_stats(x_ng, unit, keep_n=keep_n, min_expression=min_expression)
         rare_g = genes.prevalence_g < min_prevalence
         if rare_g.any():
-            dropped["genes"][f"above {min_expression:g} in under {min_prevalence:.0%} of samples"] = int(rare_g.sum())
+            dropped["genes"][f"above {min_expression:g} in under {min_prevalence:.0%} of samples"] = int(
+                rare_g.sum()
+            )
             keep_g &= ~rare_g
         if top_genes is not None and top_genes < keep_g.sum():
             genes.var_g[rare_g] = -1.0

@@ -2,11 +2,11 @@
 
 The rule for several columns of one gene:
 
-1. the copy of a pseudo-autosomal gene on the Y chromosome (``_PAR_Y``, ``ENSGR``) is added to the gene, on the
-   linear scale: both copies are one gene, and an aligner divides its reads among them;
-2. of any other columns one is kept, since they measure the same thing twice and a sum would double it: the one
-   named by the better evidence (id, symbol, former symbol, alias), then the one with the highest mean (a copy
-   that the reads do not map to is near zero), then the first.
+1. the copy of a pseudo-autosomal gene on the Y chromosome (``_PAR_Y``, ``ENSGR``) is added to the gene, on
+   the linear scale: both copies are one gene, and an aligner divides its reads among them;
+2. of any other columns one is kept, since they measure the same thing twice and a sum would double it: the
+   one named by the better evidence (id, symbol, former symbol, alias), then the one with the highest mean
+   (a copy that the reads do not map to is near zero), then the first.
 
 Shape suffixes: n samples, g genes of the result, c columns of the input.
 """

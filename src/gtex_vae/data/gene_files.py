@@ -38,9 +38,12 @@ def _blocks(path: Path) -> Iterator[bytes]:
             file = igzip_threaded.open(raw, "rb") if packed else raw
             while block := file.read(BLOCK):
                 bar.update(raw.tell() - bar.n)
-                end = block.rfind(b"\n") + 1
-                yield rest + block[:end]
-                rest = block[end:]
+                lines, newline, after = block.rpartition(b"\n")
+                if newline:
+                    yield rest + lines + newline
+                    rest = after
+                else:
+                    rest += after
     except (EOFError, zlib.error, igzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged or cut short ({error}): fetch it again") from error
     except OSError as error:
@@ -61,7 +64,8 @@ def _gene_lines(block: bytes) -> Iterator[bytes]:
 def read_gtf(path: Path | str) -> GeneTable:
     """Read the genes of a GENCODE or Ensembl GTF, plain or gzipped.
 
-    Only lines of the feature ``gene`` are parsed. Former and alias symbols and lengths are added from the bundled table.
+    Only lines of the feature ``gene`` are parsed. Former symbols, aliases and lengths are added from the
+    bundled table.
 
     Parameters
     ----------

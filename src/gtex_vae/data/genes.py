@@ -82,8 +82,8 @@ class GeneTable:
     ----------
     frame
         One row per gene, indexed by Ensembl id without version, with text columns ``gene_name``,
-        ``biotype``, ``length``, ``hgnc``, ``previous`` and ``aliases``; an empty string is an absent fact, and ``|``
-        separates several names.
+        ``biotype``, ``length``, ``hgnc``, ``previous`` and ``aliases``; an empty string is an absent fact,
+        and ``|`` separates several names.
     source
         Where the facts come from, for the provenance.
     whole
@@ -117,8 +117,8 @@ class GeneTable:
     def find(self, symbol: str) -> Named | None:
         """Find the one gene that a symbol stands for.
 
-        A current symbol outranks a former one, which outranks an alias. Within a rank the gene that HGNC
-        names so is preferred to copies on patches, then a protein-coding gene to others; a symbol that is
+        A current symbol outranks a former one, which outranks an alias. Within a rank a protein-coding gene is
+        preferred, then one that HGNC knows to copies on patches and haplotypes; a symbol that is
         still ambiguous finds nothing. Case does not matter.
 
         Examples
@@ -150,7 +150,7 @@ class GeneTable:
             for symbol, claimants in claims.items():
                 if symbol in names:
                     continue
-                for preferred in (in_hgnc, coding):
+                for preferred in (coding, in_hgnc):
                     if len(claimants) > 1:
                         claimants = [gene_id for gene_id in claimants if gene_id in preferred] or claimants
                 # an ambiguous current symbol must not fall through to somebody else's alias
@@ -202,7 +202,7 @@ class GeneTable:
 
 
 def table_from_frame(frame: pd.DataFrame, source: str) -> GeneTable:
-    """Make a table of a frame with ``gene_id`` and some of the other columns; the first row of an id stands."""
+    """Make a table of a frame with ``gene_id`` and any of the other columns; the first row of an id stands."""
     frame = frame.drop_duplicates("gene_id").set_index("gene_id")
     return GeneTable(frame.reindex(columns=list(COLUMNS)).fillna("").astype(str), source)
 

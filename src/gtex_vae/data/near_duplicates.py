@@ -18,9 +18,7 @@ PROJECTIONS = 128
 MAX_PAIRS = 200_000
 
 
-def near_duplicates(
-    x_ng: Matrix, samples: pd.Index, *, threshold: float = 0.98
-) -> pd.DataFrame:
+def near_duplicates(x_ng: Matrix, samples: pd.Index, *, threshold: float = 0.98) -> pd.DataFrame:
     r"""Find pairs of samples whose standardized profiles correlate above a threshold.
 
     Profiles are z-scored gene by gene, so that what all samples share does not count. Pairs are first sought
@@ -50,8 +48,8 @@ def near_duplicates(
     def unit_rows(block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         z = (block - mean_g) * scale_g
         z -= z.mean(axis=1, keepdims=True)
-        norm = np.linalg.norm(z, axis=1, keepdims=True)
-        return z / np.maximum(norm, 1e-12)
+        z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+        return z
 
     rng = np.random.default_rng(0)
     direction_gp = rng.standard_normal((n_genes, PROJECTIONS), dtype=np.float32)

@@ -54,7 +54,7 @@ def qc_table(
         Indexed by sample: donor, tissue, the columns of ``stats``, ``outlier`` (the measures that say so,
         joined by ``+``), ``near_duplicate_of`` and ``dropped``.
     """
-    flags = outliers(stats, obs["tissue"] if "tissue" in obs else None, n_mads=n_mads)
+    flags = outliers(stats, obs.get("tissue"), n_mads=n_mads)
     table = obs[[name for name in ("donor", "tissue") if name in obs]].astype(object)
     table = table.join(stats.set_axis(obs.index))
     named = np.where(flags.to_numpy(), np.array(flags.columns, dtype=object), "")
@@ -69,7 +69,12 @@ def qc_table(
 
 
 def write_qc(
-    folder: Path | str, x_ng: Matrix, obs: pd.DataFrame, *, unit: str, reason_n: npt.NDArray[Any] | None = None
+    folder: Path | str,
+    x_ng: Matrix,
+    obs: pd.DataFrame,
+    *,
+    unit: str,
+    reason_n: npt.NDArray[Any] | None = None,
 ) -> pd.DataFrame:
     """Measure a matrix and write ``qc.png``, ``qc_samples.csv`` and ``qc_near_duplicates.csv``.
 
@@ -100,11 +105,11 @@ def write_qc(
         table.to_csv(temporary, index_label="sample", float_format="%.6g")
     with write_beside(folder / "qc_near_duplicates.csv") as temporary:
         duplicates.to_csv(temporary, index=False, float_format="%.4f")
-    plot_qc(folder / "qc.png", table, obs, unit=unit)
+    plot_qc(folder / "qc.png", table, obs)
     return table
 
 
-def plot_qc(path: Path | str, table: pd.DataFrame, obs: pd.DataFrame, *, unit: str) -> None:
+def plot_qc(path: Path | str, table: pd.DataFrame, obs: pd.DataFrame) -> None:
     """Draw the page: library sizes, detected genes, outliers, tissue counts, missing annotations.
 
     Parameters
@@ -115,8 +120,6 @@ def plot_qc(path: Path | str, table: pd.DataFrame, obs: pd.DataFrame, *, unit: s
         As :func:`qc_table` gives it.
     obs
         Annotations of the same samples.
-    unit
-        Named on the axis of the library size.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -126,17 +129,24 @@ def plot_qc(path: Path | str, table: pd.DataFrame, obs: pd.DataFrame, *, unit: s
     figure = Figure(figsize=(14, height), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 3, width_ratios=[1, 1, 1.15])
-    library, detected, scatter, missing = (figure.add_subplot(grid[at]) for at in ((0, 0), (0, 1), (1, 0), (1, 1)))
+    library, detected, scatter, missing = (
+        figure.add_subplot(grid[at]) for at in ((0, 0), (0, 1), (1, 0), (1, 1))
+    )
     tissues = figure.add_subplot(grid[:, 2])
     outlier = (table["outlier"] != "").to_numpy()
     size = table["library_size"].to_numpy()
-    _histogram(library, np.log10(size[size > 0]), f"library size, log10 of the sum in linear units of {unit}")
-    _histogram(detected, table["detected_genes"].to_numpy(), "genes detected (above 0.1 on the linear scale)")
+    _histogram(library, np.log10(size[size > 0]), "library size", "log10 of the sum over genes, linear scale")
+    _histogram(
+        detected,
+        table["detected_genes"].to_numpy()[size > 0],
+        "genes detected",
+        "genes above 0.1, linear scale",
+    )
     _scatter(scatter, table, outlier)
     _bars(tissues, counts, f"samples per {counts.index.name}", TISSUES_SHOWN)
     shares = obs.isna().mean().sort_values(ascending=False) * 100
     _bars(missing, shares, "annotation missing, % of samples", 20)
-    missing.set_xlim(0, 100)
+    missing.set_xlim(0, 108)
     twins = int((table["near_duplicate_of"] != "").sum())
     gone = int((table["dropped"] != "").sum())
     figure.suptitle(
@@ -149,7 +159,7 @@ def plot_qc(path: Path | str, table: pd.DataFrame, obs: pd.DataFrame, *, unit: s
 
 
 def _counts(obs: pd.DataFrame) -> pd.Series[int]:
-    """Samples per tissue, largest first; those without one stand last."""
+    """Count the samples of each tissue."""
     for name in ("tissue", "tissue_group"):
         if name in obs and obs[name].notna().any():
             counts = obs[name].astype(object).fillna("(none given)").value_counts()
@@ -157,29 +167,31 @@ def _counts(obs: pd.DataFrame) -> pd.Series[int]:
     return pd.Series({"(none given)": len(obs)}).rename_axis("tissue")
 
 
-def _histogram(axes: Axes, value: npt.NDArray[Any], title: str) -> None:
+def _histogram(axes: Axes, value: npt.NDArray[Any], title: str, label: str) -> None:
     axes.hist(value, bins=60, color=BLUE)
     axes.axvline(float(np.median(value)) if len(value) else 0.0, color=ORANGE, linewidth=1.5, label="median")
-    axes.set(ylabel="samples")
+    axes.set(xlabel=label, ylabel="samples")
     axes.set_title(title, fontsize=10)
     axes.legend(frameon=False, fontsize=9)
 
 
 def _scatter(axes: Axes, table: pd.DataFrame, outlier: npt.NDArray[np.bool_]) -> None:
-    size = table["library_size"].clip(lower=1)
-    for chosen, colour, label in ((~outlier, GREY, "usual"), (outlier, ORANGE, "outlier within its tissue, or empty")):
-        axes.scatter(size[chosen], table["detected_genes"][chosen], s=9, color=colour, label=label, linewidths=0)
+    size, detected = table["library_size"].to_numpy(), table["detected_genes"].to_numpy()
+    filled = size > 0
+    for chosen, colour, label in ((~outlier, GREY, "usual"), (outlier, ORANGE, "outlier within its tissue")):
+        shown = chosen & filled
+        axes.scatter(size[shown], detected[shown], s=9, color=colour, label=label, linewidths=0)
     axes.set(xscale="log", xlabel="library size", ylabel="genes detected")
-    for sample in table.index[outlier][:12] if outlier.sum() <= 12 else ():
-        axes.annotate(sample, (size[sample], table["detected_genes"][sample]), fontsize=6, color=ORANGE)
-    axes.set_title("outliers", fontsize=10)
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    empty = int((~filled).sum())
+    axes.set_title(f"outliers (empty samples, not shown: {empty})" if empty else "outliers", fontsize=10)
+    axes.legend(frameon=False, fontsize=9)
 
 
 def _bars(axes: Axes, value: pd.Series[Any], title: str, shown: int) -> None:
     value = value.iloc[:shown]
-    axes.barh([str(name) for name in value.index], value.to_numpy(), color=BLUE)
+    bars = axes.barh([str(name) for name in value.index], value.to_numpy(), color=BLUE)
+    axes.bar_label(bars, fmt="{:,.4g}", padding=2, fontsize=7)
     axes.invert_yaxis()
-    axes.margins(y=0.01)
+    axes.margins(x=0.1, y=0.01)
     axes.tick_params(axis="y", labelsize=8 if len(value) <= 40 else 7)
     axes.set_title(title, fontsize=10)
