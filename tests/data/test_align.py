@@ -21,7 +21,9 @@ def matrix(n: int, g: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).gamma(1.0, 2.0, (n, g)).astype(np.float32)
 
 
-layouts = pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray, sp.csr_matrix, sp.csr_array])
+layouts = pytest.mark.parametrize(
+    "layout", [np.ascontiguousarray, np.asfortranarray, sp.csr_matrix, sp.csr_array]
+)
 subsets = st.lists(st.sampled_from(IDS), min_size=1, unique=True)
 
 
@@ -31,7 +33,9 @@ subsets = st.lists(st.sampled_from(IDS), min_size=1, unique=True)
 def test_alignment_is_reindexing(layout, model, data, seed):
     x = matrix(5, len(data), seed)
     mean_g = np.arange(len(model), dtype=np.float32)
-    expected = pd.DataFrame(x, columns=data).reindex(columns=model).fillna(dict(zip(model, mean_g, strict=True)))
+    expected = (
+        pd.DataFrame(x, columns=data).reindex(columns=model).fillna(dict(zip(model, mean_g, strict=True)))
+    )
     if not set(model) & set(data):
         with pytest.raises(DataError, match=r"\(0\.0%\)"):
             align(layout(x), data, None, model, mean_g=mean_g, unit=UNIT, min_overlap=0.0)
@@ -101,7 +105,13 @@ def test_symbols_former_symbols_and_retired_ids_find_the_models_genes():
 def test_a_models_own_ids_and_names_need_be_no_ensembl_ids():
     x = matrix(3, 3)
     new = align(
-        x, ["g2", "beta", "g9"], None, ["g1", "g2"], model_gene_names=["beta", "two"], mean_g=x[0, :2], unit="x"
+        x,
+        ["g2", "beta", "g9"],
+        None,
+        ["g1", "g2"],
+        model_gene_names=["beta", "two"],
+        mean_g=x[0, :2],
+        unit="x",
     )
     np.testing.assert_array_equal(new.x_ng, x[:, [1, 0]])
 
@@ -118,7 +128,11 @@ def test_too_small_an_overlap_is_refused_and_says_so():
 def test_of_duplicates_the_better_evidence_stands_then_the_higher_mean():
     x = np.float32([[1, 9, 2, 3], [1, 9, 2, 3]])
     out = harmonise(
-        x, ["ENSG00000169429.1", "IL8", "ENSG00000141510.1", "ENSG00000141510.2"], None, bundled_genes(), unit=UNIT
+        x,
+        ["ENSG00000169429.1", "IL8", "ENSG00000141510.1", "ENSG00000141510.2"],
+        None,
+        bundled_genes(),
+        unit=UNIT,
     )
     np.testing.assert_array_equal(out.x_ng, x[:, [0, 3]])
     assert out.report["duplicates"]["count"] == out.report["dropped"]["duplicate of a gene"] == 2
@@ -131,7 +145,10 @@ def test_y_copies_add_up_on_the_linear_scale(unit):
     tpm = np.float32([[3.0, 5.0], [0.0, 0.25]])
     x = tpm if offset is None else np.log2(tpm + np.float32(offset))
     expected = tpm.sum(axis=1) if offset is None else np.log2(tpm.sum(axis=1) + offset)
-    for labels in (["ENSG00000182378.13", "ENSG00000182378.13_PAR_Y"], ["ENSGR0000182378.1", "ENSG00000182378"]):
+    for labels in (
+        ["ENSG00000182378.13", "ENSG00000182378.13_PAR_Y"],
+        ["ENSGR0000182378.1", "ENSG00000182378"],
+    ):
         for layout in (np.asarray, sp.csr_matrix):
             out = harmonise(layout(x), labels, None, bundled_genes(), unit=unit).x_ng
             dense = out.toarray() if sp.issparse(out) else out

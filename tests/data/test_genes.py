@@ -100,7 +100,11 @@ def test_bundled_table_is_sound():
     frame = genes.frame
     assert frame.index.is_unique and frame.index.str.fullmatch(r"ENSG\d{11}").all()
     assert len(genes) == 78_894 and len(genes.of_biotype()) == 20_120
-    for symbol, gene in [("TP53", "ENSG00000141510"), ("GAPDH", "ENSG00000111640"), ("XIST", "ENSG00000229807")]:
+    for symbol, gene in [
+        ("TP53", "ENSG00000141510"),
+        ("GAPDH", "ENSG00000111640"),
+        ("XIST", "ENSG00000229807"),
+    ]:
         assert genes.find(symbol) == (gene, "symbol")
     # renamed so that spreadsheets leave them alone
     assert genes.find("SEPT1") == ("ENSG00000180096", "previous symbol")
@@ -184,7 +188,10 @@ def test_symbols_alone_find_the_published_ids():
     labels = (SHARED / "ensg_coding_genes.txt").read_text().split()
     names = (SHARED / "gene_names.txt").read_text().split("\n")[: len(labels)]
     whole = bundled_genes()
-    pairs = [(parse_ensembl(label).gene_id, whole.identify(name)) for label, name in zip(labels, names, strict=True)]
+    pairs = [
+        (parse_ensembl(label).gene_id, whole.identify(name))
+        for label, name in zip(labels, names, strict=True)
+    ]
     decided = [(gene, found) for gene, found in pairs if gene in whole and found is not None]
     assert len(decided) > 19_000
     assert sum(gene == found for gene, found in decided) / len(decided) > 0.996
