@@ -102,6 +102,34 @@ def test_symbols_former_symbols_and_retired_ids_find_the_models_genes():
     assert new.report["extra"]["examples"] == ["ENSG00000223972.5"]
 
 
+def test_retired_ids_meet_by_their_symbol_in_either_direction():
+    old, new = "ENSG00000112096", "ENSG00000291237"  # both SOD2, in older and newer releases
+    x, mean_g = matrix(2, 2), np.zeros(2, np.float32)
+    for data, model in ((old, new), (new, old)):
+        aligned = align(
+            x,
+            [data, IDS[0]],
+            ["SOD2", ""],
+            [IDS[0], model],
+            model_gene_names=["", "SOD2"],
+            mean_g=mean_g,
+            unit=UNIT,
+        )
+        np.testing.assert_array_equal(aligned.x_ng, x[:, ::-1])
+        assert aligned.report["renamed"]["examples"] == [f"{data} -> {model} (symbol)"]
+
+
+def test_a_retired_id_is_kept_as_it_is_with_the_biotype_of_its_symbol():
+    out = harmonise(
+        matrix(2, 2), ["ENSG00000112096.17", "IL8"], ["SOD2", ""], bundled_genes().of_biotype(), unit=UNIT
+    )
+    assert list(out.var.index) == ["ENSG00000112096", "ENSG00000169429"]
+    assert list(out.var["gene_name"]) == ["SOD2", "CXCL8"]
+    assert out.var["biotype"].eq("protein_coding").all()
+    assert out.report["retired_ids"]["count"] == 1
+    assert out.report["renamed"]["examples"] == ["IL8 -> ENSG00000169429 (previous symbol)"]
+
+
 def test_a_models_own_ids_and_names_need_be_no_ensembl_ids():
     x = matrix(3, 3)
     new = align(

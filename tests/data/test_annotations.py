@@ -148,6 +148,21 @@ def test_a_table_s_donor_outranks_the_look_of_the_sample_id(tmp_path):
     assert annotate(["LAB-7-SM-1"], [path])[0]["donor"].tolist() == ["patient 7"]
 
 
+def test_a_matrix_s_own_annotations_are_typed_and_come_first(portal):
+    own = pd.DataFrame(
+        {
+            "indiv": ["a", None, "c", "d"],
+            "sex": pd.Categorical(["M", "F", None, "F"]),
+            "hardy": [4.0, np.nan, 0.0, 1.0],
+        }
+    )
+    obs, report = annotate(SAMPLES, portal(), own=own)
+    assert obs["donor"].tolist() == ["a", "GTEX-ZZPU", "c", "d"]
+    assert obs["sex"].astype(object).tolist()[:2] == ["male", "female"] and pd.isna(obs["sex"].iloc[2])
+    assert obs["hardy"].astype(object).tolist()[::2] == ["4", "0"]
+    assert obs["tissue"].notna().sum() == 3 and report["without_annotation"]["count"] == 0
+
+
 def test_dbgap_comments_are_skipped(tmp_path):
     path = tmp_path / "phs.txt"
     path.write_text("# Study accession\n#\n\n" + V8)

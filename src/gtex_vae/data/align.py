@@ -101,6 +101,13 @@ def _trace(
         if counts[name.upper()] == 1
     }
 
+    # a model gene whose id was retired is found under the id that its symbol has now
+    now: dict[str, Named] = {}
+    for gene, name in zip(model_ids, model_names, strict=True):
+        successor = table.find(name) if name and gene not in table else None
+        if successor is not None and successor.gene_id not in ids:
+            now[successor.gene_id] = Named(gene, successor.kind)
+
     def by_symbol(symbol: str) -> Named | None:
         found = by_name.get(symbol.upper()) or table.find(symbol)
         return found if found is not None and found.gene_id in ids else None
@@ -111,6 +118,8 @@ def _trace(
         plain = ensembl.gene_id if ensembl else label
         if plain in ids:
             traced.append(Named(plain, "id"))
+        elif plain in now:
+            traced.append(now[plain])
         elif ensembl is None:
             traced.append(by_symbol(label) or by_symbol(name))
         else:
@@ -131,9 +140,9 @@ def plan_alignment(
 ) -> Alignment:
     """Find each of a model's genes in new data.
 
-    A column is matched by its id (version and ``_PAR_Y`` aside); a column whose id the annotation does not
-    know, or that has none, by its symbol, former symbol or alias. Several columns of one gene are resolved
-    as :mod:`gtex_vae.data.gene_columns` says.
+    A column is matched by its id (version and ``_PAR_Y`` aside). A column without one is matched by its
+    symbol, former symbol or alias, and so are ids that the annotation does not know (any more), be they the
+    data's or the model's. Several columns of one gene are resolved as :mod:`gtex_vae.data.gene_columns` says.
 
     Parameters
     ----------

@@ -218,8 +218,28 @@ def _number_or_category(text: pd.Series[Any], ordered: bool) -> pd.Series[Any]:
     return pd.Series(pd.Categorical(text, categories=categories, ordered=ordered), index=text.index)
 
 
+def as_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Turn typed columns, such as an AnnData's, into the text that :func:`typed` reads."""
+    columns = {}
+    for name in frame.columns:
+        values = frame[name].astype(object)
+        text = values.map(str)
+        columns[name] = text.where(values.notna() & ~text.isin(MISSING), None)
+    return pd.DataFrame(columns, index=frame.index, dtype=object)
+
+
+def _fill(obs: pd.DataFrame, found: pd.DataFrame) -> None:
+    """Add columns, and values where there were none yet, in place."""
+    for name in found.columns:
+        obs[name] = obs[name].where(obs[name].notna(), found[name]) if name in obs else found[name]
+
+
 def annotate(
-    samples: Sequence[str], tables: Sequence[Path | str], *, freeze: Sequence[str] = FREEZE
+    samples: Sequence[str],
+    tables: Sequence[Path | str],
+    *,
+    own: pd.DataFrame | None = None,
+    freeze: Sequence[str] = FREEZE,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Join annotation tables to samples.
 
@@ -231,7 +251,10 @@ def annotate(
         Sample ids in the order of the matrix.
     tables
         Files: SampleAttributesDS and SubjectPhenotypesDS of GTEx v6 to v11, Xena's TcgaTargetGTEX_phenotype,
-        or any table with an id column. Where two give the same column, the first that has a value wins.
+        or any table with an id column. Where two give the same column, the first that has a value wins; a
+        donor that none gives is read from the sample id.
+    own
+        Annotations that the matrix brought along, in its order; they come before the tables.
     freeze
         Values of SMAFRZE that belong to the expression data; ``in_freeze`` says so where the column exists.
 
@@ -251,25 +274,23 @@ def annotate(
     if index.has_duplicates:
         repeated = index[index.duplicated()].unique()
         raise DataError(f"{len(repeated)} sample ids are not unique: {', '.join(repeated[:3])}")
-    obs = pd.DataFrame({"donor": [donor_of(sample) for sample in index]}, index=index, dtype=object)
+    guess = pd.DataFrame({"donor": [donor_of(sample) for sample in index]}, index=index, dtype=object)
+    obs = pd.DataFrame({"donor": None}, index=index, dtype=object)
     report: dict[str, Any] = {"tables": {}, "misunderstood": {}}
     annotated = np.zeros(len(index), dtype=bool)
+    if own is not None and len(own.columns):
+        text = with_our_names(as_text(own).set_axis(index))
+        _fill(obs, text)
+        annotated |= text.notna().any(axis=1).to_numpy()
     for path in tables:
         frame = read_table(path)
-        donors = obs["donor"].dropna().unique().tolist()
-        key = find_id_column(frame, [*index, *donors], path)
+        donors = obs["donor"].where(obs["donor"].notna(), guess["donor"])
+        key = find_id_column(frame, [*index, *donors.dropna().unique()], path)
         rows = with_our_names(frame.dropna(subset=[key]).drop_duplicates(key).set_index(key))
         by_sample = bool(rows.index.isin(index).any())
-        keys = index if by_sample else pd.Index(obs["donor"])
-        found = rows.reindex(keys).set_axis(index)
+        keys = index if by_sample else pd.Index(donors)
+        _fill(obs, rows.reindex(keys).set_axis(index))
         joined = keys.isin(rows.index)
-        for name in found.columns:
-            if name == "donor":  # what a table says outranks what the sample id looks like
-                obs[name] = found[name].where(found[name].notna(), obs[name])
-            elif name in obs:
-                obs[name] = obs[name].where(obs[name].notna(), found[name])
-            else:
-                obs[name] = found[name]
         annotated |= joined
         report["tables"][Path(path).name] = {
             "id_column": key,
@@ -277,6 +298,7 @@ def annotate(
             "rows": len(frame),
             "samples_found": int(joined.sum()),
         }
+    _fill(obs, guess)
     obs, report["misunderstood"] = typed(obs)
     if "freeze" in obs:
         obs["in_freeze"] = obs["freeze"].isin(list(freeze))

@@ -96,8 +96,9 @@ def harmonise(
     names
         Symbols beside the ids; None or empty strings where there are none.
     table
-        The genes that are wanted. Where it is a whole annotation rather than a selection, Ensembl ids that
-        it does not know are kept as well.
+        The genes that are wanted. An Ensembl id that the annotation does not know (any more) counts as the
+        gene of its symbol, but keeps its id; where the table is a whole annotation rather than a selection,
+        it is kept in any case.
     unit
         Unit of ``x_ng``; it decides how two copies of a gene add up (see :mod:`gtex_vae.data.gene_columns`).
 
@@ -119,21 +120,28 @@ def harmonise(
     names = [""] * len(labels) if names is None else names
     gene_of: list[str | None] = []
     kind_of: list[str] = []
+    biotype_of: dict[str, str] = {}
     dropped: Counter[str] = Counter()
     renamed: list[str] = []
+    retired: list[str] = []
     for label, name in zip(labels, names, strict=True):
         found = table.trace(label, name)
         ensembl = parse_ensembl(label)
-        if found is None and table.whole is None and ensembl is not None:
-            gene_of.append(ensembl.gene_id)
-            kind_of.append("id")
-            continue
-        gene_of.append(found.gene_id if found else None)
-        kind_of.append(found.kind if found else "")
-        if found is None:
+        if found is None and (ensembl is None or table.whole is not None):
             dropped[_reason(table, label, name)] += 1
-        elif found.kind != "id" and (ensembl is not None or found.kind != "symbol"):
-            renamed.append(f"{label} -> {found.gene_id} ({found.kind} {name or label})")
+            gene_of.append(None)
+            kind_of.append("")
+            continue
+        if found is not None:
+            gene = found.gene_id if ensembl is None else ensembl.gene_id
+            biotype_of[gene] = str(table.frame.loc[found.gene_id, "biotype"])
+            if found.kind != "id" and ensembl is not None:
+                retired.append(f"{label} ({name}, now {found.gene_id})")
+            elif found.kind not in ("id", "symbol"):
+                renamed.append(f"{label} -> {gene} ({found.kind})")
+        # an id that was given stays, even a retired one: its successor may be another locus
+        gene_of.append(ensembl.gene_id if ensembl is not None else found.gene_id if found else None)
+        kind_of.append("id" if ensembl is not None else found.kind if found else "")
     genes = [gene for gene in dict.fromkeys(gene_of) if gene is not None]
     if not genes:
         raise DataError(
@@ -143,12 +151,12 @@ def harmonise(
     columns = choose(labels, gene_of, kind_of, genes, x_ng)
     if columns.left_out:
         dropped["duplicate of a gene"] = len(columns.left_out)
-    known = table.frame.reindex(genes, fill_value="")
+    symbols = table.frame["gene_name"].reindex(genes, fill_value="")
     own = [names[c] for c in columns.source_g]
     var = pd.DataFrame(
         {
-            "gene_name": [name or given for name, given in zip(known["gene_name"], own, strict=True)],
-            "biotype": known["biotype"].to_numpy(),
+            "gene_name": [name or given for name, given in zip(symbols, own, strict=True)],
+            "biotype": [biotype_of.get(gene, "") for gene in genes],
             "label": [labels[c] for c in columns.source_g],
         },
         index=pd.Index(genes, name="gene_id"),
@@ -160,6 +168,7 @@ def harmonise(
         "genes_out": len(genes),
         "identified_by": dict(Counter(kind for kind in kind_of if kind)),
         "renamed": some(renamed),
+        "retired_ids": some(retired),
         "y_copies_added": len(columns.added),
         "duplicates": some(duplicates),
         "dropped": dict(dropped),
