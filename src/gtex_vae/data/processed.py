@@ -38,12 +38,9 @@ def make_processed(processed: Path, prepare: dict[str, Any], *, overwrite: bool 
     if processed.exists() and not overwrite and _settings_of(processed) == settings:
         return False
     adata: AnnData = build(prepare)
-    record = adata.uns.get("provenance", {})
-    adata.uns["provenance"] = {
-        **record,
-        "settings": settings,
-        "made_by": json.dumps(provenance.describe(config=prepare)),
-    }
+    record = adata.uns.get("provenance") or provenance.describe()
+    # HDF5 has no null and no empty list, and text is read everywhere
+    adata.uns["provenance"] = {"settings": settings, "record": json.dumps({**record, "config": prepare})}
     check(adata, str(processed))
     with write_beside(processed) as temporary:
         adata.write_h5ad(temporary)

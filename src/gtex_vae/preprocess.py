@@ -1,0 +1,41 @@
+"""Make the processed AnnData: ``python -m gtex_vae.preprocess data=<name> [data.path=FILE] [key=value ...]``."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gtex_vae.stage import stage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class PreprocessConfig:
+    """Root keys of ``conf/preprocess.yaml``."""
+
+    data: dict[str, Any]
+    paths: dict[str, Any]
+    seed: int
+    overwrite: bool
+
+
+@stage("preprocess", PreprocessConfig)
+def main(config: PreprocessConfig, run_dir: Path) -> None:
+    """Read, harmonise, annotate, filter and write; say where it lies and what is in it."""
+    from gtex_vae.data.processed import make_processed, read
+
+    processed = Path(config.data["processed"])
+    made = make_processed(processed, config.data["prepare"], overwrite=config.overwrite)
+    adata = read(processed)
+    log.info(
+        "%s %s: %d samples of %d donors and %d tissues x %d genes, %s",
+        "made" if made else "already there:", processed, adata.n_obs, adata.obs["donor"].nunique(),
+        adata.obs["tissue"].nunique(), adata.n_vars, adata.uns["expression"]["unit"],
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
