@@ -115,8 +115,8 @@ def latent_correlations(mu_nd: NDArray[np.floating]) -> NDArray[np.float64]:
 
     Examples
     --------
-    >>> latent_correlations(np.array([[1.0, -2.0, 5.0], [2.0, -4.0, 5.0]])).tolist()
-    [[1.0, -1.0, 0.0], [-1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    >>> latent_correlations(np.array([[1.0, -2.0], [2.0, -4.0], [4.0, -8.0]])).round(6).tolist()
+    [[1.0, -1.0], [-1.0, 1.0]]
     """
     mu_nd = np.asarray(mu_nd, dtype=np.float64)
     centred_nd = mu_nd - mu_nd.mean(axis=0)

@@ -94,10 +94,12 @@ def logreg_predict(
     # a constant dimension varies by rounding alone, which unit variance would turn into noise
     scale_d[scale_d <= 1e-6 * np.abs(mean_d)] = np.inf
     mean_d, scale_d = mean_d.astype(z_train_nd.dtype), scale_d.astype(z_train_nd.dtype)
+    standard_nd = z_train_nd - mean_d
+    standard_nd /= scale_d
     classifier = LogisticRegression(C=c, max_iter=max_iter)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        classifier.fit((z_train_nd - mean_d) / scale_d, train)
+        classifier.fit(standard_nd, train)
     return classifier.predict((z_test_nd - mean_d) / scale_d)
 
 
