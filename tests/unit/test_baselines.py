@@ -147,7 +147,7 @@ def test_a_model_sees_zeros_where_entries_are_hidden_and_is_told_so():
             return x_ng
 
     x_ng = annotated(20, 1)[0]
-    result = score_reconstruction({"": Spy(), "zero/": Mean()}, x_ng, rates=(0.2,))
+    result = score_reconstruction({"": Spy(), "zero/": Mean()}, x_ng, rates=(0.2,)).metrics
     (whole, nothing), (masked, observed) = seen
     assert nothing is None and (whole == x_ng).all()
     assert (masked == np.where(observed, x_ng, 0)).all() and 0.7 < observed.mean() < 0.9

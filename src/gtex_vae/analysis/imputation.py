@@ -6,7 +6,6 @@ Shapes: n samples, g genes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,36 +61,16 @@ def hidden_batches(
         yield hidden_ng
 
 
-@dataclass(frozen=True)
-class HiddenSums:
-    """Sums over hidden entries; those of disjoint batches add up.
-
-    Parameters
-    ----------
-    squared
-        Sum of squared errors.
-    spread
-        Sum of squares of the truth about the training mean, which is 0 in standardized units.
-    """
-
-    squared: float = 0.0
-    spread: float = 0.0
-
-    @classmethod
-    def of(
-        cls, x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floating], hidden_ng: NDArray[np.bool_]
-    ) -> HiddenSums:
-        """Sum over the entries where ``hidden_ng`` is true."""
-        x = x_ng[hidden_ng].astype(np.float64)
-        error = x - x_hat_ng[hidden_ng]
-        return cls(float(error @ error), float(x @ x))
-
-    def __add__(self, other: HiddenSums) -> HiddenSums:
-        return HiddenSums(self.squared + other.squared, self.spread + other.spread)
-
-    def r2(self) -> float:
-        """R2 against the training mean; NaN when nothing was hidden."""
-        return 1 - self.squared / self.spread if self.spread > 0 else float("nan")
+def hidden_sums(
+    x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floating], hidden_ng: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Per sample, the squared error and the squared truth summed over hidden entries, each of shape (n,)."""
+    error_ng = np.where(hidden_ng, x_ng - x_hat_ng, 0)
+    truth_ng = np.where(hidden_ng, x_ng, 0)
+    return (
+        np.einsum("ng,ng->n", error_ng, error_ng, dtype=np.float64),
+        np.einsum("ng,ng->n", truth_ng, truth_ng, dtype=np.float64),
+    )
 
 
 def imputation_r2(
@@ -124,4 +103,6 @@ def imputation_r2(
     >>> imputation_r2(x_ng, np.zeros((1, 2)), np.array([[True, True]]))
     0.0
     """
-    return HiddenSums.of(x_ng, x_hat_ng, hidden_ng).r2()
+    squared_n, spread_n = hidden_sums(x_ng, x_hat_ng, hidden_ng)
+    spread = spread_n.sum()
+    return float(1 - squared_n.sum() / spread) if spread > 0 else float("nan")

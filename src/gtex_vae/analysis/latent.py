@@ -1,4 +1,4 @@
-"""What the embedding uses of its room.
+"""What the embedding uses of its room: active units, KL, effective rank, correlations.
 
 Shapes: n samples, d latent dimensions.
 """
@@ -63,3 +63,66 @@ def kl_per_dimension(mu_nd: NDArray[np.floating], logvar_nd: NDArray[np.floating
     mu = np.asarray(mu_nd, dtype=np.float64)
     logvar = np.asarray(logvar_nd, dtype=np.float64)
     return 0.5 * (mu**2 + np.expm1(logvar) - logvar).mean(axis=0)
+
+
+def effective_rank(mu_nd: NDArray[np.floating]) -> float:
+    r"""How many dimensions the embedding spreads over, between 1 and d.
+
+    .. math:: \exp\Big(-\sum_d p_d \ln p_d\Big), \quad p_d = \lambda_d / \sum_d \lambda_d
+
+    with the eigenvalues :math:`\lambda` of the covariance of the posterior means. Unlike active units it sees
+    that dimensions repeat each other, and does not change under rotation or a common scale.
+
+    Parameters
+    ----------
+    mu_nd
+        Posterior means, shape (n, d).
+
+    Returns
+    -------
+    float
+        NaN where the embedding does not vary.
+
+    References
+    ----------
+    Roy, Vetterli (2007), The effective rank, EUSIPCO.
+
+    Examples
+    --------
+    >>> round(effective_rank(np.array([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])), 6)
+    2.0
+    """
+    centred_nd = np.asarray(mu_nd, dtype=np.float64) - np.mean(mu_nd, axis=0, dtype=np.float64)
+    variance_d = np.linalg.eigvalsh(centred_nd.T @ centred_nd)
+    if variance_d[-1] <= 0:
+        return float("nan")
+    share_d = np.clip(variance_d / variance_d.sum(), 1e-300, None)
+    return float(np.exp(-(share_d * np.log(share_d)).sum()))
+
+
+def latent_correlations(mu_nd: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Pearson correlations between latent dimensions over samples.
+
+    Parameters
+    ----------
+    mu_nd
+        Posterior means, shape (n, d).
+
+    Returns
+    -------
+    ndarray of float64
+        Shape (d, d), ones on the diagonal; a dimension that does not vary correlates 0 with all others.
+
+    Examples
+    --------
+    >>> latent_correlations(np.array([[1.0, -2.0], [2.0, -4.0], [4.0, -8.0]])).round(6).tolist()
+    [[1.0, -1.0], [-1.0, 1.0]]
+    """
+    mu_nd = np.asarray(mu_nd, dtype=np.float64)
+    centred_nd = mu_nd - mu_nd.mean(axis=0)
+    length_d = np.linalg.norm(centred_nd, axis=0)
+    varies_d = length_d > 1e-9 * np.linalg.norm(mu_nd, axis=0)
+    unit_nd = np.divide(centred_nd, length_d, out=np.zeros_like(centred_nd), where=varies_d)
+    correlation_dd = np.clip(unit_nd.T @ unit_nd, -1, 1)
+    np.fill_diagonal(correlation_dd, 1)
+    return correlation_dd

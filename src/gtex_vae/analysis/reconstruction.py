@@ -138,6 +138,29 @@ def reconstruction_metrics(x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floa
     return GeneSums.of(x_ng, x_hat_ng).metrics()
 
 
+def sample_sums(x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
+    """Per sample, the sums over genes from which the metrics over all entries follow.
+
+    Parameters
+    ----------
+    x_ng, x_hat_ng
+        Truth and reconstruction, shape (n, g).
+
+    Returns
+    -------
+    dict
+        ``entries``, ``x``, ``xx``, ``squared`` and ``absolute`` (of errors), each of shape (n,), float64.
+    """
+    error_ng = x_ng - x_hat_ng
+    return {
+        "entries": np.full(len(x_ng), float(x_ng.shape[1])),
+        "x": x_ng.sum(axis=1, dtype=np.float64),
+        "xx": np.einsum("ng,ng->n", x_ng, x_ng, dtype=np.float64),
+        "squared": np.einsum("ng,ng->n", error_ng, error_ng, dtype=np.float64),
+        "absolute": np.abs(error_ng).sum(axis=1, dtype=np.float64),
+    }
+
+
 def _spread(n: int, sums: NDArray[np.float64], squares: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum of squares about the mean, with what is only rounding set to 0."""
     spread = squares - sums**2 / n

@@ -6,6 +6,7 @@ Shapes: n samples, g genes, d latent dimensions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,10 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gtex_vae.analysis.baselines import PCA, Mean
-from gtex_vae.analysis.imputation import RATES, HiddenSums, hidden_batches, key
+from gtex_vae.analysis.bootstrap import metric
+from gtex_vae.analysis.imputation import RATES, hidden_batches, hidden_sums, key
 from gtex_vae.analysis.latent import active_units
-from gtex_vae.analysis.reconstruction import GeneSums
-from gtex_vae.analysis.tissue import tissue_metrics
+from gtex_vae.analysis.reconstruction import GeneSums, sample_sums
+from gtex_vae.analysis.tissue import accuracy, cluster_metrics, knn_predict, labelled, logreg_predict
 
 
 class Reconstructor(Protocol):
@@ -47,6 +49,27 @@ class Embedder(Reconstructor, Protocol):
     def embed(self, x_ng: NDArray[np.float32]) -> Any:
         """Posterior mean of standardized samples, shape (n, d)."""
         ...
+
+
+@dataclass
+class Scores:
+    """What scoring found out, as figures and sample by sample.
+
+    Parameters
+    ----------
+    metrics
+        Flat keys of the metrics file. A method's prefix (``""`` for the model, ``"baseline/pca/"``, ...)
+        stands before each.
+    samples
+        For each prefix a table with a row per held-out sample: sums from which
+        :mod:`gtex_vae.analysis.bootstrap` computes intervals, and the predicted tissues.
+    genes
+        For each prefix the per-gene sums of the reconstruction.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    samples: dict[str, pd.DataFrame] = field(default_factory=dict)
+    genes: dict[str, GeneSums] = field(default_factory=dict)
 
 
 def score(
@@ -86,23 +109,59 @@ def score(
     dict
         Flat keys; the baselines' are the model's behind ``baseline/pca/`` and ``baseline/mean/``.
     """
-    z_train_nd = embed_in_batches(model, x_train_ng, batch_size)
     if pca is None:
-        pca = PCA.fit(x_train_ng, z_train_nd.shape[1], seed=seed)
+        size = np.asarray(model.embed(np.ascontiguousarray(x_test_ng[:2]))).shape[1]
+        pca = PCA.fit(x_train_ng, size, seed=seed)
     methods: dict[str, Reconstructor] = {"": model, "baseline/pca/": pca, "baseline/mean/": Mean()}
-    result = score_reconstruction(methods, x_test_ng, seed=seed, rates=rates, batch_size=batch_size)
+    return examine(
+        methods,
+        x_train_ng,
+        x_test_ng,
+        train_obs,
+        test_obs,
+        seed=seed,
+        rates=rates,
+        batch_size=batch_size,
+    ).metrics
+
+
+def examine(
+    methods: Mapping[str, Reconstructor],
+    x_train_ng: NDArray[np.float32],
+    x_test_ng: NDArray[np.float32],
+    train_obs: pd.DataFrame,
+    test_obs: pd.DataFrame,
+    *,
+    seed: int = 0,
+    rates: Sequence[float] = RATES,
+    batch_size: int = 512,
+) -> Scores:
+    """Score any methods on held-out samples, and keep what intervals and tables need.
+
+    Parameters
+    ----------
+    methods
+        Prefix of the keys to method. Those that embed also get latent, tissue and cluster metrics.
+    x_train_ng, x_test_ng, train_obs, test_obs, seed, rates, batch_size
+        As for :func:`score`.
+
+    Returns
+    -------
+    Scores
+        Metrics, and tables by sample and by gene, of each method.
+    """
+    scores = score_reconstruction(methods, x_test_ng, seed=seed, rates=rates, batch_size=batch_size)
     for prefix, method in methods.items():
-        if isinstance(method, Embedder):
-            z_test_nd = embed_in_batches(method, x_test_ng, batch_size)
-            if method is not model:
-                z_train_nd = embed_in_batches(method, x_train_ng, batch_size)
-            result[f"{prefix}latent/active_units"] = active_units(z_test_nd)
-            if "tissue" in train_obs and "tissue" in test_obs:
-                of_tissue = tissue_metrics(
-                    z_train_nd, z_test_nd, train_obs["tissue"], test_obs["tissue"], seed=seed
-                )
-                result |= {prefix + name: value for name, value in of_tissue.items()}
-    return result
+        if not isinstance(method, Embedder):
+            continue
+        z_test_nd = embed_in_batches(method, x_test_ng, batch_size)
+        scores.metrics[f"{prefix}latent/active_units"] = active_units(z_test_nd)
+        if "tissue" in train_obs and "tissue" in test_obs:
+            z_train_nd = embed_in_batches(method, x_train_ng, batch_size)
+            _score_tissue(
+                scores, prefix, z_train_nd, z_test_nd, train_obs["tissue"], test_obs["tissue"], seed=seed
+            )
+    return scores
 
 
 def score_reconstruction(
@@ -112,8 +171,8 @@ def score_reconstruction(
     seed: int = 0,
     rates: Sequence[float] = RATES,
     batch_size: int = 512,
-) -> dict[str, float]:
-    """Reconstruction and imputation metrics of several methods, all given the same masked input.
+) -> Scores:
+    """Reconstruction and imputation of several methods, all given the same masked input.
 
     Parameters
     ----------
@@ -126,30 +185,42 @@ def score_reconstruction(
 
     Returns
     -------
-    dict
-        For each prefix the keys ``reconstruction/...`` and ``imputation/...``.
+    Scores
+        For each prefix the metrics ``reconstruction/...`` and ``imputation/...``. The tables of samples have
+        the columns of :func:`~gtex_vae.analysis.reconstruction.sample_sums` and for each rate
+        ``hidden_squared_20``, ``hidden_spread_20``.
     """
     from tqdm import tqdm
 
     n, g = x_ng.shape
-    whole: dict[str, GeneSums] = {}
-    hidden = {(prefix, rate): HiddenSums() for prefix in methods for rate in rates}
-    masks = zip(
-        *(hidden_batches(n, g, rate, seed=seed, batch_size=batch_size) for rate in rates), strict=True
-    )
+    genes: dict[str, GeneSums] = {}
+    batches: dict[str, list[pd.DataFrame]] = {prefix: [] for prefix in methods}
+    masks = [hidden_batches(n, g, rate, seed=seed, batch_size=batch_size) for rate in rates]
     starts = range(0, n, batch_size)
     for start in tqdm(starts, desc="scoring", unit="batch", leave=False):
         batch_ng = np.ascontiguousarray(x_ng[start : start + batch_size], dtype=np.float32)
+        hidden = {
+            f"{round(100 * rate):02d}": next(masks_of) for rate, masks_of in zip(rates, masks, strict=True)
+        }
         for prefix, method in methods.items():
-            sums = GeneSums.of(batch_ng, np.asarray(method.reconstruct(batch_ng, None)))
-            whole[prefix] = whole[prefix] + sums if prefix in whole else sums
-        for rate, hidden_ng in zip(rates, next(masks) if rates else (), strict=True):
-            masked_ng = np.where(hidden_ng, np.float32(0), batch_ng)
-            for prefix, method in methods.items():
+            x_hat_ng = np.asarray(method.reconstruct(batch_ng, None))
+            of_genes = GeneSums.of(batch_ng, x_hat_ng)
+            genes[prefix] = genes[prefix] + of_genes if prefix in genes else of_genes
+            sums = sample_sums(batch_ng, x_hat_ng)
+            for rate_name, hidden_ng in hidden.items():
+                masked_ng = np.where(hidden_ng, np.float32(0), batch_ng)
                 x_hat_ng = np.asarray(method.reconstruct(masked_ng, ~hidden_ng))
-                hidden[prefix, rate] += HiddenSums.of(batch_ng, x_hat_ng, hidden_ng)
-    result = {prefix + name: value for prefix in methods for name, value in whole[prefix].metrics().items()}
-    return result | {prefix + key(rate): sums.r2() for (prefix, rate), sums in hidden.items()}
+                squared_n, spread_n = hidden_sums(batch_ng, x_hat_ng, hidden_ng)
+                sums |= {f"hidden_squared_{rate_name}": squared_n, f"hidden_spread_{rate_name}": spread_n}
+            batches[prefix].append(pd.DataFrame(sums))
+    scores = Scores(genes=genes)
+    for prefix in methods:
+        samples = pd.concat(batches[prefix], ignore_index=True)
+        totals = {str(column): np.asarray(samples[column].sum()) for column in samples}
+        scores.samples[prefix] = samples
+        scores.metrics |= {prefix + name: value for name, value in genes[prefix].metrics().items()}
+        scores.metrics |= {prefix + key(rate): float(metric(key(rate), totals)) for rate in rates}
+    return scores
 
 
 def embed_in_batches(
@@ -159,3 +230,27 @@ def embed_in_batches(
     starts = range(0, len(x_ng), batch_size)
     parts = [np.asarray(model.embed(np.ascontiguousarray(x_ng[i : i + batch_size]))) for i in starts]
     return np.concatenate(parts).astype(np.float32, copy=False)
+
+
+def _score_tissue(
+    scores: Scores,
+    prefix: str,
+    z_train_nd: NDArray[np.float32],
+    z_test_nd: NDArray[np.float32],
+    train_tissues: pd.Series,
+    test_tissues: pd.Series,
+    seed: int,
+) -> None:
+    """Add tissue and cluster metrics to the scores; nothing where no sample has a label."""
+    train, test = labelled(train_tissues), labelled(test_tissues)
+    if not train.any() or not test.any():
+        return
+    samples = scores.samples[prefix]
+    samples["labelled"] = test
+    for name, predict in (("knn", knn_predict), ("logreg", logreg_predict)):
+        predicted = predict(z_train_nd[train], z_test_nd, train_tissues[train])
+        scores.metrics[f"{prefix}tissue/{name}_accuracy"] = accuracy(predicted, test_tissues)
+        samples[f"{name}_tissue"] = predicted
+        samples[f"{name}_right"] = test & (predicted == test_tissues.to_numpy().astype(str))
+    clusters = cluster_metrics(z_test_nd[test], test_tissues[test], seed=seed)
+    scores.metrics |= {prefix + name: value for name, value in clusters.items()}

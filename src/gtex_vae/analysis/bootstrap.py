@@ -1,0 +1,165 @@
+"""How sure a figure is: intervals from resampling donors, for a method and for the difference of two.
+
+Shapes: n samples, b bootstrap resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+RESAMPLES = 2000
+
+
+class Interval(NamedTuple):
+    """A figure and its bootstrap percentile interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def metric(name: str, totals: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Compute a metric from sums over samples.
+
+    Parameters
+    ----------
+    name
+        Key of the metrics file without a method's prefix.
+    totals
+        Sums of the columns of a table of :class:`~gtex_vae.analysis.score.Scores`, each an array of any
+        common shape (one entry per resample).
+
+    Returns
+    -------
+    ndarray
+        The metric, of that shape; NaN where it is undefined.
+
+    Raises
+    ------
+    KeyError
+        The metric is no function of these sums.
+
+    Examples
+    --------
+    >>> float(metric("reconstruction/mse", {"squared": np.array(3.0), "entries": np.array(4.0)}))
+    0.75
+    """
+    group, _, what = name.partition("/")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if group == "reconstruction" and what in {"mse", "mae"}:
+            return totals["squared" if what == "mse" else "absolute"] / totals["entries"]
+        if name == "reconstruction/r2":
+            return 1 - totals["squared"] / (totals["xx"] - totals["x"] ** 2 / totals["entries"])
+        if group == "imputation":
+            rate = what.removeprefix("r2_")
+            return 1 - totals[f"hidden_squared_{rate}"] / totals[f"hidden_spread_{rate}"]
+        if group == "tissue":
+            return totals[f"{what.removesuffix('_accuracy')}_right"] / totals["labelled"]
+    raise KeyError(name)
+
+
+def metric_names(samples: pd.DataFrame) -> list[str]:
+    """Metrics that :func:`metric` can compute from the columns of a table of samples.
+
+    >>> metric_names(pd.DataFrame(columns=["entries", "squared", "hidden_squared_05"]))
+    ['reconstruction/mse', 'imputation/r2_05']
+    """
+    names = []
+    if "squared" in samples:
+        names.append("reconstruction/mse")
+    if "absolute" in samples:
+        names.append("reconstruction/mae")
+    if "xx" in samples:
+        names.append("reconstruction/r2")
+    for column in map(str, samples):
+        if column.startswith("hidden_squared_"):
+            names.append(f"imputation/r2_{column.removeprefix('hidden_squared_')}")
+        if column.endswith("_right"):
+            names.append(f"tissue/{column.removesuffix('_right')}_accuracy")
+    return names
+
+
+def interval(
+    name: str,
+    samples: pd.DataFrame,
+    donors: pd.Series | NDArray,
+    *,
+    against: pd.DataFrame | None = None,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of a metric, or of the paired difference of two methods, over donors.
+
+    Donors are drawn with replacement, each with all of its samples, since samples of one donor are not
+    independent. Only sums per donor are resampled, so thousands of resamples cost milliseconds.
+
+    Parameters
+    ----------
+    name
+        Key of the metrics file without a method's prefix.
+    samples
+        The method's table of samples, of :class:`~gtex_vae.analysis.score.Scores`.
+    donors
+        Donor of each sample, shape (n,).
+    against
+        Another method's table. The interval is then of ``samples`` minus ``against``, both in the same
+        resamples.
+    resamples
+        Number of bootstrap resamples b.
+    level
+        Coverage of the interval.
+    seed
+        Seed of the resamples: the same donors are drawn for every metric and method.
+
+    Returns
+    -------
+    Interval
+        The metric (or difference) on all samples, and the two bounds. Resamples in which it is undefined are
+        left out.
+
+    References
+    ----------
+    Efron, Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
+
+    Examples
+    --------
+    >>> samples = pd.DataFrame({"squared": [1.0, 1.0, 4.0], "entries": [1, 1, 1]})
+    >>> interval("reconstruction/mse", samples, np.array(["a", "a", "b"]))
+    Interval(value=2.0, low=1.0, high=4.0)
+    """
+    codes_n, names = pd.factorize(np.asarray(donors, dtype=object))
+    counts_bd = draw_donors(len(names), resamples, seed)
+    values_b, value = _resample(name, samples, codes_n, counts_bd)
+    if against is not None:
+        other_b, other = _resample(name, against, codes_n, counts_bd)
+        values_b, value = values_b - other_b, value - other
+    values_b = values_b[np.isfinite(values_b)]
+    if not len(values_b):
+        return Interval(value, float("nan"), float("nan"))
+    tail = (1 - level) / 2
+    low, high = np.quantile(values_b, [tail, 1 - tail])
+    return Interval(value, float(low), float(high))
+
+
+def draw_donors(donors: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    """How often each donor is drawn in each resample, shape (b, donors); each row sums to ``donors``."""
+    random = np.random.default_rng(seed)
+    return random.multinomial(donors, np.full(donors, 1 / donors), size=resamples).astype(np.float64)
+
+
+def _resample(
+    name: str, samples: pd.DataFrame, codes_n: NDArray[np.intp], counts_bd: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Metric in every resample and on all samples."""
+    sums = samples.select_dtypes(["number", "bool"]).astype(np.float64)
+    of_donors = sums.groupby(codes_n).sum().to_numpy()
+    totals_bs = counts_bd @ of_donors
+    names = [str(column) for column in sums]
+    values_b = metric(name, dict(zip(names, totals_bs.T, strict=True)))
+    return values_b, float(metric(name, dict(zip(names, of_donors.sum(axis=0), strict=True))))
