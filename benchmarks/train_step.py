@@ -11,6 +11,7 @@ plain loop is what the published system does: DataLoader over a TensorDataset, f
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -33,7 +34,7 @@ def plain(steps: int) -> float:
 
     def stack(widths: list[int]) -> list[nn.Module]:
         layers: list[nn.Module] = []
-        for a, b in zip(widths, widths[1:], strict=False):
+        for a, b in itertools.pairwise(widths):
             layers += [nn.Linear(a, b), nn.BatchNorm1d(b), nn.ELU(), nn.Dropout(0.3)]
         return layers
 
@@ -78,11 +79,11 @@ def ours(steps: int, precision: str) -> float:
     from gtex_vae.training.module import VAEModule
 
     class Clock(Callback):
-        def on_train_batch_start(self, trainer, module, batch, batch_idx):  # noqa: ANN001, ANN202
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
             if trainer.global_step == WARM:
                 self.start = time.perf_counter()
 
-        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):  # noqa: ANN001, ANN202
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
             self.end = time.perf_counter()
 
     environment.tune_process()
@@ -93,14 +94,25 @@ def ours(steps: int, precision: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         n = BATCH * (steps + WARM) + 300
         rng = np.random.default_rng(0)
-        obs = pd.DataFrame({"donor": [f"d{i}" for i in range(n)], "tissue": "lung"}, index=[f"s{i}" for i in range(n)])
+        obs = pd.DataFrame(
+            {"donor": [f"d{i}" for i in range(n)], "tissue": "lung"}, index=[f"s{i}" for i in range(n)]
+        )
         adata = AnnData(rng.standard_normal((n, GENES), dtype=np.float32), obs=obs)
         adata.write_h5ad(f"{folder}/x.h5ad")
         held = 140 / n
         data = ExpressionDataModule("bench", f"{folder}/x.h5ad", val=held, test=held, batch_size=BATCH)
         data.setup()
-        callbacks = {k: v for k, v in config["callbacks"].items() if k not in ("best", "last", "figures", "console", "early_stopping")}
-        trainer_config = {**config["trainer"], "max_epochs": 1, "limit_val_batches": 0, "enable_checkpointing": False}
+        callbacks = {
+            k: v
+            for k, v in config["callbacks"].items()
+            if k not in ("best", "last", "figures", "console", "early_stopping")
+        }
+        trainer_config = {
+            **config["trainer"],
+            "max_epochs": 1,
+            "limit_val_batches": 0,
+            "enable_checkpointing": False,
+        }
         trainer = build_trainer(trainer_config, callbacks, config["logger"], Path(folder))
         clock = Clock()
         trainer.callbacks.append(clock)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gtex_vae.errors import DataError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 SMALLEST, LARGEST = 10, 200
 
@@ -113,3 +117,27 @@ def match(
             f"largest has {most}): give sets that name genes as the model does, such as symbols for symbols"
         )
     return kept
+
+
+def collections_for(adata: AnnData, paths: Sequence[str]) -> dict[str, dict[str, NDArray[np.intp]]]:
+    """Gene sets to judge gene embeddings by: those of GMT files, and a simulation's own modules.
+
+    Parameters
+    ----------
+    adata
+        The model's samples; ``var["gene_name"]`` names its genes.
+    paths
+        GMT files; each is a collection, named after its file.
+
+    Returns
+    -------
+    dict
+        Collection to set to gene indices, as `match` returns.
+    """
+    from gtex_vae.data.simulate import module_gene_sets
+
+    names = adata.var.get("gene_name", adata.var_names.to_series())
+    collections = {Path(path).name.removesuffix(".gmt"): match(read_gmt(path), names) for path in paths}
+    if "module" in adata.var:
+        collections["modules"] = match(module_gene_sets(adata), names)
+    return collections

@@ -1,0 +1,50 @@
+"""The samples of a run, standardized and split as the run had them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from gtex_vae import runs
+from gtex_vae.data import processed
+from gtex_vae.data.splits import SPLITS, read_splits
+from gtex_vae.errors import DataError, RunError
+from gtex_vae.models.trained import TrainedModel
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def open_samples(run_dir: Path, model: TrainedModel) -> AnnData:
+    """Read the run's processed AnnData, standardize it with the model's scaler and recall its split.
+
+    Parameters
+    ----------
+    run_dir
+        A finished training run.
+    model
+        Its model.
+
+    Returns
+    -------
+    AnnData
+        X standardized, ``obs["split"]`` as in the run's ``splits.csv``.
+
+    Raises
+    ------
+    RunError
+        The data is gone, or no longer what the run was trained on.
+    """
+    path = Path(runs.read_config(run_dir)["data"]["processed"])
+    try:
+        adata = processed.read(path)
+    except DataError as error:
+        raise RunError(f"the data of {run_dir} cannot be read: {error}") from error
+    if list(adata.var_names) != model.gene_ids:
+        raise RunError(f"{path} has other genes than the model of {run_dir}: it was made anew since")
+    split = read_splits(run_dir / "splits.csv", list(adata.obs_names))
+    adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
+    model.scaler.apply_(adata.X)
+    return adata
