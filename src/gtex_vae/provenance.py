@@ -20,7 +20,11 @@ PACKAGES = ("torch", "lightning", "hydra-core", "numpy", "scikit-learn", "anndat
 
 
 def sha256(path: Path | str) -> str:
-    """Hex digest of a file, read in blocks."""
+    """Hex digest of a file, read in blocks; of a folder, over the names and digests of its files."""
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return fingerprint([[file.relative_to(path).as_posix(), sha256(file)] for file in files])
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

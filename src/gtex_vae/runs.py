@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,6 @@ from gtex_vae.errors import RunError
 from gtex_vae.paths import write_text
 
 CONFIG, SUCCESS, FAILED = "config.yaml", "SUCCESS", "FAILED"
-PER_CALL = ("overwrite", "run")  # keys that say how to start, not what to compute
 
 
 def status(run_dir: Path) -> Literal["new", "finished", "failed", "unfinished"]:
@@ -41,11 +41,20 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     return config
 
 
-def claim(run_dir: Path, config: dict[str, Any]) -> bool:
+def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("overwrite",)) -> bool:
     """Take a directory for a run, new or to go on with.
 
     The config is written first, so that the same command given again finds its own unfinished work. A finished run is
     left alone unless ``config["overwrite"]``; what another command left unfinished likewise.
+
+    Parameters
+    ----------
+    run_dir
+        The directory.
+    config
+        Resolved config, plain.
+    per_call
+        Root keys that say how to start, not what to compute: they may differ from the unfinished run's.
 
     Returns
     -------
@@ -60,7 +69,7 @@ def claim(run_dir: Path, config: dict[str, Any]) -> bool:
     state = status(run_dir)
     goes_on = state in ("unfinished", "failed")
     if goes_on:
-        different = differing_keys(read_config(run_dir), config)
+        different = differing_keys(read_config(run_dir), config, per_call)
         if different and not config.get("overwrite"):
             raise RunError(
                 f"{run_dir} holds an unfinished run with other settings ({', '.join(different[:5])}): "
@@ -69,7 +78,7 @@ def claim(run_dir: Path, config: dict[str, Any]) -> bool:
         goes_on = not different
     if state == "finished" and not config.get("overwrite"):
         raise RunError(
-            f"{run_dir} holds a finished run: give another hydra.run.dir, or overwrite=true to train anew"
+            f"{run_dir} holds a finished run: give another hydra.run.dir, or overwrite=true to start anew"
         )
     if state != "new" and not goes_on:
         clear(run_dir)
@@ -95,15 +104,17 @@ def mark(run_dir: Path, reason: str | None = None) -> None:
         write_text(run_dir / FAILED, reason + "\n")
 
 
-def differing_keys(old: Any, new: Any, path: str = "") -> list[str]:
-    """Full keys whose values differ between two configs, apart from those that only say how to start.
+def differing_keys(old: Any, new: Any, leave_out: Sequence[str] = (), path: str = "") -> list[str]:
+    """Full keys whose values differ between two configs, apart from some root keys.
 
-    >>> differing_keys({"a": {"b": 1}, "run": None}, {"a": {"b": 2}, "run": "x"})
+    >>> differing_keys({"a": {"b": 1}, "run": None}, {"a": {"b": 2}, "run": "x"}, leave_out=["run"])
     ['a.b']
     """
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = [key for key in {**old, **new} if path or key not in PER_CALL]
-        nested = (differing_keys(old.get(k), new.get(k), f"{path}.{k}" if path else k) for k in keys)
+        keys = [key for key in {**old, **new} if path or key not in leave_out]
+        nested = (
+            differing_keys(old.get(k), new.get(k), leave_out, f"{path}.{k}" if path else k) for k in keys
+        )
         return [key for part in nested for key in part]
     return [] if old == new else [path]
 

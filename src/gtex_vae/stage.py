@@ -23,7 +23,9 @@ Settings = TypeVar("Settings")
 Body = Callable[[Settings, Path], float | None]
 
 
-def stage(name: str, schema: type[Settings]) -> Callable[[Body[Settings]], Callable[[], None]]:
+def stage(
+    name: str, schema: type[Settings], *, resumable: bool = False
+) -> Callable[[Body[Settings]], Callable[[], None]]:
     """Turn the body of a stage into its command-line main.
 
     Parameters
@@ -32,6 +34,9 @@ def stage(name: str, schema: type[Settings]) -> Callable[[Body[Settings]], Calla
         Root config in ``conf/`` and name of the stage.
     schema
         Dataclass of the root config's keys; the body gets an instance of it.
+    resumable
+        ``run=`` goes on with an unfinished run of this stage. Otherwise it is a key like any other: the trained run
+        that the stage works on.
 
     Returns
     -------
@@ -47,7 +52,8 @@ def stage(name: str, schema: type[Settings]) -> Callable[[Body[Settings]], Calla
             hydra_config = HydraConfig.get()
             run_dir = Path(hydra_config.runtime.output_dir)
             try:
-                return run_stage(body, schema, config, run_dir, list(hydra_config.overrides.task))
+                overrides = list(hydra_config.overrides.task)
+                return run_stage(body, schema, config, run_dir, overrides, resumable=resumable)
             except Exception as error:
                 if hydra_config.mode is not RunMode.RUN:
                     raise  # the launcher has to see it
@@ -75,7 +81,13 @@ def exit_with(error: Exception, config_name: str) -> NoReturn:
 
 
 def run_stage(
-    body: Body[Settings], schema: type[Settings], config: DictConfig, run_dir: Path, overrides: list[str]
+    body: Body[Settings],
+    schema: type[Settings],
+    config: DictConfig,
+    run_dir: Path,
+    overrides: list[str],
+    *,
+    resumable: bool = False,
 ) -> float | None:
     """Check the config, take the run directory, run the body, and leave SUCCESS or FAILED.
 
@@ -84,9 +96,9 @@ def run_stage(
     """
     plain = to_plain(config)
     check_fields(plain, schema)
-    if plain.get("run") is not None:
+    if resumable and plain.get("run") is not None:
         plain = _go_on(plain, run_dir, overrides)
-    goes_on = runs.claim(run_dir, plain)
+    goes_on = runs.claim(run_dir, plain, per_call=("overwrite", "run") if resumable else ("overwrite",))
     if goes_on:
         logging.getLogger(__name__).info("going on with the unfinished run in %s", run_dir)
     write_text(run_dir / "provenance.json", json.dumps(provenance.describe(config=plain), indent=1))

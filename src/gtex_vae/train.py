@@ -35,7 +35,7 @@ class TrainConfig:
     metrics_seed: int
 
 
-@stage("train", TrainConfig)
+@stage("train", TrainConfig, resumable=True)
 def main(config: TrainConfig, run_dir: Path) -> float:
     """Prepare the data, train, keep the best model and measure it beside PCA on held-out donors."""
     import torch
