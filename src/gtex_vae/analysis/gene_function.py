@@ -90,7 +90,11 @@ def function_auroc(
     auroc_s = np.empty(len(members))
     starts = range(0, len(members), BLOCK)
     for start in tqdm(
-        starts, desc="gene function", unit="block", leave=False, disable=not progress or len(starts) < 4
+        starts,
+        desc="gene function",
+        unit="block",
+        leave=False,
+        disable=None if progress and len(starts) >= 4 else True,
     ):
         block = members[start : start + BLOCK]
         pointers = np.cumsum([0, *map(len, block)])
@@ -149,7 +153,7 @@ def permutation_null(
         class_g[np.argsort(level_g, kind="stable")] = np.arange(g) * LEVELS // g
     in_classes = np.argsort(class_g, kind="stable")
     null_ps = np.empty((permutations, len(members)))
-    for row in tqdm(range(permutations), desc="shuffled genes", leave=False):
+    for row in tqdm(range(permutations), desc="shuffled genes", leave=False, disable=None):
         # sorting by (class, random number) shuffles within classes
         name_g = np.empty(g, dtype=np.intp)
         name_g[in_classes] = np.lexsort((random.random(g), class_g))

@@ -52,7 +52,9 @@ def predictability(
     from tqdm import tqdm
 
     rows = {}
-    for name in tqdm([name for name in covariates if name in obs], desc="predicting covariates", leave=False):
+    for name in tqdm(
+        [name for name in covariates if name in obs], desc="predicting covariates", leave=False, disable=None
+    ):
         values = as_number(obs[name])
         kept = (values.notna() & obs["donor"].notna() & obs["tissue"].notna()).to_numpy()
         if name == "donor":

@@ -197,7 +197,7 @@ def score_reconstruction(
     batches: dict[str, list[pd.DataFrame]] = {prefix: [] for prefix in methods}
     masks = [hidden_batches(n, g, rate, seed=seed, batch_size=batch_size) for rate in rates]
     starts = range(0, n, batch_size)
-    for start in tqdm(starts, desc="scoring", unit="batch", leave=False):
+    for start in tqdm(starts, desc="scoring", unit="batch", leave=False, disable=None):
         batch_ng = np.ascontiguousarray(x_ng[start : start + batch_size], dtype=np.float32)
         hidden = {
             f"{round(100 * rate):02d}": next(masks_of) for rate, masks_of in zip(rates, masks, strict=True)

@@ -30,7 +30,13 @@ def _blocks(path: Path) -> Iterator[bytes]:
         with (
             open(path, "rb") as raw,
             tqdm(
-                total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, delay=1, leave=False
+                total=path.stat().st_size,
+                unit="B",
+                unit_scale=True,
+                desc=path.name,
+                delay=1,
+                leave=False,
+                disable=None,
             ) as bar,
         ):
             packed = raw.read(2) == b"\x1f\x8b"

@@ -221,7 +221,9 @@ def _chunks(adata: ad.AnnData) -> Iterator[slice]:
     """Slices of rows that keep temporary arrays small, with a progress bar once it takes a while."""
     rows = max(1, CHUNK_ENTRIES // adata.n_vars)
     starts = range(0, adata.n_obs, rows)
-    progress = tqdm(starts, desc="simulate", unit_scale=rows, unit=" samples", delay=2, leave=False)
+    progress = tqdm(
+        starts, desc="simulate", unit_scale=rows, unit=" samples", delay=2, leave=False, disable=None
+    )
     return (slice(start, min(start + rows, adata.n_obs)) for start in progress)
 
 
