@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from gtex_vae.analysis.baselines import PCA, Mean
-from gtex_vae.analysis.bootstrap import draw_donors, interval, metric, metric_names
+from gtex_vae.analysis.bootstrap import draw_donors, gene_interval, interval, metric, metric_names
+from gtex_vae.analysis.reconstruction import reconstruction_metrics
 from gtex_vae.analysis.score import Scores, examine
 
 
@@ -88,3 +89,21 @@ def test_undefined_resamples_are_left_out_and_unknown_metrics_refused():
     assert found == (0.5, 0, 1)
     with pytest.raises(KeyError, match="gene_r2"):
         metric("reconstruction/gene_r2_median", {"squared": np.zeros(1)})
+
+
+@pytest.mark.parametrize("name", ["reconstruction/gene_r2_median", "reconstruction/gene_pearson_median"])
+def test_medians_over_genes_agree_with_scoring_the_resampled_samples(name):
+    random = np.random.default_rng(4)
+    x_ng = random.normal(size=(40, 30)).astype("f4")
+    x_ng[:, 3] = 2
+    y_ng, z_ng = x_ng + random.normal(0, 0.5, x_ng.shape), x_ng + random.normal(0, 0.6, x_ng.shape)
+    donors = np.arange(40) // 4
+    found = gene_interval(name, x_ng, y_ng, donors, resamples=101, seed=7)
+    by_hand = []
+    for counts_d in draw_donors(10, 101, seed=7):
+        rows = np.repeat(np.arange(40), counts_d[donors].astype(int))
+        by_hand.append(reconstruction_metrics(x_ng[rows], y_ng[rows])[name])
+    assert found.value == pytest.approx(reconstruction_metrics(x_ng, y_ng)[name])
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(by_hand, [0.025, 0.975])))
+    assert gene_interval(name, x_ng, y_ng, donors, against_ng=y_ng, resamples=20) == (0, 0, 0)
+    assert gene_interval(name, x_ng, y_ng, donors, against_ng=z_ng).value > 0

@@ -21,9 +21,9 @@ class GeneSums:
     Parameters
     ----------
     n
-        Number of samples summed over.
+        Number of samples summed over; with a row of sums for each resample, an array of shape (b, 1).
     x_g, xx_g
-        Sums of the truth and of its square, float64, shape (g,).
+        Sums of the truth and of its square, float64, shape (g,) or (b, g).
     y_g, yy_g
         Likewise for the reconstruction.
     xy_g
@@ -39,7 +39,7 @@ class GeneSums:
     1.0
     """
 
-    n: int
+    n: int | NDArray[np.float64]
     x_g: NDArray[np.float64]
     xx_g: NDArray[np.float64]
     y_g: NDArray[np.float64]
@@ -161,7 +161,9 @@ def sample_sums(x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floating]) -> d
     }
 
 
-def _spread(n: int, sums: NDArray[np.float64], squares: NDArray[np.float64]) -> NDArray[np.float64]:
+def _spread(
+    n: int | NDArray[np.float64], sums: NDArray[np.float64], squares: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Sum of squares about the mean, with what is only rounding set to 0."""
     spread = squares - sums**2 / n
     return np.where(spread > CONSTANT * squares, spread, 0.0)
