@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gtex_vae.paths import write_beside, write_text
+from gtex_vae.paths import write_beside, write_json
 from gtex_vae.runs import find_run
 from gtex_vae.stage import stage
 
@@ -44,7 +43,7 @@ def main(config: EvaluateConfig, run_dir: Path) -> None:
     gene_sets = collections_for(adata, config.genesets)
     result = evaluate(model, parts["train"], parts["test"], gene_sets=gene_sets, seed=config.seed)
     folder = run / "evaluation"
-    write_text(folder / "metrics.json", json.dumps(result.metrics, indent=1))
+    write_json(folder / "metrics.json", result.metrics)
     for name, table in result.tables.items():
         with write_beside(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, float_format="%.6g")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -83,6 +86,19 @@ def write_beside(path: Path | str) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path | str, data: Mapping[str, Any]) -> None:
+    """Write flat or nested plain data as JSON; what is undefined (NaN, infinite) becomes null, which JSON has."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): plain(entry) for key, entry in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(entry) for entry in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    write_text(path, json.dumps(plain(data), indent=1, allow_nan=False) + "\n")
 
 
 def write_text(path: Path | str, text: str) -> None:

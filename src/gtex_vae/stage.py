@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from gtex_vae import provenance, runs
 from gtex_vae.config import check_fields, nearest, register_resolvers, to_plain
 from gtex_vae.errors import ConfigError, GtexVaeError
-from gtex_vae.paths import conf_dir, write_text
+from gtex_vae.paths import conf_dir, write_json
 
 Settings = TypeVar("Settings")
 Body = Callable[[Settings, Path], float | None]
@@ -101,7 +100,7 @@ def run_stage(
     goes_on = runs.claim(run_dir, plain, per_call=("overwrite", "run") if resumable else ("overwrite",))
     if goes_on:
         logging.getLogger(__name__).info("going on with the unfinished run in %s", run_dir)
-    write_text(run_dir / "provenance.json", json.dumps(provenance.describe(config=plain), indent=1))
+    write_json(run_dir / "provenance.json", provenance.describe(config=plain))
     try:
         result = body(schema(**plain), run_dir)
     except BaseException as error:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gtex_vae.config import build
-from gtex_vae.paths import write_text
+from gtex_vae.paths import write_json
 from gtex_vae.stage import stage
 
 log = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ def main(config: TrainConfig, run_dir: Path) -> float:
     trained = best_model(module, run_dir)
     trained.save(run_dir / "model")
     metrics = measure(trained, datamodule, pca, seed=config.metrics_seed)
-    write_text(run_dir / "metrics.json", json.dumps(metrics, indent=1))
+    write_json(run_dir / "metrics.json", metrics)
     report(metrics, trainer, asdict(config), run_dir)
     return metrics["reconstruction/r2"]
 

@@ -37,7 +37,8 @@ def open_samples(run_dir: Path, model: TrainedModel) -> AnnData:
     RunError
         The data is gone, or no longer what the run was trained on.
     """
-    path = Path(runs.read_config(run_dir)["data"]["processed"])
+    data = runs.read_config(run_dir)["data"]
+    path = processed.choose(data["path"], data["processed"])
     try:
         adata = processed.read(path)
     except DataError as error:

@@ -93,7 +93,9 @@ class ExpressionDataModule(LightningDataModule):
             raise ConfigError(
                 f"data.batch_size={batch_size} must be at least 2: batch statistics need two samples"
             )
-        self.name, self.processed, self.prepare = name, Path(processed), prepare
+        self.name, self.prepare = name, prepare
+        self.processed = processed_data.choose(path, processed)
+        self.path = Path(path) if path is not None else None
         self.val, self.test, self.split_seed, self.split_by, self.splits = (
             val,
             test,
@@ -106,8 +108,12 @@ class ExpressionDataModule(LightningDataModule):
         self._x_ng: Tensor | None = None
 
     def prepare_data(self) -> None:
-        """Make the processed AnnData where there is none."""
-        if self.prepare is not None and processed_data.make_processed(self.processed, self.prepare):
+        """Make the processed AnnData where there is none; a ``path`` that is one already is taken as it is."""
+        if (
+            self.processed != self.path
+            and self.prepare is not None
+            and processed_data.make_processed(self.processed, self.prepare)
+        ):
             log.info("made %s", self.processed)
 
     def setup(self, stage: str | None = None) -> None:

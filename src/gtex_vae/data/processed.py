@@ -99,6 +99,12 @@ def check(adata: AnnData, where: str) -> None:
         raise DataError(f"{where}: values up to {high:.4g} are not on a log2 scale; {way_out}")
 
 
+def choose(path: str | None, processed: str) -> Path:
+    """The file to train from: ``path`` itself where `make_processed` wrote it, else ``processed``."""
+    is_processed = path is not None and Path(path).is_file() and _settings_of(Path(path)) is not None
+    return Path(path) if path is not None and is_processed else Path(processed)
+
+
 def _source_state(path: str | None) -> list[Any]:
     """Cheap identity of the raw file: resolved path, size and time of change."""
     if path is None or not Path(path).exists():

@@ -89,9 +89,14 @@ class VAEModule(LightningModule):
         self._steps, self._since = 0, time.monotonic()
 
     def configure_optimizers(self) -> Any:
-        """Build the optimizer (no weight decay on biases, norms and variances) and its schedule."""
-        decay = [p for p in self.parameters() if p.ndim > 1]
-        rest = [p for p in self.parameters() if p.ndim <= 1]
+        """Build the optimizer and its schedule.
+
+        Weight decay is for the matrices of the MLPs: not for biases, norms and variances, and not for the linear
+        paths, which start as a PCA and need not shrink.
+        """
+        linear_paths = {id(part.skip.weight) for part in (self.vae.encoder, self.vae.decoder) if part.skip}
+        decay = [p for p in self.parameters() if p.ndim > 1 and id(p) not in linear_paths]
+        rest = [p for p in self.parameters() if p.ndim <= 1 or id(p) in linear_paths]
         groups = [{"params": decay}, {"params": rest, "weight_decay": 0.0}]
         optimizer = build(self.optimizer_config, under="torch.optim", params=groups)
         if self.learning_rate_config is None:

@@ -117,7 +117,9 @@ def check_sample_ids(path: Path, sample_ids: Sequence[str], place: str) -> None:
     seen: dict[str, int] = {}
     for position, sample in enumerate(sample_ids, start=1):
         if not sample.strip():
-            raise DataError(f"{path}: sample {place} {position:,} has an empty name; every sample needs an id")
+            raise DataError(
+                f"{path}: sample {place} {position:,} has an empty name; every sample needs an id"
+            )
         if sample in seen:
             raise DataError(
                 f"{path}: sample {sample!r} stands twice, as sample {place} {seen[sample]:,} and {position:,}; "

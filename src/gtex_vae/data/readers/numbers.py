@@ -211,5 +211,7 @@ def is_text(field: str) -> bool:
     """
     bare = field.strip().lower()
     return not (
-        bare in _MISSING or bare.lstrip("+-") in _INFINITE or _NUMBER.fullmatch(bare.replace(",", ".", 1)) is not None
+        bare in _MISSING
+        or bare.lstrip("+-") in _INFINITE
+        or _NUMBER.fullmatch(bare.replace(",", ".", 1)) is not None
     )

@@ -64,13 +64,17 @@ def read_matrix(
     path = Path(path)
     kind = sniff(path)
     if layer is not None and kind.format not in ("h5ad", "zarr"):
-        raise ConfigError(f"layer={layer!r} applies to .h5ad and .zarr only, and {path} is {kind.format}; leave it out")
+        raise ConfigError(
+            f"layer={layer!r} applies to .h5ad and .zarr only, and {path} is {kind.format}; leave it out"
+        )
     try:
         if kind.format == "gct":
             from gtex_vae.data.readers.gct import read_gct
 
             if orientation not in (None, "genes_in_rows"):
-                raise ConfigError(f"orientation={orientation!r}: GCT always has genes in rows; leave it out for {path}")
+                raise ConfigError(
+                    f"orientation={orientation!r}: GCT always has genes in rows; leave it out for {path}"
+                )
             matrix = read_gct(
                 path, kind.compression, keep_gene=keep_gene, allow_shape_mismatch=allow_shape_mismatch
             )
@@ -89,11 +93,17 @@ def read_matrix(
                 path, kind.format, keep_gene=keep_gene, orientation=orientation, layer=layer
             )
     except MemoryError as error:
-        raise DataError(f"{path}: the matrix does not fit into memory; keep fewer genes, or preprocess in chunks") from error
+        raise DataError(
+            f"{path}: the matrix does not fit into memory; keep fewer genes, or preprocess in chunks"
+        ) from error
     if not matrix.gene_ids:
-        raise DataError(f"{path}: no gene is left after the gene filter; compare its ids with those of the file")
+        raise DataError(
+            f"{path}: no gene is left after the gene filter; compare its ids with those of the file"
+        )
     if unit is not None:
-        return replace(matrix, unit=check_stated_unit(path, unit, matrix.first_negative), unit_reason="stated by unit=")
+        return replace(
+            matrix, unit=check_stated_unit(path, unit, matrix.first_negative), unit_reason="stated by unit="
+        )
     if matrix.unit:
         return replace(matrix, unit=check_stated_unit(path, matrix.unit, matrix.first_negative))
     found, reason = recognise_unit(path, matrix.x_ng, matrix.first_negative)
