@@ -17,6 +17,7 @@ from gtex_vae import provenance, runs
 from gtex_vae.config import check_fields, nearest, register_resolvers, to_plain
 from gtex_vae.errors import ConfigError, GtexVaeError
 from gtex_vae.paths import conf_dir, write_json
+from gtex_vae.sweep import summarise
 
 Settings = TypeVar("Settings")
 Body = Callable[[Settings, Path], float | None]
@@ -57,6 +58,9 @@ def stage(
                 if hydra_config.mode is not RunMode.RUN:
                     raise  # the launcher has to see it
                 exit_with(error, name)
+            finally:
+                if hydra_config.mode is RunMode.MULTIRUN:
+                    summarise(Path(hydra_config.sweep.dir))
 
         def main() -> None:
             import hydra
