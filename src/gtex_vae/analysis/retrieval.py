@@ -1,0 +1,177 @@
+"""Retrieval: does each query find its own partner among all candidates?
+
+Shapes: n pairs, d dimensions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+KEYS = (
+    "top1",
+    "top5",
+    "mrr",
+    "median_rank",
+    "foscttm",
+    "chance_top1",
+    "chance_top5",
+    "chance_mrr",
+    "candidates",
+)
+
+Floats = NDArray[np.floating]
+
+
+def cosine_similarity(u_nd: Floats, v_nd: Floats) -> NDArray[np.float64]:
+    """Cosine of every pair of rows, shape (n, n); 0 where a row is 0."""
+
+    def unit(x_nd: Floats) -> NDArray[np.float64]:
+        length_n = np.linalg.norm(x_nd, axis=1, keepdims=True).astype(np.float64)
+        return np.divide(x_nd, length_n, out=np.zeros(x_nd.shape), where=length_n > 0)
+
+    return unit(u_nd) @ unit(v_nd).T
+
+
+def partner_ranks(
+    similarity_nn: Floats, candidate_nn: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Rank of each query's own partner, 1 for the most similar; ties share the mean of their ranks.
+
+    With ties so shared, a constant similarity is chance, not perfect.
+
+    Parameters
+    ----------
+    similarity_nn
+        Query i against candidate j; the partner of i is candidate i.
+    candidate_nn
+        False where j is no candidate for i; partners always are. ``None``: all are.
+
+    Returns
+    -------
+    ndarray
+        Shape (n,), from 1 to the number of candidates.
+
+    Examples
+    --------
+    >>> partner_ranks(np.array([[0.9, 0.1], [0.5, 0.5]])).tolist()
+    [1.0, 1.5]
+    """
+    own_n1 = np.diag(similarity_nn)[:, None]
+    better_nn, equal_nn = similarity_nn > own_n1, similarity_nn == own_n1
+    if candidate_nn is not None:
+        better_nn, equal_nn = better_nn & candidate_nn, equal_nn & candidate_nn
+    equal_nn = equal_nn & ~np.eye(len(similarity_nn), dtype=bool)
+    return 1.0 + better_nn.sum(axis=1) + 0.5 * equal_nn.sum(axis=1)
+
+
+def retrieval_metrics(
+    similarity_nn: Floats, candidate_nn: NDArray[np.bool_] | None = None
+) -> dict[str, float]:
+    r"""How well partners find each other, averaged over both directions.
+
+    With r the rank among m candidates: top-k is the share of r <= k, MRR the mean of 1/r, FOSCTTM (fraction of samples
+    closer than the true match) the mean of (r - 1) / (m - 1).
+
+    Parameters
+    ----------
+    similarity_nn, candidate_nn
+        As for `partner_ranks`. Queries without another candidate do not count.
+
+    Returns
+    -------
+    dict
+        ``top1``, ``top5``, ``mrr``, ``median_rank``, ``foscttm``; what chance gives, ``chance_top1``,
+        ``chance_top5``, ``chance_mrr``; and ``candidates``, the mean of m. NaN when no query counts.
+
+    References
+    ----------
+    Liu et al. (2019), Jointly Embedding Multiple Single-Cell Omics Measurements, WABI, for FOSCTTM.
+
+    Examples
+    --------
+    >>> figures = retrieval_metrics(np.eye(4))
+    >>> figures["top1"], figures["foscttm"], figures["chance_top1"]
+    (1.0, 0.0, 0.25)
+    """
+    n = len(similarity_nn)
+    takes_part_nn = (
+        np.ones((n, n), dtype=bool) if candidate_nn is None else candidate_nn | np.eye(n, dtype=bool)
+    )
+    both = [
+        _direction(similarity_nn, takes_part_nn),
+        _direction(similarity_nn.T, takes_part_nn.T),
+    ]
+    return {key: float(np.mean([figures[key] for figures in both])) for key in both[0]}
+
+
+def _direction(similarity_nn: Floats, candidate_nn: NDArray[np.bool_]) -> dict[str, float]:
+    """Metrics of the rows as queries."""
+    m_n = candidate_nn.sum(axis=1)
+    counts_n = m_n > 1
+    rank_n, m_n = partner_ranks(similarity_nn, candidate_nn)[counts_n], m_n[counts_n]
+    if not len(m_n):
+        return dict.fromkeys(KEYS, float("nan"))
+    harmonic_m = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, m_n.max() + 1))])
+    figures = (
+        (rank_n <= 1).mean(),
+        (rank_n <= 5).mean(),
+        (1.0 / rank_n).mean(),
+        np.median(rank_n),
+        ((rank_n - 1) / (m_n - 1)).mean(),
+        (1.0 / m_n).mean(),
+        np.minimum(5.0 / m_n, 1.0).mean(),
+        (harmonic_m[m_n] / m_n).mean(),
+        m_n.mean(),
+    )
+    return {key: float(value) for key, value in zip(KEYS, figures, strict=True)}
+
+
+def composition_matched(proportion_nc: Floats, neighbours: int) -> NDArray[np.bool_]:
+    """For each donor the candidates most like it in composition, itself among them.
+
+    Donors of one composition cannot be told apart by composition, so what retrieves among them is something else.
+
+    Parameters
+    ----------
+    proportion_nc
+        Shares of the cell types, shape (n, c).
+    neighbours
+        Other donors per donor; the nearest by Hellinger distance.
+
+    Returns
+    -------
+    ndarray of bool
+        Shape (n, n), for `retrieval_metrics`.
+
+    Examples
+    --------
+    >>> composition_matched(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), 1).sum(axis=1).tolist()
+    [2, 2, 2]
+    """
+    root_nc = np.sqrt(proportion_nc)
+    affinity_nn = root_nc @ root_nc.T
+    np.fill_diagonal(affinity_nn, np.inf)
+    kept = min(neighbours + 1, len(affinity_nn))
+    nearest = np.argsort(-affinity_nn, axis=1, kind="stable")[:, :kept]
+    matched_nn = np.zeros(affinity_nn.shape, dtype=bool)
+    np.put_along_axis(matched_nn, nearest, True, axis=1)
+    return matched_nn
+
+
+def top1_interval(
+    similarity_nn: Floats, *, resamples: int = 2000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of top-1 over donors: queries are drawn again, candidates stay as they are.
+
+    Parameters
+    ----------
+    similarity_nn
+        As for `partner_ranks`.
+    resamples, level, seed
+        Number of resamples, coverage, seed.
+    """
+    hit_n = 0.5 * ((partner_ranks(similarity_nn) <= 1).astype(float) + (partner_ranks(similarity_nn.T) <= 1))
+    drawn = np.random.default_rng(seed).integers(len(hit_n), size=(resamples, len(hit_n)))
+    low, high = np.quantile(hit_n[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
