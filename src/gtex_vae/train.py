@@ -21,6 +21,7 @@ class TrainConfig:
     data: dict[str, Any]
     model: dict[str, Any]
     objective: dict[str, Any]
+    contrastive: dict[str, Any] | None
     optimizer: dict[str, Any]
     learning_rate: dict[str, Any] | None
     trainer: dict[str, Any]
@@ -47,7 +48,7 @@ def main(config: TrainConfig, run_dir: Path) -> float:
 
     environment.tune_process()
     environment.quiet_libraries()
-    check_values(config.model, config.objective, config.optimizer, config.learning_rate)
+    check_values(config.model, config.objective, config.optimizer, config.learning_rate, config.contrastive)
     trainer = build_trainer(config.trainer, config.callbacks, config.logger, run_dir)
     datamodule = build(config.data, under="gtex_vae.data")
     datamodule.prepare_data()
@@ -65,6 +66,7 @@ def main(config: TrainConfig, run_dir: Path) -> float:
         unit=datamodule.unit,
         seed=config.seed,
         compile=config.compile,
+        contrastive=config.contrastive,
     )
     module.scaler.load_state_dict(datamodule.scaler.state_dict())
     pca = fit_pca(datamodule, module.vae.latent_dim)

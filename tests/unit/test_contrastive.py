@@ -121,3 +121,11 @@ def test_scale_is_capped_and_learnable_below_the_cap() -> None:
 def test_squared_distance_matches_cdist() -> None:
     u, v = random_logits(4, 3).float(), random_logits(5, 3, 1).float()
     assert torch.allclose(c.negative_squared_distance(u, v), -torch.cdist(u, v).square() / 3, atol=1e-5)
+
+
+def test_autocast_does_not_round_similarities() -> None:
+    u = random_logits(4, 64).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded, distance = c.similarity(u, u), c.negative_squared_distance(u, u)
+    assert torch.equal(rounded, c.similarity(u, u))
+    assert torch.equal(distance, c.negative_squared_distance(u, u))

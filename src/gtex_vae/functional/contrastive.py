@@ -20,15 +20,17 @@ LARGEST_SCALE = 100.0
 
 
 def similarity(u_np: Tensor, v_mp: Tensor) -> Tensor:
-    """Cosine of every pair, shape (n, m), in float32 whatever the precision of training."""
-    return functional.normalize(u_np.float(), dim=-1) @ functional.normalize(v_mp.float(), dim=-1).T
+    """Cosine of every pair, shape (n, m), in float32 also under autocast: a temperature magnifies its rounding."""
+    with torch.autocast(u_np.device.type, enabled=False):
+        return functional.normalize(u_np.float(), dim=-1) @ functional.normalize(v_mp.float(), dim=-1).T
 
 
 def negative_squared_distance(u_np: Tensor, v_mp: Tensor) -> Tensor:
-    """Minus the squared Euclidean distance of every pair per dimension, shape (n, m), in float32."""
-    u_np, v_mp = u_np.float(), v_mp.float()
-    lengths_nm = u_np.square().sum(-1)[:, None] + v_mp.square().sum(-1)
-    return (2.0 * u_np @ v_mp.T - lengths_nm).clamp_max(0.0) / u_np.shape[-1]
+    """Minus the squared Euclidean distance of every pair per dimension, shape (n, m), in float32 as `similarity`."""
+    with torch.autocast(u_np.device.type, enabled=False):
+        u_np, v_mp = u_np.float(), v_mp.float()
+        lengths_nm = u_np.square().sum(-1)[:, None] + v_mp.square().sum(-1)
+        return (2.0 * u_np @ v_mp.T - lengths_nm).clamp_max(0.0) / u_np.shape[-1]
 
 
 def clamped_scale(log_scale: Tensor) -> Tensor:

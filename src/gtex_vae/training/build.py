@@ -23,6 +23,7 @@ def check_values(
     objective: dict[str, Any],
     optimizer: dict[str, Any],
     learning_rate: dict[str, Any] | None,
+    contrastive: dict[str, Any] | None = None,
 ) -> None:
     """Build model, objective, optimizer and schedule without memory, so that impossible values are refused before data is read.
 
@@ -36,6 +37,8 @@ def check_values(
     with torch.device("meta"):
         vae = build(model, under="gtex_vae.models", n_genes=PLACEHOLDER_GENES)
     build(objective, under="gtex_vae.models")
+    if contrastive is not None:
+        build(contrastive, under="gtex_vae.models", latent_dim=model["latent_dim"])
     try:
         built = build(optimizer, under="torch.optim", params=vae.parameters())
     except ValueError as error:

@@ -16,6 +16,7 @@ from gtex_vae.config import build
 from gtex_vae.data.loader import Batch
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.functional.masking import draw_observed, hide, step_seed
+from gtex_vae.models.contrastive import ContrastiveTerm
 from gtex_vae.models.objective import Objective
 from gtex_vae.models.trained import TrainedModel
 from gtex_vae.models.vae import VAE
@@ -52,6 +53,8 @@ class VAEModule(LightningModule):
         Seed of initial weights (through the global generator) and of every step.
     compile
         Compile the model with ``torch.compile``.
+    contrastive
+        ``_target_`` and arguments of a `ContrastiveTerm`, without ``latent_dim``, to train with beside the ELBO.
 
     Attributes
     ----------
@@ -73,12 +76,16 @@ class VAEModule(LightningModule):
         unit: str,
         seed: int = 0,
         compile: bool = False,
+        contrastive: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.vae: VAE = build(model, under="gtex_vae.models", n_genes=len(genes["ids"]))
         self.scaler = Standardizer(len(genes["ids"]), **standardize)
         self.objective: Objective = build(objective, under="gtex_vae.models")
+        self.contrastive: ContrastiveTerm | None = None
+        if contrastive is not None:
+            self.contrastive = build(contrastive, under="gtex_vae.models", latent_dim=self.vae.latent_dim)
         self.optimizer_config, self.learning_rate_config = optimizer, learning_rate
         self.seed = seed
         self.beta, self.mask_ratio = 1.0, 0.0
@@ -87,6 +94,11 @@ class VAEModule(LightningModule):
         self._run_vae = torch.compile(self.vae) if compile else self.vae
         self._sums: dict[str, Tensor] = {}
         self._steps, self._since = 0, time.monotonic()
+
+    def setup(self, stage: str) -> None:
+        """Tell the contrastive term who the samples are."""
+        if self.contrastive is not None:
+            self.contrastive.look_up(self.trainer.datamodule.adata.obs)  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and its schedule.
@@ -144,24 +156,28 @@ class VAEModule(LightningModule):
         if self.mask_ratio > 0.0:
             observed_ng = draw_observed(x_ng, self.mask_ratio)
             x_ng = hide(x_ng, observed_ng)
+        output = self._run_vae(x_ng)
         terms = self.objective(
             self.vae.likelihood,
-            self._run_vae(x_ng),
+            output,
             batch.x_ng,
             beta=self.beta,
             capacity=self.capacity,
             observed_ng=observed_ng,
         )
-        self._accumulate(
-            loss=terms.loss.detach(), nll_nats=terms.nll_nats, mse=terms.mse, kl_nats=terms.kl_d.sum()
-        )
-        return terms.loss
+        loss = terms.loss
+        if self.contrastive is not None:
+            contrast = self.contrastive(self.vae.encoder, batch.x_ng, output.mu_nd, batch.row_n)
+            loss = self.contrastive.elbo_weight * loss + self.contrastive.weight * contrast
+            self._add_up(contrastive=contrast.detach())
+        self._add_up(loss=loss.detach(), nll_nats=terms.nll_nats, mse=terms.mse, kl_nats=terms.kl_d.sum())
+        self._steps += 1
+        return loss
 
-    def _accumulate(self, **values: Tensor) -> None:
+    def _add_up(self, **values: Tensor) -> None:
         """Add to running sums on the device: a key that Lightning logs costs a third of a millisecond a step."""
         for key, value in values.items():
             self._sums[key] = self._sums[key] + value if key in self._sums else value
-        self._steps += 1
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Report the means since the last report, every ``log_every_n_steps``."""
@@ -212,6 +228,9 @@ class VAEModule(LightningModule):
             "hidden_x2": (x_ng.square() * hidden_ng).sum(dtype=torch.float64),
             "hidden_se": ((masked_ng - x_ng).square() * hidden_ng).sum(dtype=torch.float64),
         }
+        if self.contrastive is not None:
+            torch.manual_seed(step_seed(VALIDATION_SEED, batch_idx, self.global_rank, 1))
+            sums["contrastive"] = n * self.contrastive(self.vae.encoder, x_ng, output.mu_nd, batch.row_n)
         self._val = {key: self._val[key] + value for key, value in sums.items()} if self._val else sums
 
     def on_validation_epoch_end(self) -> None:
@@ -232,6 +251,8 @@ class VAEModule(LightningModule):
             - total["hidden_se"] / (total["hidden_x2"] - total["hidden_x"].square() / total["hidden"]),
             "val/active_units": (variance_d > ACTIVE_VARIANCE).sum(),
         }
+        if "contrastive" in total:
+            values["val/contrastive"] = total["contrastive"] / n
         self.log_dict({key: value.float() for key, value in values.items()})
 
     def trained(self) -> TrainedModel:

@@ -1,0 +1,242 @@
+"""Contrastive terms beside the ELBO: two views of one sample, or samples of one label from different donors.
+
+Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions, ``p`` dimensions of a projection.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gtex_vae.errors import ConfigError, DataError
+from gtex_vae.functional import contrastive as losses
+from gtex_vae.functional.masking import draw_observed, hide
+from gtex_vae.nn.mlp import MLP, xavier_linear
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gtex_vae.nn.encoder import Encoder
+
+
+class ContrastiveTerm(nn.Module):
+    """What both terms share: weights, a projection head and a temperature.
+
+    Parameters
+    ----------
+    latent_dim
+        Dimensions d of the embedding.
+    weight, elbo_weight
+        The loss is ``elbo_weight`` times the negative ELBO per gene plus ``weight`` times this term in nats. With
+        ``elbo_weight=0`` the term trains the encoder alone, and the decoder learns nothing.
+    projection
+        Widths of the head between embedding and loss, the last one linear; empty: the loss sees the embedding itself.
+    temperature
+        To start from.
+    learn_temperature
+        Train its logarithm.
+
+    Raises
+    ------
+    ConfigError
+        A value is impossible.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        *,
+        weight: float,
+        elbo_weight: float,
+        projection: Sequence[int],
+        temperature: float,
+        learn_temperature: bool,
+    ) -> None:
+        super().__init__()
+        for key, value in (("weight", weight), ("elbo_weight", elbo_weight)):
+            if value < 0.0:
+                raise ConfigError(f"contrastive.{key}={value} must not be negative")
+        if not 1.0 / losses.LARGEST_SCALE <= temperature <= 100.0:
+            raise ConfigError(f"contrastive.temperature={temperature} must lie between 0.01 and 100")
+        if any(width < 1 for width in projection):
+            raise ConfigError(f"contrastive.projection={list(projection)} must hold positive widths only")
+        self.weight, self.elbo_weight = weight, elbo_weight
+        self.head = projection_head(latent_dim, projection)
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learn_temperature)
+
+    def look_up(self, obs: pd.DataFrame) -> None:
+        """Take from the annotations of all samples what the term needs to know; by default nothing."""
+
+    def forward(self, encoder: Encoder, x_ng: Tensor, mu_nd: Tensor, row_n: Tensor) -> Tensor:
+        """Evaluate the term on one batch, with randomness from the global generator.
+
+        Parameters
+        ----------
+        encoder
+            For further views.
+        x_ng
+            Whole standardized expression.
+        mu_nd
+            Posterior means of the batch as the ELBO has them, from the masked input.
+        row_n
+            Row of each sample in the full matrix.
+
+        Returns
+        -------
+        Tensor
+            Scalar, nats.
+        """
+        raise NotImplementedError
+
+
+class ViewContrast(ContrastiveTerm):
+    """Two views of a sample attract each other.
+
+    The first view is the pass that the ELBO is computed from, masked as ``callbacks.masking`` says; the second is
+    masked anew and has noise on it. Running statistics of batch norms are those of the first alone, so that
+    evaluation on whole samples stays what it is without this term.
+
+    Parameters
+    ----------
+    loss
+        ``nt_xent``: other samples of the batch are negatives. ``vicreg``: no negatives; variance and covariance keep
+        the embedding from collapsing.
+    hidden
+        Fraction of entries to hide in the second view.
+    noise
+        Standard deviation of the noise on it, standardized units.
+    latent_dim, weight, elbo_weight, projection, temperature, learn_temperature
+        See `ContrastiveTerm`.
+
+    References
+    ----------
+    Chen et al. (2020), SimCLR; Bardes, Ponce and LeCun (2022), VICReg.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        *,
+        loss: Literal["nt_xent", "vicreg"] = "nt_xent",
+        hidden: float = 0.2,
+        noise: float = 0.1,
+        weight: float = 0.01,
+        elbo_weight: float = 1.0,
+        projection: Sequence[int] = (128, 64),
+        temperature: float = 0.2,
+        learn_temperature: bool = False,
+    ) -> None:
+        super().__init__(
+            latent_dim,
+            weight=weight,
+            elbo_weight=elbo_weight,
+            projection=projection,
+            temperature=temperature,
+            learn_temperature=learn_temperature,
+        )
+        if not 0.0 <= hidden < 1.0 or noise < 0.0:
+            raise ConfigError(f"contrastive: hidden={hidden} must lie in [0, 1) and noise={noise} be 0 or more")
+        self.loss, self.hidden, self.noise = loss, hidden, noise
+
+    def forward(self, encoder: Encoder, x_ng: Tensor, mu_nd: Tensor, row_n: Tensor) -> Tensor:
+        """See `ContrastiveTerm.forward`."""
+        view_ng = hide(x_ng + self.noise * torch.randn_like(x_ng), draw_observed(x_ng, self.hidden))
+        with frozen_running_statistics(encoder):
+            view_nd = encoder(view_ng)[0]
+        u_np, v_np = self.head(mu_nd), self.head(view_nd)
+        if self.loss == "vicreg":
+            return losses.vicreg(u_np, v_np)
+        both_np = torch.cat([u_np, v_np])
+        return losses.nt_xent(losses.clamped_scale(self.log_scale) * losses.similarity(both_np, both_np))
+
+
+class LabelContrast(ContrastiveTerm):
+    """Samples of one label from different donors attract each other; donors are a nuisance.
+
+    Parameters
+    ----------
+    label
+        Column of the annotations.
+    geometry
+        ``cosine``: the directions of embeddings are compared, as in SupCon. ``euclidean``: their squared distances,
+        which makes the term the likelihood of a neighbours' vote in the embedding as it is.
+    latent_dim, weight, elbo_weight, projection, temperature, learn_temperature
+        See `ContrastiveTerm`.
+
+    References
+    ----------
+    Khosla et al. (2020), Supervised Contrastive Learning; Goldberger et al. (2004), Neighbourhood Components
+    Analysis, for the Euclidean form. Pairs: `gtex_vae.functional.contrastive.label_pairs`.
+    """
+
+    label_n: Tensor
+    donor_n: Tensor
+
+    def __init__(
+        self,
+        latent_dim: int,
+        *,
+        label: str = "tissue",
+        geometry: Literal["cosine", "euclidean"] = "cosine",
+        weight: float = 0.01,
+        elbo_weight: float = 1.0,
+        projection: Sequence[int] = (),
+        temperature: float = 0.1,
+        learn_temperature: bool = False,
+    ) -> None:
+        super().__init__(
+            latent_dim,
+            weight=weight,
+            elbo_weight=elbo_weight,
+            projection=projection,
+            temperature=temperature,
+            learn_temperature=learn_temperature,
+        )
+        self.label, self.geometry = label, geometry
+
+    def look_up(self, obs: pd.DataFrame) -> None:
+        """Number the labels and donors of all samples."""
+        import pandas as pd
+
+        if self.label not in obs:
+            raise DataError(
+                f"contrastive.label={self.label} is no column of the samples; there are {', '.join(obs)}"
+            )
+        for name, column in (("label_n", self.label), ("donor_n", "donor")):
+            codes = torch.from_numpy(pd.factorize(obs[column])[0].astype("int64"))
+            self.register_buffer(name, codes, persistent=False)
+
+    def forward(self, encoder: Encoder, x_ng: Tensor, mu_nd: Tensor, row_n: Tensor) -> Tensor:
+        """See `ContrastiveTerm.forward`."""
+        positive_nn, candidate_nn = losses.label_pairs(self.label_n[row_n], self.donor_n[row_n])
+        u_np = self.head(mu_nd)
+        compare = losses.similarity if self.geometry == "cosine" else losses.negative_squared_distance
+        logits_nn = losses.clamped_scale(self.log_scale) * compare(u_np, u_np)
+        return losses.positive_nll(logits_nn, positive_nn, candidate_nn)
+
+
+def projection_head(in_features: int, widths: Sequence[int]) -> nn.Module:
+    """MLP with ReLU between its layers and a linear last one; the identity without widths."""
+    if not widths:
+        return nn.Identity()
+    hidden = MLP(in_features, widths[:-1], norm="none", activation="relu", dropout=0.0)
+    return nn.Sequential(hidden, xavier_linear(hidden.out_features, widths[-1]))
+
+
+@contextmanager
+def frozen_running_statistics(module: nn.Module) -> Iterator[None]:
+    """Normalize by the batch, as training does, but leave running means and variances as they are."""
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm1d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
