@@ -37,7 +37,9 @@ def test_kl_is_the_mean_log_ratio_of_its_own_samples() -> None:
     z = sample_posterior(mu.expand(200_000), log_var.expand(200_000))
     ratio = Normal(mu, (0.5 * log_var).exp()).log_prob(z) - Normal(0.0, 1.0).log_prob(z)
     standard_error = float(ratio.std() / math.sqrt(len(ratio)))
-    assert float(ratio.mean()) == pytest.approx(float(kl_standard_normal(mu, log_var)), abs=4 * standard_error)
+    assert float(ratio.mean()) == pytest.approx(
+        float(kl_standard_normal(mu, log_var)), abs=4 * standard_error
+    )
 
 
 @given(log_var=st.floats(-12.0, 6.0, width=32), mu=st.floats(-10.0, 10.0, width=32))

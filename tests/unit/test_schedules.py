@@ -74,7 +74,9 @@ def test_symmetric_shapes_mirror_and_exponential_starts_flat(t: float) -> None:
         assert ramp(t, shape) + ramp(1.0 - t, shape) == pytest.approx(1.0, abs=1e-12)  # type: ignore[arg-type]
     assert ramp(t, "exponential") <= t + 1e-12
     # constant relative growth: d ln(r (e^k - 1) + 1) / dt = k
-    assert math.log1p(ramp(t, "exponential") * math.expm1(STEEPNESS)) == pytest.approx(STEEPNESS * t, abs=1e-9)
+    assert math.log1p(ramp(t, "exponential") * math.expm1(STEEPNESS)) == pytest.approx(
+        STEEPNESS * t, abs=1e-9
+    )
 
 
 def test_unknown_shape_lists_the_known_ones() -> None:
@@ -115,7 +117,12 @@ def test_cyclical_annealing_of_fu_et_al(cycles: int, ratio: float) -> None:
 def test_published_beta_vae_style_schedule() -> None:
     """Each 40-epoch cycle of 300 epochs ramps 0 to 1, then shrinks by decay**cycle, never below the floor."""
     epochs, cycle_epochs, decay, floor = 300, 40, 0.7, 0.01
-    published: dict[str, Any] = {"cycles": epochs / cycle_epochs, "ratio": 1.0, "decay": decay, "floor": floor}
+    published: dict[str, Any] = {
+        "cycles": epochs / cycle_epochs,
+        "ratio": 1.0,
+        "decay": decay,
+        "floor": floor,
+    }
     for epoch in range(epochs):
         cycle, within = divmod(epoch, cycle_epochs)
         expected = max(floor, decay**cycle * within / cycle_epochs)
