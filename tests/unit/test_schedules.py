@@ -80,7 +80,7 @@ def test_symmetric_shapes_mirror_and_exponential_starts_flat(t: float) -> None:
 
 
 def test_unknown_shape_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="shape='quadratic' is not one of constant, linear"):
+    with pytest.raises(ValueError, match=r"shape='quadratic' is not one of constant, linear"):
         ramp(0.5, "quadratic")  # type: ignore[arg-type]
 
 
