@@ -49,7 +49,7 @@ def split_samples(
     Raises
     ------
     SplitError
-        The fractions are impossible, a donor is missing, or a split would be empty.
+        The fractions are impossible, a donor is missing in a split by donor, or a split would be empty.
 
     References
     ----------
@@ -57,15 +57,12 @@ def split_samples(
 
     Examples
     --------
-    >>> list(split_samples(["a", "a", "b", "c"], ["lung"] * 4, val=0.25, test=0.25))
+    >>> split_samples(["a", "a", "b", "c"], ["lung"] * 4, val=0.25, test=0.25).tolist()
     ['train', 'train', 'test', 'val']
     """
-    if not (0.0 < val < 1.0 and 0.0 < test < 1.0 and val + test < 1.0):
-        raise SplitError(
-            f"data.val={val} and data.test={test} must be positive and leave something to train on"
-        )
+    check_fractions(val, test)
     donor_series = pd.Series(list(donor), dtype="object")
-    if donor_series.isna().any():
+    if by == "donor" and donor_series.isna().any():
         raise SplitError(
             f"{int(donor_series.isna().sum())} samples have no donor: a split by donor needs one for each"
         )
@@ -93,6 +90,20 @@ def split_samples(
     assigned = np.array(SPLITS)[chosen[group]]
     check_split(assigned, donor_series, by=by)
     return assigned
+
+
+def check_fractions(val: float, test: float) -> None:
+    """Refuse fractions that leave one of the three splits with nothing.
+
+    Raises
+    ------
+    SplitError
+        Naming both.
+    """
+    if not (0.0 < val < 1.0 and 0.0 < test < 1.0 and val + test < 1.0):
+        raise SplitError(
+            f"data.val={val} and data.test={test} must be positive and leave something to train on"
+        )
 
 
 def check_split(split: np.ndarray, donor: Iterable[str], *, by: Literal["donor", "sample"]) -> None:
@@ -127,7 +138,7 @@ def read_splits(path: str | Path, sample_ids: Sequence[str]) -> np.ndarray:
     try:
         table = pd.read_csv(path, dtype=str)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise SplitError(f"data.splits={path} cannot be read: {error}") from error
+        raise SplitError(f"data.splits={path} cannot be read: {str(error).strip()}") from error
     for column in ("sample", "split"):
         if column not in table:
             raise SplitError(f"{path} has no column {column!r}, only {', '.join(table.columns)}")
