@@ -71,6 +71,16 @@ def test_fractions_on_a_cohort_like_gtex(val: float, test: float) -> None:
     assert (split == "test").mean() == pytest.approx(test, abs=0.01)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("n_donors", "n_samples"), [(8, 40), (10, 60), (20, 120), (40, 240)])
+def test_few_donors_of_many_tissues_still_fill_every_split(n_donors: int, n_samples: int, seed: int) -> None:
+    obs = simulate_cohort(n_samples, n_donors, np.random.default_rng(seed))
+    split = split_samples(obs["donor"], obs["tissue"], val=0.1, test=0.2, seed=seed)
+    largest = obs["donor"].value_counts().max() / n_samples
+    assert 0.05 <= (split == "val").mean() <= 0.1 + largest
+    assert 0.1 <= (split == "test").mean() <= 0.2 + largest
+
+
 def test_tissues_are_better_balanced_than_by_random_donors() -> None:
     obs = gtex_like()
     donors = obs["donor"].unique()
