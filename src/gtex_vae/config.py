@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -83,7 +84,7 @@ def find_target(target: str, under: str | tuple[str, ...] = TARGETS) -> Callable
     def allowed(module: str) -> bool:
         return any(module == package or module.startswith(package + ".") for package in packages)
 
-    module_name, _, name = target.rpartition(".")
+    module_name, _, name = str(target).rpartition(".")
     if not allowed(module_name):
         raise ConfigError(f"_target_={target} is not allowed here: only {', '.join(packages)}")
     try:
@@ -108,7 +109,7 @@ def build(node: Mapping[str, Any], under: str | tuple[str, ...] = TARGETS, **fil
         Arguments that no config can know (number of genes, parameters to optimize).
     """
     arguments = {key: value for key, value in node.items() if key != "_target_"}
-    return find_target(node["_target_"], under)(**arguments, **filled_in)
+    return find_target(node.get("_target_", ""), under)(**arguments, **filled_in)
 
 
 def check(node: Any, path: str = "") -> None:
@@ -165,7 +166,8 @@ def _check_arguments(node: Mapping[str, Any], target: Callable[..., Any], path: 
         except PydanticSchemaGenerationError:
             continue
         try:
-            adapter.validate_python(value)
+            # JSON: a list may stand for a tuple and a whole number for a float, but "64", 64.0 or true for no integer
+            adapter.validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
             problem = error.errors()[0]
             raise ConfigError(

@@ -73,19 +73,29 @@ def write_beside(path: Path | str) -> Iterator[Path]:
         yield temporary
         if temporary.is_dir():
             replaced = temporary.with_name(temporary.name + ".old")
-            if path.exists():
-                path.rename(replaced)
-            temporary.rename(path)
-            shutil.rmtree(replaced, ignore_errors=True)
+            try:
+                if path.exists():
+                    path.rename(replaced)
+                temporary.rename(path)
+            except BaseException:
+                if replaced.exists() and not path.exists():
+                    replaced.rename(path)
+                raise
+            _remove(replaced)
         else:
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())
             os.replace(temporary, path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path | str, data: Mapping[str, Any]) -> None:

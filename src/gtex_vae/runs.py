@@ -89,7 +89,12 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
 
 def clear(run_dir: Path) -> None:
     """Remove what an earlier run left, but not the log that is open now nor Hydra's record of this call."""
-    for entry in run_dir.iterdir():
+    # what says that this run is to be cleared goes last: killed in between, its weights must not be resumed
+    last = (FAILED, CONFIG, SUCCESS)
+    entries = sorted(
+        run_dir.iterdir(), key=lambda entry: last.index(entry.name) if entry.name in last else -1
+    )
+    for entry in entries:
         if entry.name in (".hydra", "log.txt") or entry.name.startswith("."):
             continue
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

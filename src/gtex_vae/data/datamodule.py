@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gtex_vae.data import processed as processed_data
 from gtex_vae.data.loader import Batch, BatchLoader
-from gtex_vae.data.splits import SPLITS, check_split, read_splits, split_samples
+from gtex_vae.data.splits import SPLITS, check_fractions, check_split, read_splits, split_samples
 from gtex_vae.data.standardize import Method, Standardizer
 from gtex_vae.errors import ConfigError
 from gtex_vae.paths import write_beside
@@ -104,6 +104,8 @@ class ExpressionDataModule(LightningDataModule):
             splits,
         )
         self.standardize: dict[str, Any] = {"method": standardize, "clip": clip, "min_scale": min_scale}
+        check_fractions(val, test)
+        Standardizer(1, **self.standardize)  # refuses impossible values now, not after the data is read
         self.batch_size, self.seed = batch_size, seed
         self._x_ng: Tensor | None = None
 
