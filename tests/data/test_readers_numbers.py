@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gtex_vae.data.readers.numbers import parse_number, parse_values
@@ -37,6 +37,7 @@ TOKENS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(TOKENS, min_size=1, max_size=20))
 def test_equals_the_interpreter(tokens: list[str]) -> None:
     expected = np.array([float(token) for token in tokens])
@@ -47,6 +48,7 @@ def test_equals_the_interpreter(tokens: list[str]) -> None:
     assert negative == -1 or negative in plain
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1e6, width=32), st.floats(0, 1e6, width=32))
 def test_midway_between_neighbours_rounds_as_the_interpreter(low: float, _: float) -> None:
     high = np.nextafter(np.float32(low), np.float32(np.inf))

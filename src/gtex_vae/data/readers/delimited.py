@@ -108,11 +108,13 @@ def read_delimited(
         else:
             values = _read_samples(layout, lines, keep_gene)
 
-    import pandas as pd
+    table = None
+    if layout.n_lead > 1:
+        import pandas as pd
 
-    names = [(at, name) for at, name in enumerate(layout.header[: layout.n_lead]) if at != layout.id_at]
-    index = pd.Index(values.gene_ids if found_way == "genes_in_rows" else values.sample_ids)
-    table = pd.DataFrame({name: [row[at] for row in values.lead] for at, name in names}, index=index)
+        names = [(at, name) for at, name in enumerate(layout.header[: layout.n_lead]) if at != layout.id_at]
+        index = pd.Index(values.gene_ids if found_way == "genes_in_rows" else values.sample_ids)
+        table = pd.DataFrame({name: [row[at] for row in values.lead] for at, name in names}, index=index)
     return RawMatrix(
         x_ng=values.x_ng,
         sample_ids=values.sample_ids,
@@ -126,8 +128,8 @@ def read_delimited(
             compression=compression,
             sha256=stream.sha256,
         ),
-        obs=table if names and found_way == "samples_in_rows" else None,
-        var=table if names and found_way == "genes_in_rows" else None,
+        obs=table if found_way == "samples_in_rows" else None,
+        var=table if found_way == "genes_in_rows" else None,
         first_negative=values.first_negative,
     )
 

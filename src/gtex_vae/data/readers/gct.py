@@ -108,11 +108,11 @@ def read_gct(
         raise _mismatch(path, declared, f"holds {found:,} x {len(samples):,}")
     if not found:
         raise DataError(f"{path}: holds a header but no genes; fetch it again")
-    import pandas as pd
-
     gene_ids = [fields[id_at] for fields in kept]
     var = obs = None
     if version == "#1.3":
+        import pandas as pd
+
         var = pd.DataFrame({name: [fields[at] for fields in kept] for at, name in enumerate(header[:n_lead])})
         var = var.drop(columns=header[0]).set_axis(pd.Index(gene_ids, name=header[0]), axis=0)
         obs = pd.DataFrame(obs_fields, index=pd.Index(samples))
@@ -136,7 +136,7 @@ def read_gct(
     )
 
 
-def _text(line: Line) -> bytes:
+def _text(line: Line) -> bytearray:
     """Bytes of a line."""
     return line.block[line.start : line.stop]
 

@@ -157,7 +157,7 @@ def parse_values(
         i += one
 
 
-def parse_number(token: bytes) -> float:
+def parse_number(token: bytes | bytearray) -> float:
     """Parse one token that the compiled loop left over.
 
     Parameters
