@@ -45,7 +45,9 @@ def generate(path: Path, rows: int, samples: int) -> None:
         file.write(b"Name\tDescription\t" + b"\t".join(names) + b"\n")
         for row in tqdm(range(rows), desc="generating", mininterval=5, delay=2, leave=False):
             silent = rng.random()
-            level, zeros = (-6, 0.9) if silent < 0.35 else (-2, 0.4) if silent < 0.6 else (rng.normal(2.3, 1.8), 0.01)
+            level, zeros = (
+                (-6, 0.9) if silent < 0.35 else (-2, 0.4) if silent < 0.6 else (rng.normal(2.3, 1.8), 0.01)
+            )
             at = np.searchsorted(logs, rng.normal(level, 0.7, samples)).clip(0, VALUES_IN_POOL - 1)
             fields = text[at]
             fields[rng.random(samples) < zeros] = b"0"
@@ -76,7 +78,10 @@ def gtex_vae_coding(path: Path) -> tuple[int, ...]:
 
     # evenly spread over the file, as coding genes are
     return read_matrix(
-        path, keep_gene=lambda gene, _: int(gene[4:15]) * CODING // GENES != (int(gene[4:15]) + 1) * CODING // GENES
+        path,
+        keep_gene=lambda gene, _: (
+            int(gene[4:15]) * CODING // GENES != (int(gene[4:15]) + 1) * CODING // GENES
+        ),
     ).x_ng.shape
 
 
@@ -95,6 +100,8 @@ READERS = {
     "gtex_vae_all": gtex_vae_all,
     "pandas_all": pandas_all,
 }
+
+
 def measure(name: str, path: Path) -> None:
     """Body of one process: start on a tiny file, read, print seconds, peak memory and shape."""
     before = time.perf_counter()
@@ -103,31 +110,43 @@ def measure(name: str, path: Path) -> None:
     shape = READERS[name](path)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    times = {"start_seconds": round(start - before, 3), "seconds": round(seconds, 3), "peak_gb": round(peak, 3)}
+    times = {
+        "start_seconds": round(start - before, 3),
+        "seconds": round(seconds, 3),
+        "peak_gb": round(peak, 3),
+    }
     print(json.dumps({**times, "shape": shape}))
 
 
 def child(*arguments: str) -> str:
     """Run this script again in a fresh process."""
-    done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True
+    )
     return done.stdout
 
 
 def main() -> None:
     """Generate, measure in turn, print the table and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1500, help="genes (GTEx v8 has 56,200)")
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--without-pandas", action="store_true", help="pandas needs tens of gigabytes for the full file")
+    parser.add_argument(
+        "--without-pandas", action="store_true", help="pandas needs tens of gigabytes for the full file"
+    )
     parser.add_argument("--result", type=Path, default=Path(__file__).parent / "results" / "ingest.json")
     parser.add_argument("--generate", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.generate:
-        return generate(arguments.generate, arguments.rows, arguments.samples)
+        generate(arguments.generate, arguments.rows, arguments.samples)
+        return
     if arguments.measure:
-        return measure(arguments.measure[0], Path(arguments.measure[1]))
+        measure(arguments.measure[0], Path(arguments.measure[1]))
+        return
 
     readers = [name for name in READERS if not (arguments.without_pandas and name == "pandas_all")]
     runs: dict[str, list[dict]] = {name: [] for name in readers}
@@ -144,7 +163,11 @@ def main() -> None:
                 print(name, runs[name][-1], file=sys.stderr)
 
     best = {name: min(run["seconds"] for run in all_runs) for name, all_runs in runs.items()}
-    ratios = {f"{name}_over_decompression": best[name] / best["decompress"] for name in readers if name != "decompress"}
+    ratios = {
+        f"{name}_over_decompression": best[name] / best["decompress"]
+        for name in readers
+        if name != "decompress"
+    }
     if "pandas_all" in best:
         ratios["pandas_all_over_gtex_vae_all"] = best["pandas_all"] / best["gtex_vae_all"]
     result = {
@@ -154,7 +177,9 @@ def main() -> None:
         "compressed_gb": round(compressed / 1e9, 3),
         "text_gb": round(runs["decompress"][0]["shape"][0] / 1e9, 3),
         "seconds": best,
-        "start_seconds": {name: min(run["start_seconds"] for run in all_runs) for name, all_runs in runs.items()},
+        "start_seconds": {
+            name: min(run["start_seconds"] for run in all_runs) for name, all_runs in runs.items()
+        },
         "peak_gb": {name: max(run["peak_gb"] for run in all_runs) for name, all_runs in runs.items()},
         "ratios": {name: round(ratio, 2) for name, ratio in ratios.items()},
         "runs": runs,
@@ -169,7 +194,9 @@ def main() -> None:
     arguments.result.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{'':18}{'start s':>9}{'seconds':>9}{'peak GB':>9}{'/ decompression':>17}")
     for name in readers:
-        print(f"{name:18}{result['start_seconds'][name]:9.2f}{best[name]:9.2f}{result['peak_gb'][name]:9.2f}{best[name] / best['decompress']:17.2f}")
+        print(
+            f"{name:18}{result['start_seconds'][name]:9.2f}{best[name]:9.2f}{result['peak_gb'][name]:9.2f}{best[name] / best['decompress']:17.2f}"
+        )
     if "pandas_all" in best:
         print(f"pandas / gtex_vae: {best['pandas_all'] / best['gtex_vae_all']:.1f}")
 

@@ -17,7 +17,15 @@ from gtex_vae.data.readers.orientation import ENSEMBL, find_orientation, gene_li
 from gtex_vae.errors import DataError
 from gtex_vae.provenance import sha256
 
-_GENE_NAME = ("gene_name", "gene_symbol", "gene_symbols", "feature_name", "gene_short_name", "symbol", "description")
+_GENE_NAME = (
+    "gene_name",
+    "gene_symbol",
+    "gene_symbols",
+    "feature_name",
+    "gene_short_name",
+    "symbol",
+    "description",
+)
 _BLOCK_VALUES = 1 << 24
 
 
@@ -65,7 +73,9 @@ def read_annotated(
         import zarr
 
         _refuse_pickle(path)
-        return _read(path, format, zarr.open_group(str(path), mode="r"), digest, keep_gene, orientation, layer)
+        return _read(
+            path, format, zarr.open_group(str(path), mode="r"), digest, keep_gene, orientation, layer
+        )
     except DataError:
         raise
     except MemoryError:
@@ -73,7 +83,9 @@ def read_annotated(
     except Exception as error:
         # h5py, zarr and anndata raise many kinds for damaged bytes; all mean the same to the user
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: the {format} store is damaged or no AnnData ({first}); write it again") from error
+        raise DataError(
+            f"{path}: the {format} store is damaged or no AnnData ({first}); write it again"
+        ) from error
 
 
 def _read(
@@ -97,14 +109,17 @@ def _read(
     if tuple(element.attrs.get("shape", ())) or hasattr(element, "shape"):
         shape = tuple(int(size) for size in element.attrs.get("shape", getattr(element, "shape", ())))
         if shape != (len(obs), len(var)):
-            raise DataError(f"{path}: X is {shape} but obs has {len(obs):,} rows and var {len(var):,}; write it again")
+            raise DataError(
+                f"{path}: X is {shape} but obs has {len(obs):,} rows and var {len(var):,}; write it again"
+            )
     way = _orientation(path, obs.index, var.index, orientation)
     genes_table, samples_table = (obs, var) if way == "genes_in_rows" else (var, obs)
     samples = [str(name) for name in samples_table.index]
     check_sample_ids(path, samples, "row" if way == "samples_in_rows" else "column")
     genes, names = _gene_ids_and_names(genes_table)
     keep = np.array(
-        [keep_gene is None or keep_gene(gene, names[at] if names else None) for at, gene in enumerate(genes)], bool
+        [keep_gene is None or keep_gene(gene, names[at] if names else None) for at, gene in enumerate(genes)],
+        bool,
     )
     x_ng = _values(element, keep, way)
     genes = [gene for gene, wanted in zip(genes, keep.tolist(), strict=True) if wanted]
@@ -116,7 +131,11 @@ def _read(
         gene_ids=genes,
         gene_names=names,
         source=Source(
-            path=path, format=format, orientation=way, found_shape=(len(genes_table), len(samples)), sha256=digest
+            path=path,
+            format=format,
+            orientation=way,
+            found_shape=(len(genes_table), len(samples)),
+            sha256=digest,
         ),
         unit=unit or "",
         unit_reason="the store states it in uns['expression']['unit']" if unit else "",
@@ -130,12 +149,16 @@ def _element(path: Path, store: Any, layer: str | None) -> Any:
     """X, raw.X or a layer."""
     if layer in (None, "X"):
         if "X" not in store:
-            raise DataError(f"{path}: has no X; name one of the layers {sorted(store.get('layers', {}))} with layer=")
+            raise DataError(
+                f"{path}: has no X; name one of the layers {sorted(store.get('layers', {}))} with layer="
+            )
         return store["X"]
     key = "raw/X" if layer == "raw" else f"layers/{layer}"
     if key not in store:
         layers = sorted(store["layers"]) if "layers" in store else []
-        raise DataError(f"{path}: has no layer {layer!r}; it has {', '.join(['X', *layers, *('raw' in store) * ['raw']])}")
+        raise DataError(
+            f"{path}: has no layer {layer!r}; it has {', '.join(['X', *layers, *('raw' in store) * ['raw']])}"
+        )
     return store[key]
 
 
@@ -155,14 +178,17 @@ def _gene_ids_and_names(table: Any) -> tuple[list[str], list[str] | None]:
         for column in table.columns:
             values = table[column].astype(str).tolist()
             if values and 2 * sum(ENSEMBL.fullmatch(value) is not None for value in values) >= len(values):
-                return [value if ENSEMBL.fullmatch(value) else name for value, name in zip(values, index)], index
+                return [
+                    value if ENSEMBL.fullmatch(value) else name
+                    for value, name in zip(values, index, strict=True)
+                ], index
     name_at = next((by_name[name] for name in _GENE_NAME if name in by_name), None)
     return index, None if name_at is None else table[name_at].astype(str).tolist()
 
 
 def _values(element: Any, keep: np.ndarray, way: str) -> Any:
     """Read the wanted genes as float32, blocks of rows at a time."""
-    from anndata.io import read_elem, sparse_dataset
+    from anndata.io import read_elem
 
     encoding = str(element.attrs.get("encoding-type", "array"))
     if encoding in ("csr_matrix", "csc_matrix"):
@@ -202,4 +228,6 @@ def _refuse_pickle(path: Path) -> None:
         except ValueError:
             continue
         if any(entry.get("id") == "pickle" for entry in filters):
-            raise DataError(f"{metadata.parent}: holds pickled objects, which are never opened; write strings instead")
+            raise DataError(
+                f"{metadata.parent}: holds pickled objects, which are never opened; write strings instead"
+            )

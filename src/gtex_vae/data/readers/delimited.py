@@ -16,7 +16,15 @@ import numpy as np
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids
 from gtex_vae.data.readers.numbers import is_text
 from gtex_vae.data.readers.orientation import ENSEMBL, find_orientation
-from gtex_vae.data.readers.rows import GenesInRows, Line, RowParser, SamplesInRows, decode, iterate_lines, split_fields
+from gtex_vae.data.readers.rows import (
+    GenesInRows,
+    Line,
+    RowParser,
+    SamplesInRows,
+    decode,
+    iterate_lines,
+    split_fields,
+)
 from gtex_vae.data.readers.stream import LineBlocks
 from gtex_vae.errors import DataError
 
@@ -24,9 +32,42 @@ _PEEKED = 25
 _DELIMITERS = {b"\t": "tab", b",": "comma", b";": "semicolon", b"|": "bar", b" ": "space"}
 # columns that stand between the id and the values; all but the names are numbers that would pass for samples
 _ANNOTATION = {
-    *("chr", "chrom", "chromosome", "seqname", "start", "end", "stop", "strand", "length", "gene_length", "tss"),
-    *("phenotype_id", "pid", "gid", "gene_id", "geneid", "ensembl_id", "ensembl", "entrez_id", "entrezgene", "id"),
-    *("name", "description", "gene_name", "gene_symbol", "symbol", "gene", "biotype", "gene_type", "gene_biotype"),
+    *(
+        "chr",
+        "chrom",
+        "chromosome",
+        "seqname",
+        "start",
+        "end",
+        "stop",
+        "strand",
+        "length",
+        "gene_length",
+        "tss",
+    ),
+    *(
+        "phenotype_id",
+        "pid",
+        "gid",
+        "gene_id",
+        "geneid",
+        "ensembl_id",
+        "ensembl",
+        "entrez_id",
+        "entrezgene",
+        "id",
+    ),
+    *(
+        "name",
+        "description",
+        "gene_name",
+        "gene_symbol",
+        "symbol",
+        "gene",
+        "biotype",
+        "gene_type",
+        "gene_biotype",
+    ),
 }
 _GENE_NAME = ("gene_name", "gene_symbol", "symbol", "description", "name", "gene")
 _ID = ("gene_id", "geneid", "ensembl_id", "ensembl", "phenotype_id", "sample_id", "sampid", "sample", "id")
@@ -100,7 +141,11 @@ def read_delimited(
     with LineBlocks(path, compression) as stream:
         layout, rows = _find_layout(path, stream.peek(_PEEKED))
         found_way = find_orientation(
-            path, [row[layout.id_at] for row in rows], layout.columns, layout.header[layout.id_at], orientation
+            path,
+            [row[layout.id_at] for row in rows],
+            layout.columns,
+            layout.header[layout.id_at],
+            orientation,
         )
         lines = islice(iterate_lines(stream), layout.number, None)
         if found_way == "genes_in_rows":
@@ -139,7 +184,10 @@ def _read_genes(layout: _Layout, lines: Iterator[Line], keep_gene: KeepGene | No
     samples = layout.columns
     check_sample_ids(layout.path, samples, "column")
     names = [name.lower() for name in layout.header[: layout.n_lead]]
-    name_at = next((names.index(name) for name in _GENE_NAME if name in names and names.index(name) != layout.id_at), None)
+    name_at = next(
+        (names.index(name) for name in _GENE_NAME if name in names and names.index(name) != layout.id_at),
+        None,
+    )
     parser = layout.parser("sample", np.arange(len(samples), dtype=np.int32))
     collected = GenesInRows(len(samples))
     kept: list[list[str]] = []
@@ -150,7 +198,9 @@ def _read_genes(layout: _Layout, lines: Iterator[Line], keep_gene: KeepGene | No
         found += 1
         gene = fields[layout.id_at]
         if not gene:
-            raise DataError(f"{layout.path}, line {line.number:,}, column {layout.id_at + 1}: the gene id is empty")
+            raise DataError(
+                f"{layout.path}, line {line.number:,}, column {layout.id_at + 1}: the gene id is empty"
+            )
         if keep_gene is not None and not keep_gene(gene, None if name_at is None else fields[name_at]):
             continue
         place = parser.values(line, position, collected.next_row())
@@ -200,7 +250,9 @@ def _find_layout(path: Path, peeked: list[bytes]) -> tuple[_Layout, list[list[st
     number = comments + 1
     lines = [line for line in peeked[number:] if line]
     if comments == len(peeked) or not peeked[comments].strip():
-        raise DataError(f"{path}, line {number}: the header line is blank; the first line must name the columns")
+        raise DataError(
+            f"{path}, line {number}: the header line is blank; the first line must name the columns"
+        )
     if not lines:
         raise DataError(f"{path}: holds a header but no rows; fetch it again")
     delimiter = _find_delimiter(path, number, peeked[comments], lines[:5])
@@ -211,10 +263,14 @@ def _find_layout(path: Path, peeked: list[bytes]) -> tuple[_Layout, list[list[st
         header = ["", *header]
     header[0] = header[0].lstrip("#")
     names = [name for name in header[1:] if name]
-    if names and not any(is_text(name) for name in names) and (
-        len(set(names)) < len(names) or any(not name.isdigit() for name in names)
+    if (
+        names
+        and not any(is_text(name) for name in names)
+        and (len(set(names)) < len(names) or any(not name.isdigit() for name in names))
     ):
-        raise DataError(f"{path}, line {number}: holds numbers where the column names should be; add a header line")
+        raise DataError(
+            f"{path}, line {number}: holds numbers where the column names should be; add a header line"
+        )
     rows = [row for row in rows if len(row) == len(header)] or rows
     if len(rows[0]) != len(header):
         raise DataError(
@@ -224,7 +280,9 @@ def _find_layout(path: Path, peeked: list[bytes]) -> tuple[_Layout, list[list[st
     while n_lead < len(header) and (header[n_lead].lower() in _ANNOTATION or _is_text_column(rows, n_lead)):
         n_lead += 1
     if n_lead == len(header):
-        raise DataError(f"{path}: no numeric columns, so no matrix of expression values; is it an annotation table?")
+        raise DataError(
+            f"{path}: no numeric columns, so no matrix of expression values; is it an annotation table?"
+        )
     if len(rows) > 1 and all(is_text(field) for field in rows[0][n_lead:]):
         raise DataError(
             f"{path}, line {number + 1}: text in every column, like a second header line; keep one header line"
@@ -264,7 +322,9 @@ def _find_delimiter(path: Path, number: int, header: bytes, lines: list[bytes]) 
 def _is_text_column(rows: list[list[str]], at: int) -> bool:
     """No number in this column, and some text."""
     values = [row[at] for row in rows]
-    return all(is_text(value) or value.lower() in ("", "na", "nan") for value in values) and any(map(is_text, values))
+    return all(is_text(value) or value.lower() in ("", "na", "nan") for value in values) and any(
+        map(is_text, values)
+    )
 
 
 def _id_column(names: list[str], rows: list[list[str]]) -> int:

@@ -60,7 +60,9 @@ def read_gct(
         lines = iterate_lines(stream)
         version = decode(path, 1, _text(next(lines))).strip()
         if version not in ("#1.2", "#1.3"):
-            raise DataError(f"{path}, line 1: GCT version {version[:40]!r} is unknown; only #1.2 and #1.3 exist")
+            raise DataError(
+                f"{path}, line 1: GCT version {version[:40]!r} is unknown; only #1.2 and #1.3 exist"
+            )
         declared = _dimensions(path, lines, 4 if version == "#1.3" else 2)
         header_line = _expect(path, lines, 3, "the header line")
         header = split_fields(path, header_line.number, _text(header_line), b"\t")
@@ -71,7 +73,9 @@ def read_gct(
             )
         n_lead = 1 + declared[2] if version == "#1.3" else _lead_columns(header, declared[1])
         if n_lead >= len(header):
-            raise DataError(f"{path}, line {header_line.number}: the header has no sample columns after {header[-1]!r}")
+            raise DataError(
+                f"{path}, line {header_line.number}: the header has no sample columns after {header[-1]!r}"
+            )
         samples = header[n_lead:]
         check_sample_ids(path, samples, "column")
         if gene_likeness(samples) == 1:
@@ -173,7 +177,9 @@ def _id_and_name(names: list[str], version: str) -> tuple[int, int | None]:
     return 0, next((names.index(name) for name in _SYMBOL_COLUMNS if name in names[1:]), None)
 
 
-def _column_metadata(path: Path, lines: Iterator[Line], count: int, parser: RowParser) -> dict[str, list[str]]:
+def _column_metadata(
+    path: Path, lines: Iterator[Line], count: int, parser: RowParser
+) -> dict[str, list[str]]:
     """Take the rows of sample metadata that GCT 1.3 puts before the genes."""
     table = {}
     for at in range(count):

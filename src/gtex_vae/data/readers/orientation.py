@@ -19,9 +19,31 @@ _FAMILY = re.compile(
     r"|HOX[A-D]\d+|SOX\d+|FOX[A-Z]\d+|KCN[A-Z]+\d+|GPR\d+|RAB\d+[A-Z]?|ATP\d\w+|ARHGAP\d+|PPP\dR\d+\w?|MIR\d+\w*"
     r"|GAPDH|ACTB|ACTG1|B2M|TP53|MYC|EGFR|PTPRC|ALB|TTN|APOE|BRCA[12]|INS|LYZ|NKG7|MS4A1|XIST|UBC|TUBB|VIM)"
 )
-_SAMPLE = re.compile(r"(GTEX-|K-562|TCGA-|SRR\d|ERR\d|DRR\d|GSM\d|SAMN\d|HG\d{5}|NA\d{5}|donor|sample|patient)", re.I)
-_GENE_CORNER = {"gene", "genes", "gene_id", "geneid", "gene_name", "gene_symbol", "symbol", "ensembl", "ensembl_id"}
-_SAMPLE_CORNER = {"sample", "samples", "sample_id", "sampid", "barcode", "donor", "donor_id", "cell", "cell_id"}
+_SAMPLE = re.compile(
+    r"(GTEX-|K-562|TCGA-|SRR\d|ERR\d|DRR\d|GSM\d|SAMN\d|HG\d{5}|NA\d{5}|donor|sample|patient)", re.I
+)
+_GENE_CORNER = {
+    "gene",
+    "genes",
+    "gene_id",
+    "geneid",
+    "gene_name",
+    "gene_symbol",
+    "symbol",
+    "ensembl",
+    "ensembl_id",
+}
+_SAMPLE_CORNER = {
+    "sample",
+    "samples",
+    "sample_id",
+    "sampid",
+    "barcode",
+    "donor",
+    "donor_id",
+    "cell",
+    "cell_id",
+}
 
 
 def gene_likeness(ids: Sequence[str]) -> float:
@@ -89,7 +111,9 @@ def find_orientation(
     rows, columns = gene_likeness(row_ids), gene_likeness(column_ids)
     if stated is not None:
         if stated not in get_args(Orientation):
-            raise ConfigError(f"orientation={stated!r} is unknown; use one of {', '.join(get_args(Orientation))}")
+            raise ConfigError(
+                f"orientation={stated!r} is unknown; use one of {', '.join(get_args(Orientation))}"
+            )
         wrong, right = (rows, columns) if stated == "samples_in_rows" else (columns, rows)
         if wrong == 1 and right < 1:
             raise DataError(

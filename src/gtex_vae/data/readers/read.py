@@ -20,7 +20,7 @@ def read_matrix(
     layer: str | None = None,
     allow_shape_mismatch: bool = False,
 ) -> RawMatrix:
-    """Read any expression matrix: GCT, CSV/TSV (plain, .gz, .zst), parquet, .h5ad or .zarr.
+    r"""Read any expression matrix: GCT, CSV/TSV (plain, .gz, .zst), parquet, .h5ad or .zarr.
 
     Format, compression, orientation and unit are told from the content, never from the name.
 
@@ -56,7 +56,7 @@ def read_matrix(
     --------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "matrix.tsv"
-    >>> _ = path.write_text("gene\\ts1\\ts2\\nENSG00000000003\\t12\\t0\\nENSG00000000005\\t3\\t41\\n")
+    >>> _ = path.write_text("gene\ts1\ts2\nENSG00000000003\t12\t0\nENSG00000000005\t3\t41\n")
     >>> matrix = read_matrix(path)
     >>> matrix.x_ng.tolist(), matrix.unit, matrix.source.orientation
     ([[12.0, 3.0], [0.0, 41.0]], 'counts', 'genes_in_rows')
@@ -64,13 +64,17 @@ def read_matrix(
     path = Path(path)
     kind = sniff(path)
     if layer is not None and kind.format not in ("h5ad", "zarr"):
-        raise ConfigError(f"layer={layer!r} applies to .h5ad and .zarr only, and {path} is {kind.format}; leave it out")
+        raise ConfigError(
+            f"layer={layer!r} applies to .h5ad and .zarr only, and {path} is {kind.format}; leave it out"
+        )
     try:
         if kind.format == "gct":
             from gtex_vae.data.readers.gct import read_gct
 
             if orientation not in (None, "genes_in_rows"):
-                raise ConfigError(f"orientation={orientation!r}: GCT always has genes in rows; leave it out for {path}")
+                raise ConfigError(
+                    f"orientation={orientation!r}: GCT always has genes in rows; leave it out for {path}"
+                )
             matrix = read_gct(
                 path, kind.compression, keep_gene=keep_gene, allow_shape_mismatch=allow_shape_mismatch
             )
@@ -89,11 +93,17 @@ def read_matrix(
                 path, kind.format, keep_gene=keep_gene, orientation=orientation, layer=layer
             )
     except MemoryError as error:
-        raise DataError(f"{path}: the matrix does not fit into memory; keep fewer genes, or preprocess in chunks") from error
+        raise DataError(
+            f"{path}: the matrix does not fit into memory; keep fewer genes, or preprocess in chunks"
+        ) from error
     if not matrix.gene_ids:
-        raise DataError(f"{path}: no gene is left after the gene filter; compare its ids with those of the file")
+        raise DataError(
+            f"{path}: no gene is left after the gene filter; compare its ids with those of the file"
+        )
     if unit is not None:
-        return replace(matrix, unit=check_stated_unit(path, unit, matrix.first_negative), unit_reason="stated by unit=")
+        return replace(
+            matrix, unit=check_stated_unit(path, unit, matrix.first_negative), unit_reason="stated by unit="
+        )
     if matrix.unit:
         return replace(matrix, unit=check_stated_unit(path, matrix.unit, matrix.first_negative))
     found, reason = recognise_unit(path, matrix.x_ng, matrix.first_negative)

@@ -49,7 +49,9 @@ def iterate_lines(stream: LineBlocks) -> Iterator[Line]:
             if stop == start:
                 blank = blank or number
             elif blank:
-                raise DataError(f"{stream.path}, line {blank:,}: blank, but data follow; remove it or mend the file")
+                raise DataError(
+                    f"{stream.path}, line {blank:,}: blank, but data follow; remove it or mend the file"
+                )
             else:
                 yield Line(number, block, start, stop)
             start = end + 1
@@ -74,9 +76,13 @@ def split_fields(path: Path, number: int, text: bytes | bytearray, delimiter: by
     import csv
 
     try:
-        return [field.strip() for field in next(csv.reader([line], delimiter=delimiter.decode(), strict=True))]
+        return [
+            field.strip() for field in next(csv.reader([line], delimiter=delimiter.decode(), strict=True))
+        ]
     except csv.Error as error:
-        raise DataError(f"{path}, line {number:,}: broken quotes ({error}); close every quote on its line") from error
+        raise DataError(
+            f"{path}, line {number:,}: broken quotes ({error}); close every quote on its line"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def damage(compression: str | None) -> tuple[type[BaseException], ...]:
     if compression == "gzip":
         from isal import isal_zlib
 
-        return (EOFError, OSError, isal_zlib.error)
+        return (EOFError, OSError, cast(type[Exception], isal_zlib.error))
     if compression == "zstd":
         import pyarrow as pa
 
@@ -154,7 +154,9 @@ def _format_of(path: Path, head: bytes, compression: str | None) -> Format:
         if start.startswith(magic) or (magic.startswith(b"<") and lowered.startswith(magic)):
             raise DataError(f"{path}: this is {what}")
     if start.startswith(_UTF16_32) or _looks_utf16(start):
-        raise DataError(f"{path}: the text is UTF-16 or UTF-32; save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`)")
+        raise DataError(
+            f"{path}: the text is UTF-16 or UTF-32; save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`)"
+        )
     if b"\0" in start:
         raise DataError(f"{path}: binary content of an unknown kind; expected {_readable()}")
     control = sum(byte < 32 and byte not in (9, 10, 13) for byte in start[:4096])
@@ -163,7 +165,9 @@ def _format_of(path: Path, head: bytes, compression: str | None) -> Format:
     if not start.strip():
         raise DataError(f"{path}: holds nothing but blank space; fetch it again")
     if b"\n" not in start and b"\r" in start:
-        raise DataError(f"{path}: lines end in a lone CR (old Mac style); convert them to LF (`tr '\\r' '\\n'`)")
+        raise DataError(
+            f"{path}: lines end in a lone CR (old Mac style); convert them to LF (`tr '\\r' '\\n'`)"
+        )
     return "gct" if start.startswith(b"#1.") else "delimited"
 
 

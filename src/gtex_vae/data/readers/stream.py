@@ -91,7 +91,12 @@ class LineBlocks:
         self._thread = threading.Thread(target=self._produce, name="decompress", daemon=True)
         # seconds of silence first: small files need no bar
         self._bar = tqdm(
-            total=path.stat().st_size, desc=f"reading {path.name}", unit="B", unit_scale=True, delay=2, leave=False
+            total=path.stat().st_size,
+            desc=f"reading {path.name}",
+            unit="B",
+            unit_scale=True,
+            delay=2,
+            leave=False,
         )
 
     def __enter__(self) -> Self:
@@ -174,7 +179,9 @@ class LineBlocks:
             while not cut:
                 if filled == len(buffer):
                     if filled > _LONGEST_LINE:
-                        raise DataError(f"{self.path}: a line is longer than {_LONGEST_LINE >> 20} MiB; no matrix text")
+                        raise DataError(
+                            f"{self.path}: a line is longer than {_LONGEST_LINE >> 20} MiB; no matrix text"
+                        )
                     buffer += bytes(filled)
                 size = self._fill(text, buffer, filled)
                 if first:

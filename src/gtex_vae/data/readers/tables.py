@@ -18,7 +18,9 @@ from gtex_vae.provenance import sha256
 _GENE_NAME = ("gene_name", "gene_symbol", "symbol", "description", "name", "gene")
 
 
-def read_parquet(path: Path, *, keep_gene: KeepGene | None = None, orientation: str | None = None) -> RawMatrix:
+def read_parquet(
+    path: Path, *, keep_gene: KeepGene | None = None, orientation: str | None = None
+) -> RawMatrix:
     """Read a parquet table: one column of ids (or a pandas index), further text columns, numeric columns.
 
     Parameters
@@ -49,9 +51,15 @@ def read_parquet(path: Path, *, keep_gene: KeepGene | None = None, orientation: 
             numeric = [
                 field.name
                 for field in schema
-                if pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_decimal(field.type)
+                if pa.types.is_integer(field.type)
+                or pa.types.is_floating(field.type)
+                or pa.types.is_decimal(field.type)
             ]
-            index = [name for name in (schema.pandas_metadata or {}).get("index_columns", []) if isinstance(name, str)]
+            index = [
+                name
+                for name in (schema.pandas_metadata or {}).get("index_columns", [])
+                if isinstance(name, str)
+            ]
             text = [
                 field.name
                 for field in schema
@@ -67,7 +75,9 @@ def read_parquet(path: Path, *, keep_gene: KeepGene | None = None, orientation: 
                 raise DataError(f"{path}: the parquet table has no numeric columns, so no expression values")
             id_column = next((name for name in index if name in schema.names), None) or next(iter(text), None)
             if id_column is None:
-                raise DataError(f"{path}: the parquet table has no text column of ids beside {len(numeric):,} numeric ones")
+                raise DataError(
+                    f"{path}: the parquet table has no text column of ids beside {len(numeric):,} numeric ones"
+                )
             ids = [str(value) for value in file.read(columns=[id_column]).column(0).to_pylist()]
             if not ids:
                 raise DataError(f"{path}: the parquet table has no rows; fetch it again")
@@ -82,7 +92,9 @@ def read_parquet(path: Path, *, keep_gene: KeepGene | None = None, orientation: 
                 genes = [gene for gene in numeric if keep_gene is None or keep_gene(gene, None)]
                 x_ng = _samples_in_rows(file, genes, len(ids))
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: the parquet file is damaged ({str(error).splitlines()[0]}); fetch it again") from error
+        raise DataError(
+            f"{path}: the parquet file is damaged ({str(error).splitlines()[0]}); fetch it again"
+        ) from error
 
     check_sample_ids(path, samples, "column" if found_way == "genes_in_rows" else "row")
     n_found = (len(ids), len(numeric))
@@ -113,7 +125,10 @@ def _genes_in_rows(
     by_name = {str(name).lower(): name for name in ([] if table is None else table.columns)}
     name_at = next((by_name[name] for name in _GENE_NAME if name in by_name), None)
     names = None if name_at is None else [str(name) for name in table[name_at]]
-    keep = np.array([keep_gene is None or keep_gene(ids[at], names and names[at] or None) for at in range(len(ids))], bool)
+    keep = np.array(
+        [keep_gene is None or keep_gene(ids[at], names[at] if names else None) for at in range(len(ids))],
+        bool,
+    )
     x_ng = np.empty((len(samples), int(keep.sum())), np.float32)
     for at, sample in enumerate(samples):
         x_ng[at] = _float32(file.read(columns=[sample]).column(0))[keep]

@@ -63,7 +63,7 @@ def recognise_unit(path: Path, x_ng: Any, first_negative: str | None) -> tuple[s
     DataError
         The values fit no unit, or more than one; the way out is to state ``unit=``.
     """
-    n, g = x_ng.shape
+    n = x_ng.shape[0]
     rows = np.unique(np.linspace(0, max(n - 1, 0), min(n, _SAMPLES_LOOKED_AT)).astype(int))
     x_sg = np.asarray(x_ng[rows] if isinstance(x_ng, np.ndarray) else x_ng[rows].toarray(), np.float32)
     if not x_sg.size or not x_sg.any():
@@ -93,9 +93,12 @@ def recognise_unit(path: Path, x_ng: Any, first_negative: str | None) -> tuple[s
         for scale in (1e4, _MILLION):
             if np.median(np.abs(natural / scale - 1)) < 0.01:
                 raise _unsure(
-                    path, f"the values look like ln(x+1) of counts scaled to {scale:,.0f}; give counts or TPM instead"
+                    path,
+                    f"the values look like ln(x+1) of counts scaled to {scale:,.0f}; give counts or TPM instead",
                 )
-        raise _unsure(path, f"the values are fractional and at most {highest:.4g}, linear or logarithms of some base")
+        raise _unsure(
+            path, f"the values are fractional and at most {highest:.4g}, linear or logarithms of some base"
+        )
     if np.median(totals) <= 1.05 * _MILLION:
         return (
             "tpm/rpkm",
@@ -123,7 +126,9 @@ def check_stated_unit(path: Path, unit: str, first_negative: str | None) -> str:
     if unit not in UNITS:
         raise ConfigError(f"unit={unit!r} is unknown; use one of {', '.join(UNITS)}")
     if first_negative is not None and unit != "log2(tpm+0.001)":
-        raise DataError(f"{path}: unit={unit} cannot be negative, but {first_negative} is; mend the file or the unit")
+        raise DataError(
+            f"{path}: unit={unit} cannot be negative, but {first_negative} is; mend the file or the unit"
+        )
     return unit
 
 
@@ -162,9 +167,13 @@ def to_log2_tpm(matrix: RawMatrix, length_g: np.ndarray | None = None) -> tuple[
         raise DataError(f"{matrix.source.path}: the unit {unit!r} has no known conversion; state unit=")
     result = {"counts": "log2(CPM+1)" if length_g is None else "log2(TPM+1)"}.get(unit)
     if result is None:
-        result = "log2(TPM or RPKM+1)" if "tpm/rpkm" in unit else f"log2({'RPKM' if 'rpkm' in unit else 'TPM'}+1)"
+        result = (
+            "log2(TPM or RPKM+1)" if "tpm/rpkm" in unit else f"log2({'RPKM' if 'rpkm' in unit else 'TPM'}+1)"
+        )
     if length_g is not None and unit == "counts" and not (np.asarray(length_g) > 0).all():
-        raise DataError(f"{matrix.source.path}: a gene has no positive length; drop it before counts become TPM")
+        raise DataError(
+            f"{matrix.source.path}: a gene has no positive length; drop it before counts become TPM"
+        )
     if unit.endswith("+1)"):
         return x_ng, result
     if not isinstance(x_ng, np.ndarray):
@@ -209,10 +218,15 @@ def _positive(matrix: RawMatrix, totals: np.ndarray, start: int) -> np.ndarray:
 def _recognise_negative(path: Path, x_sg: np.ndarray, first_negative: str) -> tuple[str, str]:
     """Only the Toil transformation has negative values, and they stop at its floor."""
     if float(x_sg.min()) < _FLOOR - 0.01 or float(x_sg.max()) > _LOG2_CEILING + 0.01:
-        raise DataError(f"{path}: negative value at {first_negative}; expression cannot be negative: mend the file")
+        raise DataError(
+            f"{path}: negative value at {first_negative}; expression cannot be negative: mend the file"
+        )
     at_floor = np.abs(x_sg - _FLOOR) < 0.01
     if at_floor.mean() > 0.01:
-        return "log2(tpm+0.001)", f"{at_floor.mean():.0%} of the values lie at the floor log2(0.001) = {_FLOOR:.3f}"
+        return (
+            "log2(tpm+0.001)",
+            f"{at_floor.mean():.0%} of the values lie at the floor log2(0.001) = {_FLOOR:.3f}",
+        )
     if _is_million((np.exp2(x_sg, dtype=np.float64) - 0.001).sum(axis=1)):
         return "log2(tpm+0.001)", "the values of a sample, as 2^x - 0.001, add up to one million"
     raise DataError(
