@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -310,6 +311,15 @@ def test_bad_arguments(arguments: dict, error: type[Exception], message: str, tm
     path.write_text(TSV)
     with pytest.raises(error, match=message):
         read_matrix(path, **arguments)
+
+
+@pytest.mark.parametrize("text", [GCT.replace("DPM1", "x\t"), TSV + "x\ty\tz\n", "x\ta\tb\nc\t1\t2\n"])
+def test_no_thread_is_left_after_an_error(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "matrix"
+    path.write_text(text + "more\t1\t2\n" * 400_000)
+    with pytest.raises(DataError):
+        read_matrix(path)
+    assert not [thread for thread in threading.enumerate() if thread.name == "decompress"]
 
 
 def test_stated_unit_does_not_excuse_negative_values(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids
 from gtex_vae.data.readers.numbers import is_text
-from gtex_vae.data.readers.orientation import ENSEMBL, find_orientation
+from gtex_vae.data.readers.orientation import are_ensembl, find_orientation
 from gtex_vae.data.readers.rows import (
     GenesInRows,
     Line,
@@ -330,7 +330,7 @@ def _is_text_column(rows: list[list[str]], at: int) -> bool:
 def _id_column(names: list[str], rows: list[list[str]]) -> int:
     """Among the text columns, the one of Ensembl ids, else the one with an id's name, else the first."""
     for at in range(len(names)):
-        if 2 * sum(ENSEMBL.fullmatch(row[at]) is not None for row in rows) >= len(rows):
+        if are_ensembl([row[at] for row in rows]):
             return at
     lowered = [name.lower() for name in names]
     return next((lowered.index(name) for name in _ID if name in lowered), 0)

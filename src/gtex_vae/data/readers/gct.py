@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids
-from gtex_vae.data.readers.orientation import gene_likeness
+from gtex_vae.data.readers.orientation import are_ensembl
 from gtex_vae.data.readers.rows import GenesInRows, RowParser, decode, iterate_lines, split_fields
 from gtex_vae.data.readers.stream import LineBlocks
 from gtex_vae.errors import DataError
@@ -78,7 +78,7 @@ def read_gct(
             )
         samples = header[n_lead:]
         check_sample_ids(path, samples, "column")
-        if gene_likeness(samples) == 1:
+        if are_ensembl(samples):
             raise DataError(
                 f"{path}, line {header_line.number}: the columns are Ensembl genes, but GCT has samples in columns; "
                 "transpose the file, or save it as TSV, which is read either way"

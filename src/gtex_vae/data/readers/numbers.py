@@ -28,8 +28,7 @@ _MISSING = {"", "na", "nan", "n/a", "#n/a", "null", "none", "-", ".", "?"}
 _INFINITE = {"inf", "infinity"}
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
-def parse_values(
+def _parse_values(
     text: np.ndarray,
     start: int,
     stop: int,
@@ -155,6 +154,13 @@ def parse_values(
         if i >= end:
             return column, n_odd, negative
         i += one
+
+
+try:
+    parse_values = numba.njit(nogil=True, cache=True)(_parse_values)
+except RuntimeError:
+    # neither the package's folder nor the user's can be written: compile anew in each process
+    parse_values = numba.njit(nogil=True)(_parse_values)
 
 
 def parse_number(token: bytes | bytearray) -> float:
