@@ -102,10 +102,10 @@ READERS = {
 }
 
 
-def measure(name: str, path: Path) -> None:
+def measure(name: str, path: Path, tiny: Path) -> None:
     """Body of one process: start on a tiny file, read, print seconds, peak memory and shape."""
     before = time.perf_counter()
-    READERS[name](path.with_name("tiny.gct.gz"))
+    READERS[name](tiny)
     start = time.perf_counter()
     shape = READERS[name](path)
     seconds = time.perf_counter() - start
@@ -133,33 +133,36 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=1500, help="genes (GTEx v8 has 56,200)")
     parser.add_argument("--samples", type=int, default=SAMPLES)
+    parser.add_argument("--file", type=Path, help="a GCT.gz of your own instead of a generated one")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--without-pandas", action="store_true", help="pandas needs tens of gigabytes for the full file"
     )
     parser.add_argument("--result", type=Path, default=Path(__file__).parent / "results" / "ingest.json")
     parser.add_argument("--generate", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.generate:
         generate(arguments.generate, arguments.rows, arguments.samples)
         return
     if arguments.measure:
-        measure(arguments.measure[0], Path(arguments.measure[1]))
+        measure(arguments.measure[0], *map(Path, arguments.measure[1:]))
         return
 
     readers = [name for name in READERS if not (arguments.without_pandas and name == "pandas_all")]
     runs: dict[str, list[dict]] = {name: [] for name in readers}
     loads = []
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "matrix.gct.gz"
-        child("--rows", str(arguments.rows), "--samples", str(arguments.samples), "--generate", str(path))
-        child("--rows", "10", "--samples", "9", "--generate", str(path.with_name("tiny.gct.gz")))
+        path = arguments.file or Path(folder) / "matrix.gct.gz"
+        tiny = Path(folder) / "tiny.gct.gz"
+        child("--rows", "10", "--samples", "9", "--generate", str(tiny))
+        if arguments.file is None:
+            child("--rows", str(arguments.rows), "--samples", str(arguments.samples), "--generate", str(path))
         compressed = path.stat().st_size
         for _ in range(arguments.repeats):
             for name in readers:
                 loads.append(os.getloadavg()[0])
-                runs[name].append(json.loads(child("--measure", name, str(path))))
+                runs[name].append(json.loads(child("--measure", name, str(path), str(tiny))))
                 print(name, runs[name][-1], file=sys.stderr)
 
     best = {name: min(run["seconds"] for run in all_runs) for name, all_runs in runs.items()}
@@ -172,8 +175,7 @@ def main() -> None:
         ratios["pandas_all_over_gtex_vae_all"] = best["pandas_all"] / best["gtex_vae_all"]
     result = {
         "command": "python benchmarks/ingest.py " + " ".join(sys.argv[1:]),
-        "genes": arguments.rows,
-        "samples": arguments.samples,
+        "matrix": {name: all_runs[0]["shape"] for name, all_runs in runs.items() if name != "decompress"},
         "compressed_gb": round(compressed / 1e9, 3),
         "text_gb": round(runs["decompress"][0]["shape"][0] / 1e9, 3),
         "seconds": best,
