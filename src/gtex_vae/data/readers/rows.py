@@ -175,7 +175,11 @@ class RowParser:
         """Explain a row of the wrong length."""
         expected = self.n_lead + len(self.columns)
         numbers = 2 * len(self.columns)
-        why = "the line was cut short or a value is missing" if found < expected else "a value too many"
+        why = (
+            "the line was cut short or a value is missing"
+            if found < expected
+            else "a value too many, or two lines run together"
+        )
         if self.delimiter == b"," and abs(found - self.n_lead - numbers) <= max(1, numbers // 4):
             why = "perhaps decimal commas: write decimal points"
         return DataError(
