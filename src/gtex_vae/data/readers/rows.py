@@ -25,7 +25,7 @@ class Line(NamedTuple):
     """One line inside a block: its 1-based number and its bytes ``block[start:stop]``."""
 
     number: int
-    block: bytes
+    block: bytearray
     start: int
     stop: int
 
@@ -40,9 +40,9 @@ def iterate_lines(stream: LineBlocks) -> Iterator[Line]:
     """
     number = 0
     blank = 0
-    for block in stream:
+    for block, length in stream:
         start = 0
-        while start < len(block):
+        while start < length:
             end = block.find(b"\n", start)
             stop = end - 1 if end > start and block[end - 1] == 13 else end
             number += 1
@@ -57,7 +57,7 @@ def iterate_lines(stream: LineBlocks) -> Iterator[Line]:
             start = end + 1
 
 
-def decode(path: Path, number: int, text: bytes) -> str:
+def decode(path: Path, number: int, text: bytes | bytearray) -> str:
     """Decode one line or field as UTF-8."""
     try:
         return text.decode("utf-8")
@@ -68,7 +68,7 @@ def decode(path: Path, number: int, text: bytes) -> str:
         ) from error
 
 
-def split_fields(path: Path, number: int, text: bytes, delimiter: bytes) -> list[str]:
+def split_fields(path: Path, number: int, text: bytes | bytearray, delimiter: bytes) -> list[str]:
     """Split one line into text fields; quotes around a field protect delimiters inside."""
     line = decode(path, number, text)
     if '"' not in line:
@@ -175,7 +175,11 @@ class RowParser:
         """Explain a row of the wrong length."""
         expected = self.n_lead + len(self.columns)
         numbers = 2 * len(self.columns)
-        why = "the line was cut short or a value is missing" if found < expected else "a value too many"
+        why = (
+            "the line was cut short or a value is missing"
+            if found < expected
+            else "a value too many, or two lines run together"
+        )
         if self.delimiter == b"," and abs(found - self.n_lead - numbers) <= max(1, numbers // 4):
             why = "perhaps decimal commas: write decimal points"
         return DataError(
