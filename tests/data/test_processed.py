@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
 
 from gtex_vae.data import processed
-from gtex_vae.data.processed import check, make_processed, read
+from gtex_vae.data.processed import check, choose, make_processed, read
 from gtex_vae.errors import ConfigError, DataError
 
 PREPARE: dict[str, Any] = {
@@ -139,14 +139,28 @@ def test_provenance_says_what_made_it_and_keeps_the_makers_own(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adata = small()
-    adata.uns["provenance"] = {"dropped": 3}
+    adata.uns["provenance"] = {"dropped": {"no donor": 3}, "nothing": None, "none": []}
     monkeypatch.setattr(processed, "build", lambda node: adata)
     make_processed(path, PREPARE)
-    record = read(path).uns["provenance"]
-    assert record["dropped"] == 3
-    assert '"n_samples": 30' in record["made_by"]
-    with h5py.File(path) as file:
-        assert len(file["uns/provenance/settings"].asstr()[()]) == 64
+    written = read(path).uns["provenance"]
+    assert len(written["settings"]) == 64
+    record = json.loads(written["record"])
+    assert record == {"dropped": {"no donor": 3}, "nothing": None, "none": [], "config": PREPARE}
+
+
+def test_what_it_made_is_trained_on_as_it_is_and_nothing_else(path: Path, tmp_path: Path) -> None:
+    make_processed(path, PREPARE)
+    small().write_h5ad(tmp_path / "raw.h5ad")
+    (tmp_path / "raw.tsv").write_text("gene")
+    assert choose(str(path), "made.h5ad") == path
+    for raw in (
+        str(tmp_path / "raw.h5ad"),
+        str(tmp_path / "raw.tsv"),
+        str(tmp_path / "no.h5ad"),
+        str(tmp_path),
+        None,
+    ):
+        assert choose(raw, "made.h5ad") == Path("made.h5ad")
 
 
 @pytest.mark.parametrize("kind", ["csr", "csc", "float64", "int", "zarr"])

@@ -37,7 +37,7 @@ def test_loss_is_the_sum_of_its_parts_per_gene(name: str, beta: float) -> None:
     output, x_ng = case()
     terms = Objective()(LIKELIHOODS[name](G), output, x_ng, beta=beta)
     expected = (float(terms.nll_nats) + beta * float(terms.kl_d.sum())) / G
-    assert float(terms.loss) == pytest.approx(expected, rel=1e-5)
+    assert terms.loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
@@ -154,10 +154,10 @@ def test_batches_with_nothing_or_everything_hidden_stay_finite(observed: float) 
 @pytest.mark.parametrize("offset", [-3.0, 3.0])
 def test_capacity_pulls_the_kl_towards_its_target_from_either_side(offset: float) -> None:
     output, x_ng = case()
-    kl = float(kl_standard_normal(output.mu_nd, output.log_var_nd).sum(1).mean())
+    kl = kl_standard_normal(output.mu_nd, output.log_var_nd).sum(1).mean().item()
     likelihood, objective = UnitVariance(G), Objective()
     terms = objective(likelihood, output, x_ng, beta=2.0, capacity=kl + offset)
-    assert float(terms.loss) == pytest.approx((float(terms.nll_nats) + 2.0 * abs(offset)) / G, rel=1e-5)
+    assert terms.loss.item() == pytest.approx((float(terms.nll_nats) + 2.0 * abs(offset)) / G, rel=1e-5)
     (gradient,) = torch.autograd.grad(terms.loss, output.mu_nd, retain_graph=True)
     (plain,) = torch.autograd.grad(objective(likelihood, output, x_ng, beta=2.0).loss, output.mu_nd)
     torch.testing.assert_close(gradient, plain if offset < 0 else -plain)
@@ -169,7 +169,7 @@ def test_free_bits_spare_the_dimensions_below_the_floor() -> None:
     floor = float(kl_d.sort().values[1]) + 1e-4  # two of the four dimensions lie below it
     terms = Objective(free_bits=floor)(UnitVariance(G), output, x_ng, beta=1.0)
     penalty = float(kl_d.clamp_min(floor).sum())
-    assert float(terms.loss) == pytest.approx((float(terms.nll_nats) + penalty) / G, rel=1e-5)
+    assert terms.loss.item() == pytest.approx((float(terms.nll_nats) + penalty) / G, rel=1e-5)
     (gradient_nd,) = torch.autograd.grad(terms.loss, output.mu_nd)
     assert gradient_nd.any(0).tolist() == (kl_d > floor).tolist()
     # what is reported is the KL itself

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from gtex_vae.paths import conf_dir, shared_dir, write_beside, write_text
+from gtex_vae.paths import conf_dir, shared_dir, write_beside, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -119,6 +120,14 @@ def test_two_writers_at_once_both_write_whole_files(tmp_path: Path) -> None:
 def test_text_is_utf8(tmp_path: Path) -> None:
     write_text(tmp_path / "x", "β-VAE\n")
     assert (tmp_path / "x").read_bytes() == "β-VAE\n".encode()
+
+
+def test_json_has_null_for_what_is_undefined(tmp_path: Path) -> None:
+    data = {"a": float("nan"), "b": {"c": [1.5, float("inf"), -float("inf")], "d": None}, "e": (True, "x", 3)}
+    write_json(tmp_path / "x.json", data)
+    assert json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail) == {
+        "a": None, "b": {"c": [1.5, None, None], "d": None}, "e": [True, "x", 3]
+    }  # fmt: skip
 
 
 def test_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

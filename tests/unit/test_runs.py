@@ -105,9 +105,12 @@ def test_refusal_names_the_settings_that_differ(run_dir: Path) -> None:
         claim(run_dir, {**OTHER, "seed": 3})
 
 
-def test_the_same_run_may_be_resumed_by_path(run_dir: Path) -> None:
+def test_keys_that_say_how_to_start_may_differ(run_dir: Path) -> None:
     leave(run_dir, "unfinished")
-    assert claim(run_dir, {**SAME, "run": str(run_dir)})
+    assert claim(run_dir, {**SAME, "overwrite": True})
+    with pytest.raises(RunError, match=r"other settings \(run\)"):
+        claim(run_dir, {**SAME, "run": str(run_dir)})
+    assert claim(run_dir, {**SAME, "run": str(run_dir)}, per_call=("overwrite", "run"))
 
 
 def test_a_failure_ends_with_its_reason_and_a_success_without_one(run_dir: Path) -> None:
@@ -186,13 +189,14 @@ def test_configs_without_differing_keys_are_equal(old: dict[str, Any], new: dict
     assert (found == []) == (differing_keys(new, old) == [])
     if not found:
         # a missing key and one that is null say the same
-        assert all(old.get(key) == new.get(key) for key in {*old, *new} - {"run", "overwrite"})
+        assert all(old.get(key) == new.get(key) for key in {*old, *new})
 
 
 def test_differing_keys_are_full_and_ignore_how_to_start_at_the_root_only() -> None:
     old = {"a": {"b": 1, "run": 1}, "c": [1, 2], "run": "x", "overwrite": True}
     new = {"a": {"b": 1, "run": 2}, "c": [2, 1], "d": 0}
-    assert differing_keys(old, new) == ["a.run", "c", "d"]
+    assert differing_keys(old, new, ("run", "overwrite")) == ["a.run", "c", "d"]
+    assert differing_keys(old, new) == ["a.run", "c", "run", "overwrite", "d"]
 
 
 def test_find_run(tmp_path: Path) -> None:
