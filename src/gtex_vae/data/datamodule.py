@@ -214,9 +214,14 @@ class ExpressionDataModule(LightningDataModule):
             batch_size=self.batch_size,
             shuffle=shuffle,
             seed=self.seed,
+            epoch=self._epoch,
             rank=rank,
             world_size=world_size,
         )
+
+    def _epoch(self) -> int:
+        """Epochs of training that are over; Lightning counts some of them late when it resumes, but not these."""
+        return 0 if self.trainer is None else self.trainer.fit_loop.epoch_progress.current.processed
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Copy a batch to the device, asynchronously; free where the matrix lies there already."""

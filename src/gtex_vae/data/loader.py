@@ -5,7 +5,7 @@ Shapes: ``n`` samples, ``g`` genes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,8 @@ class BatchLoader:
     """Gather whole batches from a matrix in memory or on the device, with no worker processes.
 
     One indexing call per batch replaces a Python call per sample. The order of epoch e is a function of
-    ``(seed, e)``, and the position is one counter, so that a restored loader goes on exactly where it was.
+    ``(seed, e)``, and the position in it is one counter, so that a restored loader goes on exactly where it was.
+    Lightning restores the position only when it goes on inside an epoch, so the epoch is asked for, not counted.
 
     Parameters
     ----------
@@ -50,6 +51,8 @@ class BatchLoader:
         otherwise go through all rows in order.
     seed
         Seed of the orders.
+    epoch
+        Tells the number of the epoch that begins.
     rank, world_size
         This process and the number of processes; each takes every ``world_size``-th of the common order.
 
@@ -68,14 +71,15 @@ class BatchLoader:
         batch_size: int,
         shuffle: bool,
         seed: int = 0,
+        epoch: Callable[[], int] = lambda: 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.x_ng, self.rows = x_ng, rows
         self.batch_size = batch_size
-        self.shuffle, self.seed = shuffle, seed
+        self.shuffle, self.seed, self.epoch = shuffle, seed, epoch
         self.rank, self.world_size = rank, world_size
-        self._served = 0
+        self._position, self._start = 0, 0
 
     def __len__(self) -> int:
         """Batches per epoch in this process."""
@@ -85,26 +89,25 @@ class BatchLoader:
         return -(-len(self.rows[self.rank :: self.world_size]) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the rest of the current epoch."""
-        epoch, position = divmod(self._served, len(self)) if self.shuffle else (0, 0)
-        order = self._order(epoch).to(self.x_ng.device)
-        for batch in range(position, len(self)):
+        """Yield the batches of the epoch, or the rest of it right after `load_state_dict`."""
+        order = self._order().to(self.x_ng.device)
+        start, self._start = self._start, 0  # an epoch may be left early, so where it stopped says nothing
+        for batch in range(start, len(self)):
             row_n = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            if self.shuffle:
-                self._served = epoch * len(self) + batch + 1
+            self._position = batch + 1
             yield Batch(self.x_ng.index_select(0, row_n), row_n)
 
-    def _order(self, epoch: int) -> Tensor:
+    def _order(self) -> Tensor:
         if not self.shuffle:
             return self.rows[self.rank :: self.world_size]
-        generator = torch.Generator().manual_seed(step_seed(self.seed, epoch))
+        generator = torch.Generator().manual_seed(step_seed(self.seed, self.epoch()))
         order = self.rows[torch.randperm(len(self.rows), generator=generator)]
         return order[self.rank :: self.world_size]
 
     def state_dict(self) -> dict[str, Any]:
-        """Batches served so far in all epochs."""
-        return {"served": self._served}
+        """Batches served so far in this epoch."""
+        return {"position": self._position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on after as many batches as the state says."""
-        self._served = state["served"]
+        """Begin the next iteration after as many batches as the state says."""
+        self._start = state["position"]
