@@ -214,14 +214,17 @@ class ExpressionDataModule(LightningDataModule):
             batch_size=self.batch_size,
             shuffle=shuffle,
             seed=self.seed,
-            epoch=self._epoch,
+            progress=self._progress,
             rank=rank,
             world_size=world_size,
         )
 
-    def _epoch(self) -> int:
-        """Epochs of training that are over; Lightning counts some of them late when it resumes, but not these."""
-        return 0 if self.trainer is None else self.trainer.fit_loop.epoch_progress.current.processed
+    def _progress(self) -> tuple[int, int]:
+        """Epochs of training, and batches of the present one, that are over; right also after a restart."""
+        if self.trainer is None:
+            return 0, 0
+        fit_loop = self.trainer.fit_loop
+        return fit_loop.epoch_progress.current.processed, fit_loop.epoch_loop.batch_progress.current.ready
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Copy a batch to the device, asynchronously; free where the matrix lies there already."""

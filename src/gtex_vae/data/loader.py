@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,8 +34,8 @@ class BatchLoader:
     """Gather whole batches from a matrix in memory or on the device, with no worker processes.
 
     One indexing call per batch replaces a Python call per sample. The order of epoch e is a function of
-    ``(seed, e)``, and the position in it is one counter, so that a restored loader goes on exactly where it was.
-    Lightning restores the position only when it goes on inside an epoch, so the epoch is asked for, not counted.
+    ``(seed, e)``, and the loader remembers nothing: where training stands is asked for at the start of each epoch, so
+    that a restored run goes on exactly where it was, between two epochs or inside one.
 
     Parameters
     ----------
@@ -51,8 +50,8 @@ class BatchLoader:
         otherwise go through all rows in order.
     seed
         Seed of the orders.
-    epoch
-        Tells the number of the epoch that begins.
+    progress
+        Tells how many epochs, and how many batches of the present one, are over.
     rank, world_size
         This process and the number of processes; each takes every ``world_size``-th of the common order.
 
@@ -71,15 +70,14 @@ class BatchLoader:
         batch_size: int,
         shuffle: bool,
         seed: int = 0,
-        epoch: Callable[[], int] = lambda: 0,
+        progress: Callable[[], tuple[int, int]] = lambda: (0, 0),
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.x_ng, self.rows = x_ng, rows
         self.batch_size = batch_size
-        self.shuffle, self.seed, self.epoch = shuffle, seed, epoch
+        self.shuffle, self.seed, self.progress = shuffle, seed, progress
         self.rank, self.world_size = rank, world_size
-        self._position, self._start = 0, 0
 
     def __len__(self) -> int:
         """Batches per epoch in this process."""
@@ -89,25 +87,16 @@ class BatchLoader:
         return -(-len(self.rows[self.rank :: self.world_size]) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of the epoch, or the rest of it right after `load_state_dict`."""
-        order = self._order().to(self.x_ng.device)
-        start, self._start = self._start, 0  # an epoch may be left early, so where it stopped says nothing
-        for batch in range(start, len(self)):
+        """Yield what is left of the epoch."""
+        epoch, done = self.progress() if self.shuffle else (0, 0)
+        order = self._order(epoch).to(self.x_ng.device)
+        for batch in range(done, len(self)):
             row_n = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            self._position = batch + 1
             yield Batch(self.x_ng.index_select(0, row_n), row_n)
 
-    def _order(self) -> Tensor:
+    def _order(self, epoch: int) -> Tensor:
         if not self.shuffle:
             return self.rows[self.rank :: self.world_size]
-        generator = torch.Generator().manual_seed(step_seed(self.seed, self.epoch()))
+        generator = torch.Generator().manual_seed(step_seed(self.seed, epoch))
         order = self.rows[torch.randperm(len(self.rows), generator=generator)]
         return order[self.rank :: self.world_size]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Batches served so far in this epoch."""
-        return {"position": self._position}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Begin the next iteration after as many batches as the state says."""
-        self._start = state["position"]
