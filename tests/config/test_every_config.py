@@ -61,11 +61,19 @@ def matrix(tmp_path_factory) -> Path:
     donors = [f"donor{i:02d}" for i in range(30)]
     samples = [f"{donor}_{tissue}" for donor in donors for tissue in ("lung", "liver", "skin")]
     x = np.exp2(rng.normal(3.0, 2.0, (150, len(samples)))).round(3)
-    genes = pd.read_csv(next((CONF.parent / "src").rglob("human_genes.tsv.gz")), sep="\t", comment="#", header=None)
+    genes = pd.read_csv(
+        next((CONF.parent / "src").rglob("human_genes.tsv.gz")), sep="\t", comment="#", header=None
+    )
     ids = [str(v) for v in genes.to_numpy().ravel() if re.fullmatch(r"ENSG\d{11}", str(v))][:150]
-    pd.DataFrame(x * 1e6 / x.sum(0), index=pd.Index(ids, name="gene_id"), columns=samples).to_csv(folder / "m.csv")
+    pd.DataFrame(x * 1e6 / x.sum(0), index=pd.Index(ids, name="gene_id"), columns=samples).to_csv(
+        folder / "m.csv"
+    )
     pd.DataFrame(
-        {"sample": samples, "donor": [s.split("_")[0] for s in samples], "tissue": [s.split("_")[1] for s in samples]}
+        {
+            "sample": samples,
+            "donor": [s.split("_")[0] for s in samples],
+            "tissue": [s.split("_")[1] for s in samples],
+        }
     ).to_csv(folder / "a.csv", index=False)
     return folder
 

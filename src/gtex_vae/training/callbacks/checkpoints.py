@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -44,7 +44,7 @@ class BestCheckpoint(ModelCheckpoint):
         ``min`` or ``max``.
     """
 
-    def __init__(self, monitor: str = "val/loss", mode: str = "min") -> None:
+    def __init__(self, monitor: str = "val/loss", mode: Literal["min", "max"] = "min") -> None:
         super().__init__(
             filename="best",
             monitor=monitor,

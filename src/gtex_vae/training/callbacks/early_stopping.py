@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
+from gtex_vae.errors import ConfigError
 from gtex_vae.training.callbacks.kl_annealing import in_warmup
 
 
@@ -27,11 +30,13 @@ class PatientStopping(EarlyStopping):
     def __init__(
         self,
         monitor: str = "val/loss",
-        mode: str = "min",
+        mode: Literal["min", "max"] = "min",
         *,
         patience: int = 30,
         target_loss: float | None = None,
     ) -> None:
+        if patience < 1:
+            raise ConfigError(f"callbacks.early_stopping.patience={patience} must be at least 1")
         # a NaN stops the run with its cause elsewhere, so it is no business of this callback
         # and by default Lightning looks at the end of the training epoch instead, past the hook below
         super().__init__(
