@@ -11,6 +11,7 @@ import difflib
 import importlib
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -45,22 +46,25 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
     except OmegaConfBaseException as error:
         key = error.full_key or "?"
-        if "Missing mandatory value" in str(error):
+        if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
+            key = missing.group(1)
             raise ConfigError(f"{key} must be given: add {key}=... to the command") from error
         raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """Say which valid name was probably meant: ``; did you mean 'latent_dim'?``, else list what there is.
+def nearest(name: str, valid: Iterable[str], *, listed: Iterable[str] | None = None) -> str:
+    """Say which valid name was probably meant: ``; did you mean 'latent_dim'?``, else list those (or ``listed``).
 
     >>> nearest("latnt_dim", ["latent_dim", "dropout"])
     "; did you mean 'latent_dim'?"
     """
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(names)}"
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; valid: {', '.join(names if listed is None else sorted(listed))}"
 
 
 def find_target(target: str, under: str | tuple[str, ...] = TARGETS) -> Callable[..., Any]:
@@ -170,6 +174,8 @@ def _check_arguments(node: Mapping[str, Any], target: Callable[..., Any], path: 
             adapter.validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
             problem = error.errors()[0]
+            if problem["type"] == "is_instance_of" and problem["ctx"]["class"] == "Sequence":
+                problem["msg"] = "Input should be a list"
             raise ConfigError(
                 f"{full_key}={value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
             ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -109,6 +110,13 @@ def write_json(path: Path | str, data: Mapping[str, Any]) -> None:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     write_text(path, json.dumps(plain(data), indent=1, allow_nan=False) + "\n")
+
+
+def remove_temporaries(folder: Path | str) -> None:
+    """Remove what `write_beside` left anywhere below a folder when its process was killed."""
+    for leftover in Path(folder).glob("**/.????????.*"):
+        if re.match(r"\.[0-9a-f]{8}\.", leftover.name):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -214,9 +214,17 @@ class ExpressionDataModule(LightningDataModule):
             batch_size=self.batch_size,
             shuffle=shuffle,
             seed=self.seed,
+            progress=self._progress,
             rank=rank,
             world_size=world_size,
         )
+
+    def _progress(self) -> tuple[int, int]:
+        """Epochs of training, and batches of the present one, that are over; right also after a restart."""
+        if self.trainer is None:
+            return 0, 0
+        fit_loop = self.trainer.fit_loop
+        return fit_loop.epoch_progress.current.processed, fit_loop.epoch_loop.batch_progress.current.ready
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Copy a batch to the device, asynchronously; free where the matrix lies there already."""

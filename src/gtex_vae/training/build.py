@@ -74,6 +74,9 @@ def build_trainer(
 
     from gtex_vae.training.callbacks.checkpoints import AtomicCheckpointIO, place_checkpoints
 
+    for key in ("max_epochs", "check_val_every_n_epoch"):
+        if trainer.get(key) is not None and trainer[key] < 1:
+            raise ConfigError(f"trainer.{key}={trainer[key]} must be at least 1")
     built = [
         build(node, under=("gtex_vae.training.callbacks", "lightning.pytorch.callbacks"))
         for node in callbacks.values()

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from gtex_vae.config import build
+from gtex_vae.config import build, nearest
 from gtex_vae.data.loader import Batch
 from gtex_vae.data.standardize import Standardizer
+from gtex_vae.errors import ConfigError
 from gtex_vae.functional.masking import draw_observed, hide, step_seed
 from gtex_vae.models.objective import Objective
 from gtex_vae.models.trained import TrainedModel
@@ -111,6 +113,14 @@ class VAEModule(LightningModule):
                 total_steps=total_steps,
             ),
         }
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step the schedules of a step; those that watch a metric are stepped with the validation that gives it.
+
+        Lightning would step them after the checkpoint of the epoch is written, and a resumed run would lack one.
+        """
+        if metric is None:
+            super().lr_scheduler_step(scheduler, metric)
 
     def configure_gradient_clipping(
         self,
@@ -233,6 +243,20 @@ class VAEModule(LightningModule):
             "val/active_units": (variance_d > ACTIVE_VARIANCE).sum(),
         }
         self.log_dict({key: value.float() for key, value in values.items()})
+        if not self.trainer.sanity_checking:
+            self._step_plateau(values)
+
+    def _step_plateau(self, values: dict[str, Tensor]) -> None:
+        """Step the schedules that watch a validation metric."""
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, ReduceLROnPlateau):
+                assert config.monitor is not None
+                if config.monitor not in values:
+                    known = nearest(config.monitor, values)
+                    raise ConfigError(
+                        f"learning_rate.monitor={config.monitor} is no validation metric{known}"
+                    )
+                config.scheduler.step(float(values[config.monitor]))
 
     def trained(self) -> TrainedModel:
         """The model with its scaler and genes, as later stages use it."""
