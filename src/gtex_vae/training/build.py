@@ -73,12 +73,14 @@ def build_trainer(
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from gtex_vae.training.callbacks.checkpoints import AtomicCheckpointIO, place_checkpoints
+    from gtex_vae.training.callbacks.resumed_curves import ResumedCurves
 
     built = [
         build(node, under=("gtex_vae.training.callbacks", "lightning.pytorch.callbacks"))
         for node in callbacks.values()
         if node is not None
     ]
+    built.append(ResumedCurves())
     live = sys.stdout.isatty() and trainer.get("enable_progress_bar", True)
     if live:
         built.append(RichProgressBar())

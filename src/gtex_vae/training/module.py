@@ -86,7 +86,7 @@ class VAEModule(LightningModule):
         # the compiled callable shares the parameters; as a plain attribute it adds nothing to the state dict
         self._run_vae = torch.compile(self.vae) if compile else self.vae
         self._sums: dict[str, Tensor] = {}
-        self._steps, self._since = 0, time.monotonic()
+        self._steps, self._seconds, self._since = 0, 0.0, time.monotonic()
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer (no weight decay on biases, norms and variances) and its schedule."""
@@ -158,13 +158,25 @@ class VAEModule(LightningModule):
             self._sums[key] = self._sums[key] + value if key in self._sums else value
         self._steps += 1
 
+    def on_train_epoch_start(self) -> None:
+        """Go on with the clock of the throughput: what comes between two epochs is not training."""
+        self._since = time.monotonic()
+
+    def on_validation_start(self) -> None:
+        """Stop the clock of the throughput."""
+        self._seconds += time.monotonic() - self._since
+
+    def on_validation_end(self) -> None:
+        """Go on with the clock, now that validation and its figures are done."""
+        self._since = time.monotonic()
+
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Report the means since the last report, every ``log_every_n_steps``."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.global_step % every or not self._steps:
             return
         values = {f"train/{key}": float(value) / self._steps for key, value in self._sums.items()}
-        seconds = max(time.monotonic() - self._since, 1e-9)
+        seconds = max(self._seconds + time.monotonic() - self._since, 1e-9)
         values["train/samples_per_second"] = (
             self._steps * len(batch.row_n) * self.trainer.world_size / seconds
         )
@@ -175,7 +187,7 @@ class VAEModule(LightningModule):
         for logger in self.loggers:
             logger.log_metrics(values, step=self.global_step)
         self.log("loss", values["train/loss"], prog_bar=True, logger=False)
-        self._sums, self._steps, self._since = {}, 0, time.monotonic()
+        self._sums, self._steps, self._seconds, self._since = {}, 0, 0.0, time.monotonic()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the sums of the last validation."""
@@ -227,7 +239,13 @@ class VAEModule(LightningModule):
             - total["hidden_se"] / (total["hidden_x2"] - total["hidden_x"].square() / total["hidden"]),
             "val/active_units": (variance_d > ACTIVE_VARIANCE).sum(),
         }
-        self.log_dict({key: value.float() for key, value in values.items()})
+        self.log_dict({key: value.float() for key, value in values.items()}, logger=False)
+        if not self.trainer.sanity_checking:
+            # Lightning would count these from one step earlier than the curves of training, with a curve of epochs
+            for logger in self.loggers:
+                logger.log_metrics(
+                    {key: float(value) for key, value in values.items()}, step=self.global_step
+                )
 
     def trained(self) -> TrainedModel:
         """The model with its scaler and genes, as later stages use it."""
