@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 SCATTER_POINTS = 20_000
 MARKERS = "o^sDvPX*"  # with them, tissues of equal shape are eight hues apart: told apart by colour-blind readers too
 LEGEND_COLUMNS = 3
-DPI = 130  # TensorBoard shrinks the figure into a card, and shows it at this size when opened
+SHADE = 0.85  # of the colour map, whose greens are pale on white
+DPI = 120  # TensorBoard shrinks the figure into a card, and shows it at this size when opened
 
 
 def tissue_colors(tissues: Sequence[str]) -> dict[str, tuple[float, ...]]:
@@ -28,7 +29,7 @@ def tissue_colors(tissues: Sequence[str]) -> dict[str, tuple[float, ...]]:
 
     names = sorted(set(tissues))
     hues = colormaps["rainbow"](np.linspace(0.0, 1.0, max(len(names), 2)))[:, :3]
-    return {name: tuple(hue.tolist()) for name, hue in zip(names, hues, strict=False)}
+    return {name: tuple((SHADE * hue).tolist()) for name, hue in zip(names, hues, strict=False)}
 
 
 def tissue_markers(tissues: Sequence[str]) -> dict[str, str]:
@@ -62,7 +63,7 @@ def latent_map(mu_nd: np.ndarray, tissue: Sequence[str]) -> Figure:
     share = singular**2 / max(float((singular**2).sum()), 1e-12)
     colors, markers = tissue_colors(list(labels)), tissue_markers(list(labels))
     rows = -(-len(colors) // LEGEND_COLUMNS)
-    figure = Figure(figsize=(8.0, 6.0 + 0.19 * rows), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(9.0, 6.5 + 0.18 * rows), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     size = float(np.clip(6000 / len(labels), 8, 36))
     for name, color in colors.items():
@@ -74,7 +75,7 @@ def latent_map(mu_nd: np.ndarray, tissue: Sequence[str]) -> Figure:
     axes.set_ylabel(f"PC 2 ({share[1]:.0%})" if len(share) > 1 else "", fontsize=12)
     axes.spines[["top", "right"]].set_visible(False)
     legend = figure.legend(
-        loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=9, frameon=False,
+        loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=8.5, frameon=False,
         handletextpad=0.2, columnspacing=1.0, labelspacing=0.25,
     )  # fmt: skip
     for handle in legend.legend_handles:

@@ -30,21 +30,6 @@ HEADLINE = (
     ("tissue/logreg_accuracy", "tissue, logistic regression"),
 )
 
-# what the HPARAMS tab compares; the whole config lies in config.yaml
-COMPARED = (
-    "data/name", "data/batch_size", "data/standardize", "data/split_by", "model/", "objective/", "optimizer/",
-    "learning_rate/", "callbacks/kl_annealing/", "callbacks/masking/", "trainer/max_epochs", "trainer/precision",
-    "trainer/gradient_clip_val", "seed",
-)  # fmt: skip
-NOT_COMPARED = (
-    "model/_target_", "objective/_target_", "callbacks/kl_annealing/_target_", "callbacks/masking/_target_",
-    "optimizer/fused",
-)  # fmt: skip
-COMPARED_METRICS = tuple(key for key, _ in HEADLINE)
-COMPARED_METRICS += (
-    "rate/kl_nats", "latent/active_units", "elbo/nats_per_gene", *(f"baseline/pca/{key}" for key in COMPARED_METRICS)
-)  # fmt: skip
-
 
 def best_model(module: VAEModule, run_dir: Path) -> TrainedModel:
     """The weights of ``best.ckpt``; of the end of training where no validation came after the warm-up."""
@@ -76,65 +61,15 @@ def measure(
 
 def report(metrics: Mapping[str, float], trainer: Trainer, config: Mapping[str, Any], run_dir: Path) -> None:
     """Print the headline beside PCA, and show the result in TensorBoard."""
-    show_result(metrics, trainer, config)
+    from gtex_vae.training.result_page import show_result
+
+    show_result(metrics, trainer, config, run_dir)
     lines = [f"{'held-out donors':32s}{'VAE':>8s}{'PCA':>8s}{'':>3s}difference"]
     for key, name in HEADLINE:
         if key in metrics:
             ours, pca = metrics[key], metrics[f"baseline/pca/{key}"]
             lines.append(f"{name:32s}{ours:8.3f}{pca:8.3f}{ours - pca:+13.3f}")
     log.info("\n%s\n\nrun: %s\nwatch: tensorboard --logdir %s", "\n".join(lines), run_dir, run_dir)
-
-
-def show_result(metrics: Mapping[str, float], trainer: Trainer, config: Mapping[str, Any]) -> None:
-    """Give TensorBoard the final metrics with the settings, the table of metrics, and the embedding."""
-    from lightning.pytorch.loggers import TensorBoardLogger
-
-    from gtex_vae.training.callbacks.figures import show_embedding
-
-    final = {f"test/{key}": metrics[key] for key in COMPARED_METRICS if key in metrics}
-    for logger in trainer.loggers:
-        if not isinstance(logger, TensorBoardLogger):
-            logger.log_metrics(final, step=trainer.global_step)
-            continue
-        # Lightning wrote an empty one when the training ended, and never writes it twice
-        Path(logger.log_dir, logger.NAME_HPARAMS_FILE).unlink(missing_ok=True)
-        logger.log_hyperparams(compared_settings(config), final, step=trainer.global_step)
-        if trainer.is_global_zero:
-            logger.experiment.add_text("test/metrics", metrics_table(metrics), trainer.global_step)
-            show_embedding(trainer)
-        logger.finalize("success")
-
-
-def compared_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that runs are compared by, without those that are off.
-
-    >>> compared_settings({"model": {"_target_": "a.B", "latent_dim": 64}, "run": None, "seed": 0})
-    {'model/latent_dim': 64, 'seed': 0}
-    """
-    return {
-        key: value
-        for key, value in flatten(config).items()
-        if key.startswith(COMPARED) and key not in NOT_COMPARED and value != "None"
-    }
-
-
-def metrics_table(metrics: Mapping[str, float]) -> str:
-    """Markdown: one row for each metric, the model and every baseline beside each other.
-
-    >>> print(metrics_table({"reconstruction/r2": 0.9, "baseline/pca/reconstruction/r2": 0.8}))
-    | held-out donors | VAE | PCA |
-    |---|--:|--:|
-    | reconstruction/r2 | 0.9000 | 0.8000 |
-    """
-    names = dict.fromkeys(key.split("/")[1] for key in metrics if key.startswith("baseline/"))
-    columns = {"VAE": "", **{"PCA" if name == "pca" else name: f"baseline/{name}/" for name in names}}
-    rows = dict.fromkeys(key.split("/", 2)[2] if key.startswith("baseline/") else key for key in metrics)
-    lines = ["| held-out donors | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
-    for row in rows:
-        values = (metrics.get(prefix + row) for prefix in columns.values())
-        cells = ("" if value is None else f"{value:.4f}" for value in values)
-        lines.append(f"| {row} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
