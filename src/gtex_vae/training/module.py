@@ -180,10 +180,10 @@ class VAEModule(LightningModule):
         values["train/samples_per_second"] = (
             self._steps * len(batch.row_n) * self.trainer.world_size / seconds
         )
-        values |= {"schedule/beta": self.beta, "schedule/mask_ratio": self.mask_ratio}
-        values["schedule/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        values |= {"train/beta": self.beta, "train/mask_ratio": self.mask_ratio}
+        values["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         if self.capacity is not None:
-            values["schedule/capacity"] = self.capacity
+            values["train/capacity"] = self.capacity
         for logger in self.loggers:
             logger.log_metrics(values, step=self.global_step)
         self.log("loss", values["train/loss"], prog_bar=True, logger=False)

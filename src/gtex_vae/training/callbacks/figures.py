@@ -43,15 +43,15 @@ class Figures(Callback):
         if writer is None:
             return
         step = trainer.global_step
-        writer.add_histogram("latent/kl_per_dimension", pl_module.kl_d.cpu(), step)
+        writer.add_histogram("val/kl_per_dimension", pl_module.kl_d.cpu(), step)
         epoch = trainer.current_epoch + 1
         if epoch % self.every_n_epochs and epoch != trainer.max_epochs:
             return
         mu_nd, x_ng, x_hat_ng = _predict(pl_module, trainer, "val")
         obs = trainer.datamodule.adata.obs  # type: ignore[attr-defined]
         tissue = obs["tissue"][obs["split"] == "val"]
-        writer.add_figure("latent/map", latent_map(mu_nd, tissue), step)
-        writer.add_figure("reconstruction/scatter", reconstruction_scatter(x_ng, x_hat_ng), step)
+        writer.add_figure("val/latent_map", latent_map(mu_nd, tissue), step)
+        writer.add_figure("val/reconstruction", reconstruction_scatter(x_ng, x_hat_ng), step)
 
 
 def show_embedding(trainer: Trainer) -> None:
