@@ -160,6 +160,7 @@ class VAEModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Go on with the clock of the throughput: what comes between two epochs is not training."""
+        super().on_train_epoch_start()
         self._since = time.monotonic()
 
     def on_validation_start(self) -> None:
