@@ -35,14 +35,14 @@ def register_resolvers() -> None:
 
 
 def slug(*parts: Any) -> str:
-    """One folder name out of several parts, at most 100 characters that a Hydra override takes without quotes.
+    """One folder name out of several parts, at most 200 characters that a Hydra override takes without quotes.
 
     >>> slug(0, "+experiment=seed_64,model.hidden_dims=[64,32],data.path=/a/b.h5ad")
     '0_experiment-seed_64_model.hidden_dims-64_32_data.path-a-b.h5ad'
     """
     name = "_".join(str(part) for part in parts if part not in (None, ""))
     name = re.sub(r"[^\w.,=/-]", "", name).replace(",", "_")
-    return re.sub("[=/]+", "-", name)[:100].rstrip(".-_")
+    return re.sub("[=/]+", "-", name)[:200].rstrip(".-_")
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:
