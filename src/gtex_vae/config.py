@@ -25,13 +25,25 @@ TARGETS = ("gtex_vae", "torch.optim", "lightning.pytorch")
 
 
 def register_resolvers() -> None:
-    """Make ``${first:a,b}`` (the first that is not null) and ``${stem:path}`` available in the configs."""
+    """Make ``${first:a,b}`` (the first that is not null), ``${stem:path}`` and ``${slug:a,b}`` available in the configs."""
     OmegaConf.register_new_resolver(
         "first", lambda *values: next((v for v in values if v is not None), None), replace=True
     )
     OmegaConf.register_new_resolver(
         "stem", lambda path: Path(path).name.split(".")[0] if path else None, replace=True
     )
+    OmegaConf.register_new_resolver("slug", slug, replace=True)
+
+
+def slug(*parts: Any) -> str:
+    """One folder name out of several parts, at most 200 characters that a Hydra override takes without quotes.
+
+    >>> slug(0, "+experiment=seed_64,model.hidden_dims=[64,32],data.path=/a/b.h5ad")
+    '0_experiment-seed_64_model.hidden_dims-64_32_data.path-a-b.h5ad'
+    """
+    name = "_".join(str(part) for part in parts if part not in (None, ""))
+    name = re.sub(r"[^\w.,=/-]", "", name).replace(",", "_")
+    return re.sub("[=/]+", "-", name)[:200].rstrip(".-_")
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:

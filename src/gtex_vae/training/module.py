@@ -88,7 +88,7 @@ class VAEModule(LightningModule):
         # the compiled callable shares the parameters; as a plain attribute it adds nothing to the state dict
         self._run_vae = torch.compile(self.vae) if compile else self.vae
         self._sums: dict[str, Tensor] = {}
-        self._steps, self._since = 0, time.monotonic()
+        self._steps, self._seconds, self._since = 0, 0.0, time.monotonic()
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and its schedule.
@@ -173,24 +173,37 @@ class VAEModule(LightningModule):
             self._sums[key] = self._sums[key] + value if key in self._sums else value
         self._steps += 1
 
+    def on_train_epoch_start(self) -> None:
+        """Go on with the clock of the throughput: what comes between two epochs is not training."""
+        super().on_train_epoch_start()
+        self._since = time.monotonic()
+
+    def on_validation_start(self) -> None:
+        """Stop the clock of the throughput."""
+        self._seconds += time.monotonic() - self._since
+
+    def on_validation_end(self) -> None:
+        """Go on with the clock, now that validation and its figures are done."""
+        self._since = time.monotonic()
+
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Report the means since the last report, every ``log_every_n_steps``."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.global_step % every or not self._steps:
             return
         values = {f"train/{key}": float(value) / self._steps for key, value in self._sums.items()}
-        seconds = max(time.monotonic() - self._since, 1e-9)
+        seconds = max(self._seconds + time.monotonic() - self._since, 1e-9)
         values["train/samples_per_second"] = (
             self._steps * len(batch.row_n) * self.trainer.world_size / seconds
         )
-        values |= {"schedule/beta": self.beta, "schedule/mask_ratio": self.mask_ratio}
-        values["schedule/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        values |= {"train/beta": self.beta, "train/mask_ratio": self.mask_ratio}
+        values["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         if self.capacity is not None:
-            values["schedule/capacity"] = self.capacity
+            values["train/capacity"] = self.capacity
         for logger in self.loggers:
             logger.log_metrics(values, step=self.global_step)
         self.log("loss", values["train/loss"], prog_bar=True, logger=False)
-        self._sums, self._steps, self._since = {}, 0, time.monotonic()
+        self._sums, self._steps, self._seconds, self._since = {}, 0, 0.0, time.monotonic()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the sums of the last validation."""
@@ -242,8 +255,13 @@ class VAEModule(LightningModule):
             - total["hidden_se"] / (total["hidden_x2"] - total["hidden_x"].square() / total["hidden"]),
             "val/active_units": (variance_d > ACTIVE_VARIANCE).sum(),
         }
-        self.log_dict({key: value.float() for key, value in values.items()})
+        self.log_dict({key: value.float() for key, value in values.items()}, logger=False)
         if not self.trainer.sanity_checking:
+            # Lightning would count these from one step earlier than the curves of training, with a curve of epochs
+            for logger in self.loggers:
+                logger.log_metrics(
+                    {key: float(value) for key, value in values.items()}, step=self.global_step
+                )
             self._step_plateau(values)
 
     def _step_plateau(self, values: dict[str, Tensor]) -> None:
