@@ -160,7 +160,9 @@ def test_every_run_has_the_curves(site):
     tags = call(f"{site}/data/plugin/scalars/tags")
     assert len(tags) == 2
     for run, found in tags.items():
-        assert {"train/loss", "train/beta", "val/loss", "val/active_units", "test/reconstruction/r2"} <= set(found)
+        assert {"train/loss", "train/beta", "val/loss", "val/active_units", "test/reconstruction/r2"} <= set(
+            found
+        )
         query = urllib.parse.urlencode({"run": run, "tag": "val/loss"})
         points = call(f"{site}/data/plugin/scalars/scalars?{query}")
         assert [step for _, step, _ in points] == [5, 10, 15, 20]

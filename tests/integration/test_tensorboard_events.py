@@ -92,9 +92,7 @@ def test_figures_at_intervals(found, tag):
 def test_settings_once_with_the_final_metrics(run_dir, found):
     metrics = json.loads((run_dir / "metrics.json").read_text())
     contents = found.summary_metadata
-    experiment = metadata.parse_experiment_plugin_data(
-        contents[metadata.EXPERIMENT_TAG].plugin_data.content
-    )
+    experiment = metadata.parse_experiment_plugin_data(contents[metadata.EXPERIMENT_TAG].plugin_data.content)
     start = metadata.parse_session_start_info_plugin_data(
         contents[metadata.SESSION_START_INFO_TAG].plugin_data.content
     )
@@ -115,7 +113,9 @@ def test_settings_once_with_the_final_metrics(run_dir, found):
 
 def test_overridden_settings_come_first_in_the_table(found):
     content = found.summary_metadata[metadata.EXPERIMENT_TAG].plugin_data.content
-    first = {info.name for info in metadata.parse_experiment_plugin_data(content).hparam_infos if info.differs}
+    first = {
+        info.name for info in metadata.parse_experiment_plugin_data(content).hparam_infos if info.differs
+    }
     # those of the tests' small data set
     assert first == {
         "data/batch_size", "data/name", "model/hidden_dims", "model/latent_dim", "trainer/max_epochs",

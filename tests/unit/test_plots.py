@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_53_tissues_are_told_apart_by_shape_or_colour(sight):
 
 def test_details_of_a_group_are_alike_in_hue_and_differ_in_shape():
     colors, markers = tissue_colors(TISSUES), tissue_markers(TISSUES)
-    for one, other in zip(TISSUES, TISSUES[1:], strict=False):
+    for one, other in itertools.pairwise(TISSUES):
         assert markers[one] != markers[other]
         assert np.abs(np.subtract(colors[one], colors[other])).max() < 0.15
 

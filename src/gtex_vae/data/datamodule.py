@@ -224,7 +224,8 @@ class ExpressionDataModule(LightningDataModule):
         if self.trainer is None:
             return 0, 0
         fit_loop = self.trainer.fit_loop
-        return fit_loop.epoch_progress.current.processed, fit_loop.epoch_loop.batch_progress.current.ready
+        epochs: Any = fit_loop.epoch_progress.current
+        return epochs.processed, fit_loop.epoch_loop.batch_progress.current.ready
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Copy a batch to the device, asynchronously; free where the matrix lies there already."""

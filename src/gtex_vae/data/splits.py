@@ -112,20 +112,6 @@ def _place(counts_dt: np.ndarray, order: np.ndarray, fractions: np.ndarray, size
 
 
 def check_fractions(val: float, test: float) -> None:
-    """Refuse fractions that leave one of the three splits with nothing.
-
-    Raises
-    ------
-    SplitError
-        Naming both.
-    """
-    if not (0.0 < val < 1.0 and 0.0 < test < 1.0 and val + test < 1.0):
-        raise SplitError(
-            f"data.val={val} and data.test={test} must be positive and leave something to train on"
-        )
-
-
-def check_fractions(val: float, test: float) -> None:
     """Refuse fractions that leave one of the three splits without samples.
 
     Raises
