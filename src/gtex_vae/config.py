@@ -10,6 +10,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -23,13 +25,25 @@ TARGETS = ("gtex_vae", "torch.optim", "lightning.pytorch")
 
 
 def register_resolvers() -> None:
-    """Make ``${first:a,b}`` (the first that is not null) and ``${stem:path}`` available in the configs."""
+    """Make ``${first:a,b}`` (the first that is not null), ``${stem:path}`` and ``${slug:a,b}`` available in the configs."""
     OmegaConf.register_new_resolver(
         "first", lambda *values: next((v for v in values if v is not None), None), replace=True
     )
     OmegaConf.register_new_resolver(
         "stem", lambda path: Path(path).name.split(".")[0] if path else None, replace=True
     )
+    OmegaConf.register_new_resolver("slug", slug, replace=True)
+
+
+def slug(*parts: Any) -> str:
+    """One folder name out of several parts, at most 200 characters that a Hydra override takes without quotes.
+
+    >>> slug(0, "+experiment=seed_64,model.hidden_dims=[64,32],data.path=/a/b.h5ad")
+    '0_experiment-seed_64_model.hidden_dims-64_32_data.path-a-b.h5ad'
+    """
+    name = "_".join(str(part) for part in parts if part not in (None, ""))
+    name = re.sub(r"[^\w.,=/-]", "", name).replace(",", "_")
+    return re.sub("[=/]+", "-", name)[:200].rstrip(".-_")
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:
@@ -44,22 +58,25 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
     except OmegaConfBaseException as error:
         key = error.full_key or "?"
-        if "Missing mandatory value" in str(error):
+        if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
+            key = missing.group(1)
             raise ConfigError(f"{key} must be given: add {key}=... to the command") from error
         raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """Say which valid name was probably meant: ``; did you mean 'latent_dim'?``, else list what there is.
+def nearest(name: str, valid: Iterable[str], *, listed: Iterable[str] | None = None) -> str:
+    """Say which valid name was probably meant: ``; did you mean 'latent_dim'?``, else list those (or ``listed``).
 
     >>> nearest("latnt_dim", ["latent_dim", "dropout"])
     "; did you mean 'latent_dim'?"
     """
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(names)}"
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; valid: {', '.join(names if listed is None else sorted(listed))}"
 
 
 def find_target(target: str, under: str | tuple[str, ...] = TARGETS) -> Callable[..., Any]:
@@ -83,7 +100,7 @@ def find_target(target: str, under: str | tuple[str, ...] = TARGETS) -> Callable
     def allowed(module: str) -> bool:
         return any(module == package or module.startswith(package + ".") for package in packages)
 
-    module_name, _, name = target.rpartition(".")
+    module_name, _, name = str(target).rpartition(".")
     if not allowed(module_name):
         raise ConfigError(f"_target_={target} is not allowed here: only {', '.join(packages)}")
     try:
@@ -108,7 +125,7 @@ def build(node: Mapping[str, Any], under: str | tuple[str, ...] = TARGETS, **fil
         Arguments that no config can know (number of genes, parameters to optimize).
     """
     arguments = {key: value for key, value in node.items() if key != "_target_"}
-    return find_target(node["_target_"], under)(**arguments, **filled_in)
+    return find_target(node.get("_target_", ""), under)(**arguments, **filled_in)
 
 
 def check(node: Any, path: str = "") -> None:
@@ -165,9 +182,12 @@ def _check_arguments(node: Mapping[str, Any], target: Callable[..., Any], path: 
         except PydanticSchemaGenerationError:
             continue
         try:
-            adapter.validate_python(value)
+            # JSON: a list may stand for a tuple and a whole number for a float, but "64", 64.0 or true for no integer
+            adapter.validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
             problem = error.errors()[0]
+            if problem["type"] == "is_instance_of" and problem["ctx"]["class"] == "Sequence":
+                problem["msg"] = "Input should be a list"
             raise ConfigError(
                 f"{full_key}={value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
             ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -73,19 +74,29 @@ def write_beside(path: Path | str) -> Iterator[Path]:
         yield temporary
         if temporary.is_dir():
             replaced = temporary.with_name(temporary.name + ".old")
-            if path.exists():
-                path.rename(replaced)
-            temporary.rename(path)
-            shutil.rmtree(replaced, ignore_errors=True)
+            try:
+                if path.exists():
+                    path.rename(replaced)
+                temporary.rename(path)
+            except BaseException:
+                if replaced.exists() and not path.exists():
+                    replaced.rename(path)
+                raise
+            _remove(replaced)
         else:
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())
             os.replace(temporary, path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path | str, data: Mapping[str, Any]) -> None:
@@ -99,6 +110,13 @@ def write_json(path: Path | str, data: Mapping[str, Any]) -> None:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     write_text(path, json.dumps(plain(data), indent=1, allow_nan=False) + "\n")
+
+
+def remove_temporaries(folder: Path | str) -> None:
+    """Remove what `write_beside` left anywhere below a folder when its process was killed."""
+    for leftover in Path(folder).glob("**/.????????.*"):
+        if re.match(r"\.[0-9a-f]{8}\.", leftover.name):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:

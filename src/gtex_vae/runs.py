@@ -10,9 +10,10 @@ from typing import Any, Literal
 import yaml
 
 from gtex_vae.errors import RunError
-from gtex_vae.paths import write_text
+from gtex_vae.paths import remove_temporaries, write_text
 
 CONFIG, SUCCESS, FAILED = "config.yaml", "SUCCESS", "FAILED"
+LAST = "checkpoints/last.ckpt"
 
 
 def status(run_dir: Path) -> Literal["new", "finished", "failed", "unfinished"]:
@@ -45,7 +46,8 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
     """Take a directory for a run, new or to go on with.
 
     The config is written first, so that the same command given again finds its own unfinished work. A finished run is
-    left alone unless ``config["overwrite"]``; what another command left unfinished likewise.
+    left alone unless ``config["overwrite"]``; what another command left unfinished likewise, if there is something to
+    go on from or it may still be at work.
 
     Parameters
     ----------
@@ -70,7 +72,8 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
     goes_on = state in ("unfinished", "failed")
     if goes_on:
         different = differing_keys(read_config(run_dir), config, per_call)
-        if different and not config.get("overwrite"):
+        nothing_lost = state == "failed" and not (run_dir / LAST).exists()
+        if different and not nothing_lost and not config.get("overwrite"):
             raise RunError(
                 f"{run_dir} holds an unfinished run with other settings ({', '.join(different[:5])}): "
                 "give the same command to go on with it, another hydra.run.dir, or overwrite=true"
@@ -80,7 +83,9 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
         raise RunError(
             f"{run_dir} holds a finished run: give another hydra.run.dir, or overwrite=true to start anew"
         )
-    if state != "new" and not goes_on:
+    if goes_on:
+        remove_temporaries(run_dir)
+    elif state != "new":
         clear(run_dir)
     (run_dir / FAILED).unlink(missing_ok=True)
     write_text(run_dir / CONFIG, yaml.safe_dump(config, sort_keys=False))
@@ -89,7 +94,12 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
 
 def clear(run_dir: Path) -> None:
     """Remove what an earlier run left, but not the log that is open now nor Hydra's record of this call."""
-    for entry in run_dir.iterdir():
+    # what says that this run is to be cleared goes last: killed in between, its weights must not be resumed
+    last = (FAILED, CONFIG, SUCCESS)
+    entries = sorted(
+        run_dir.iterdir(), key=lambda entry: last.index(entry.name) if entry.name in last else -1
+    )
+    for entry in entries:
         if entry.name in (".hydra", "log.txt") or entry.name.startswith("."):
             continue
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -150,7 +150,12 @@ def _explain_hydra(message: str, config_name: str) -> str:
     unknown = re.search(r"Could not override '([^']+)'", message) or re.search(r"full_key: (\S+)", message)
     if unknown:
         key = unknown.group(1)
-        return f"unknown key {key}{nearest(key, _known_keys(config_name))}"
+        if (conf_dir() / key).is_dir():  # a group that no defaults list names
+            return f"{key}= must be added to the config: write +{key}=NAME instead"
+        known = _known_keys(config_name)
+        parent, _, _ = key.rpartition(".")
+        siblings = [name for name in known if name.rpartition(".")[0] == parent]
+        return f"unknown key {key}{nearest(key, known, listed=siblings)}"
     option = re.search(r"Could not find '([^']+)/([^']+)'", message)
     if option:
         group, name = option.groups()

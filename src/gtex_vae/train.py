@@ -21,7 +21,6 @@ class TrainConfig:
     data: dict[str, Any]
     model: dict[str, Any]
     objective: dict[str, Any]
-    contrastive: dict[str, Any] | None
     optimizer: dict[str, Any]
     learning_rate: dict[str, Any] | None
     trainer: dict[str, Any]
@@ -33,6 +32,7 @@ class TrainConfig:
     overwrite: bool
     compile: bool
     metrics_seed: int
+    contrastive: dict[str, Any] | None = None
 
 
 @stage("train", TrainConfig, resumable=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,20 +55,32 @@ TEXT: dict[str, tuple[str | bytes, str]] = {
     "xml error": ("<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>\n", "XML"),
     "json": ('{"error": "not found"}\n', "JSON"),
     "lfs pointer": ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
-    "series matrix": ("!Series_title\t\"x\"\n", "GEO series matrix"),
+    "series matrix": ('!Series_title\t"x"\n', "GEO series matrix"),
     "matrix market": ("%%MatrixMarket matrix coordinate integer general\n", "MatrixMarket"),
     "truncated h5ad": (b"\x89HDF\r\n\x1a\n" + b"\0" * 100, "h5ad store is damaged"),
     "truncated parquet": (b"PAR1" + b"\0" * 100, "parquet file is damaged"),
     "gct version": (lines(GCT, 1, "#1.1"), "version '#1.1' is unknown"),
     "gct ends after version": ("#1.2\n", "ends before line 2"),
     "gct ends after dimensions": ("#1.2\n3\t2\n", "ends before line 3"),
-    "gct without rows": ("\n".join(GCT.split("\n")[:3]) + "\n", r"declares 3 genes x 2 samples, but the file holds 0 x 2"),
+    "gct without rows": (
+        "\n".join(GCT.split("\n")[:3]) + "\n",
+        r"declares 3 genes x 2 samples, but the file holds 0 x 2",
+    ),
     "gct dimensions are text": (lines(GCT, 2, "three\t2"), "line 2: expected 2 whole numbers"),
-    "gct dimensions missing": (lines(GCT, 2, "Name\tDescription\tGTEX-A\tGTEX-B"), "line 2: expected 2 whole"),
+    "gct dimensions missing": (
+        lines(GCT, 2, "Name\tDescription\tGTEX-A\tGTEX-B"),
+        "line 2: expected 2 whole",
+    ),
     "gct negative dimensions": (lines(GCT, 2, "-3\t2"), "line 2: expected 2 whole"),
-    "gct too few rows": (lines(GCT, 2, "56200\t2"), r"declares 56,200 genes x 2 samples, but the file holds 3 x 2"),
+    "gct too few rows": (
+        lines(GCT, 2, "56200\t2"),
+        r"declares 56,200 genes x 2 samples, but the file holds 3 x 2",
+    ),
     "gct too many rows": (lines(GCT, 2, "2\t2"), "declares 2 genes x 2 samples, but the file holds 3 x 2"),
-    "gct wrong columns": (lines(GCT, 2, "3\t9"), "declares 3 genes x 9 samples, but the file names 2 samples in its header line"),
+    "gct wrong columns": (
+        lines(GCT, 2, "3\t9"),
+        "declares 3 genes x 9 samples, but the file names 2 samples in its header line",
+    ),
     "gct with commas": (GCT.replace("\t", ",").replace("3,2", "3 2"), "header has no tabs"),
     "gct with spaces": (GCT.replace("\t", " "), "header has no tabs"),
     "gct no samples": ("#1.2\n1\t0\nName\tDescription\nENSG00000000003\tA\n", "no sample columns"),
@@ -77,7 +90,10 @@ TEXT: dict[str, tuple[str | bytes, str]] = {
     ),
     "gct short row": (lines(GCT, 5, "ENSG00000000005.5\tTNMD\t0"), "line 5: 3 fields where the header has 4"),
     "gct row without values": (lines(GCT, 5, "ENSG00000000005.5"), "line 5: 1 fields where the header has 4"),
-    "gct long row": (lines(GCT, 5, "ENSG00000000005.5\tTNMD\t0\t1\t2"), "line 5: 5 fields where the header has 4"),
+    "gct long row": (
+        lines(GCT, 5, "ENSG00000000005.5\tTNMD\t0\t1\t2"),
+        "line 5: 5 fields where the header has 4",
+    ),
     "gct text in numbers": (
         lines(GCT, 5, "ENSG00000000005.5\tTNMD\t0\tabc"),
         r"line 5, column 4 \(sample 'GTEX-B'\): 'abc' is not a number",
@@ -86,14 +102,29 @@ TEXT: dict[str, tuple[str | bytes, str]] = {
     "gct underscores": (lines(GCT, 5, "ENSG00000000005.5\tTNMD\t0\t1_000"), "'1_000' is not a number"),
     "gct two points": (lines(GCT, 5, "ENSG00000000005.5\tTNMD\t0\t1.2.3"), "'1.2.3' is not a number"),
     "gct thousands": (lines(GCT, 5, "ENSG00000000005.5\tTNMD\t0\t1,234.5"), "'1,234.5' is not a number"),
-    "gct NaN": (lines(GCT, 4, "ENSG00000000003\tTSPAN6\tNaN\t1"), r"line 4, column 3 .*'NaN' is a missing value"),
-    "gct NA": (lines(GCT, 4, "ENSG00000000003\tTSPAN6\tNA\t1"), r"line 4, column 3 .*'NA' is a missing value"),
-    "gct empty value": (lines(GCT, 4, "ENSG00000000003\tTSPAN6\t\t1"), r"line 4, column 3 .*'' is a missing value"),
+    "gct NaN": (
+        lines(GCT, 4, "ENSG00000000003\tTSPAN6\tNaN\t1"),
+        r"line 4, column 3 .*'NaN' is a missing value",
+    ),
+    "gct NA": (
+        lines(GCT, 4, "ENSG00000000003\tTSPAN6\tNA\t1"),
+        r"line 4, column 3 .*'NA' is a missing value",
+    ),
+    "gct empty value": (
+        lines(GCT, 4, "ENSG00000000003\tTSPAN6\t\t1"),
+        r"line 4, column 3 .*'' is a missing value",
+    ),
     "gct Inf": (lines(GCT, 4, "ENSG00000000003\tTSPAN6\t1\t-Inf"), r"line 4, column 4 .*'-Inf' is infinite"),
-    "gct overflow": (lines(GCT, 4, "ENSG00000000003\tTSPAN6\t1\t1e39"), "'1e39' does not fit single precision"),
+    "gct overflow": (
+        lines(GCT, 4, "ENSG00000000003\tTSPAN6\t1\t1e39"),
+        "'1e39' does not fit single precision",
+    ),
     "gct negative": (lines(GCT, 6, "ENSG00000000419\tDPM1\t7\t-8.25"), r"negative value at line 6, column 4"),
     "gct decimal commas": (GCT.replace("8.25", "8,25"), "'8,25' has a decimal comma"),
-    "gct duplicate samples": (GCT.replace("GTEX-B", "GTEX-A"), "'GTEX-A' stands twice, as sample column 1 and 2"),
+    "gct duplicate samples": (
+        GCT.replace("GTEX-B", "GTEX-A"),
+        "'GTEX-A' stands twice, as sample column 1 and 2",
+    ),
     "gct empty sample": (GCT.replace("GTEX-B", ""), "sample column 2 has an empty name"),
     "gct empty gene": (lines(GCT, 5, "\tTNMD\t0\t3"), "line 5, column 1: the gene id is empty"),
     "gct blank line inside": (GCT.replace("TSPAN6\t1.5\t20\n", "TSPAN6\t1.5\t20\n\n"), "line 5: blank"),
@@ -106,17 +137,29 @@ TEXT: dict[str, tuple[str | bytes, str]] = {
     "gct 1.3 more metadata than lines": (lines(GCT3, 2, "2\t2\t1\t9"), "ends before line 7"),
     "header only": ("gene_id\ts1\ts2\n", "header but no rows"),
     "blank first line": ("\n" + TSV, "line 1: the header line is blank"),
-    "no header": (TSV.split("\n", 1)[1].replace("12\t0", "12\t12"), "holds numbers where the column names should be"),
+    "no header": (
+        TSV.split("\n", 1)[1].replace("12\t0", "12\t12"),
+        "holds numbers where the column names should be",
+    ),
     "one column": ("gene_id\nENSG00000000003\nENSG00000000005\n", "no delimiter"),
-    "header tabs, rows commas": (lines(lines(TSV, 2, "ENSG00000000003,12,0"), 3, "ENSG00000000005,3,41"), "no delimiter"),
+    "header tabs, rows commas": (
+        lines(lines(TSV, 2, "ENSG00000000003,12,0"), 3, "ENSG00000000005,3,41"),
+        "no delimiter",
+    ),
     "unknown delimiter": (TSV.replace("\t", "^"), "no delimiter"),
     "no numbers": ("sample\ttissue\nGTEX-A\tBlood\nGTEX-B\tLiver\n", "no numeric columns"),
-    "two header lines": (TSV.replace("\nENSG00000000003", "\nunit\tTPM\tTPM\nENSG00000000003"), "line 2: text in every column"),
+    "two header lines": (
+        TSV.replace("\nENSG00000000003", "\nunit\tTPM\tTPM\nENSG00000000003"),
+        "line 2: text in every column",
+    ),
     "ragged tsv": (TSV + "ENSG00000000419\t7\n", "line 4: 2 fields where the header has 3"),
     "line without values": (TSV + "ENSG00000000419\n", "line 4: 1 fields where the header has 3"),
     "cut in the last line": (TSV[:-4], "line 3: 2 fields where the header has 3"),
     "text in csv": (CSV.replace("41", "many"), r"line 3, column 3 \(sample 's2'\): 'many' is not a number"),
-    "decimal commas in csv": ("gene_id,s1,s2\nENSG00000000003,1,5,2,5\nENSG00000000005,3,1,4,1\n", "decimal commas"),
+    "decimal commas in csv": (
+        "gene_id,s1,s2\nENSG00000000003,1,5,2,5\nENSG00000000005,3,1,4,1\n",
+        "decimal commas",
+    ),
     "decimal commas, semicolons": (
         "gene_id;s1;s2\nENSG00000000003;1,5;2\nENSG00000000005;3,1;4,1\n",
         r"line 2, column 2 \(sample 's1'\): '1,5' has a decimal comma",
@@ -128,7 +171,10 @@ TEXT: dict[str, tuple[str | bytes, str]] = {
         "sample\tENSG00000000003\tENSG00000000005\ns1\t1\t2\ns2\t3\t4\ns1\t5\t6\n",
         "'s1' stands twice, as sample row 1 and 3",
     ),
-    "empty gene id in header": ("sample\tENSG00000000003\t\ns1\t1\t2\ns2\t3\t4\n", "line 1, column 3: the gene id is empty"),
+    "empty gene id in header": (
+        "sample\tENSG00000000003\t\ns1\t1\t2\ns2\t3\t4\n",
+        "line 1, column 3: the gene id is empty",
+    ),
     "broken quotes": ('gene_id,s1,"s2\nENSG00000000003,1,2\nENSG00000000005,3,4\n', "line 1: broken quotes"),
     "both axes genes": (
         "gene\tENSG00000000003\tENSG00000000005\nENSG00000000003\t1\t.5\nENSG00000000005\t.5\t1\n",
@@ -137,7 +183,10 @@ TEXT: dict[str, tuple[str | bytes, str]] = {
     "no telling ids": ("x\ta\tb\nc\t1\t2\nd\t3\t4\n", "do not tell which axis holds the genes"),
     "z-scores": ("gene_id\ts1\ts2\nENSG00000000003\t-1.2\t0.3\nENSG00000000005\t0.7\t1.1\n", "standardized"),
     "all zero": (TSV.replace("12", "0").replace("41", "0").replace("\t3", "\t0"), "every value is zero"),
-    "ambiguous unit": ("gene_id\ts1\ts2\nENSG00000000003\t1.2\t0.3\nENSG00000000005\t0.7\t1.1\n", "unit cannot be told"),
+    "ambiguous unit": (
+        "gene_id\ts1\ts2\nENSG00000000003\t1.2\t0.3\nENSG00000000005\t0.7\t1.1\n",
+        "unit cannot be told",
+    ),
     "estimated counts": (TSV.replace("12", "2000000.5").replace("41", "3000000.5"), "more than TPM allows"),
 }
 
@@ -157,7 +206,9 @@ def test_bad_text_is_a_named_error(case: str, tmp_path: Path) -> None:
 def gzipped() -> bytes:
     """Incompressible enough that half of the stream holds whole lines."""
     rng = np.random.default_rng(0)
-    rows = "".join(f"ENSG{at:011d}\tX\t{a:.6g}\t{b:.6g}\n" for at, (a, b) in enumerate(rng.random((5000, 2)) * 100))
+    rows = "".join(
+        f"ENSG{at:011d}\tX\t{a:.6g}\t{b:.6g}\n" for at, (a, b) in enumerate(rng.random((5000, 2)) * 100)
+    )
     return gzip.compress(f"#1.2\n5000\t2\nName\tDescription\ts1\ts2\n{rows}".encode())
 
 
@@ -198,7 +249,7 @@ def test_truncated_zstd_is_a_named_error(keep: float, tmp_path: Path) -> None:
     data = pa.Codec("zstd").compress(gzip.decompress(gzipped()), asbytes=True)
     path = tmp_path / "matrix.gct.zst"
     path.write_bytes(data[: int(len(data) * keep)])
-    with pytest.raises(DataError, match="zstd stream|declares 5,000|fields"):
+    with pytest.raises(DataError, match=r"zstd stream|declares 5,000|fields"):
         read_matrix(path)
 
 
@@ -229,7 +280,7 @@ def test_unreadable_file_whoever_runs_this(tmp_path: Path, monkeypatch: pytest.M
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("gtex_vae.data.readers.sniff.open", refuse, raising=False)
-    with pytest.raises(DataError, match="Permission denied.*check the permissions"):
+    with pytest.raises(DataError, match=r"Permission denied.*check the permissions"):
         read_matrix(path)
 
 
@@ -241,7 +292,7 @@ def test_disk_error_while_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("gtex_vae.data.readers.stream.open", refuse, raising=False)
-    with pytest.raises(DataError, match="Input/output error.*check the disk"):
+    with pytest.raises(DataError, match=r"Input/output error.*check the disk"):
         read_matrix(path)
 
 
@@ -260,6 +311,15 @@ def test_bad_arguments(arguments: dict, error: type[Exception], message: str, tm
     path.write_text(TSV)
     with pytest.raises(error, match=message):
         read_matrix(path, **arguments)
+
+
+@pytest.mark.parametrize("text", [GCT.replace("DPM1", "x\t"), TSV + "x\ty\tz\n", "x\ta\tb\nc\t1\t2\n"])
+def test_no_thread_is_left_after_an_error(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "matrix"
+    path.write_text(text + "more\t1\t2\n" * 400_000)
+    with pytest.raises(DataError):
+        read_matrix(path)
+    assert not [thread for thread in threading.enumerate() if thread.name == "decompress"]
 
 
 def test_stated_unit_does_not_excuse_negative_values(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ FRAME = pd.DataFrame(X_NG, index=SAMPLES, columns=GENES)
 
 
 def gct12(path: Path, with_id: bool = False, end: str = "\n") -> None:
-    rows = [f"{'0' + chr(9) if with_id else ''}{gene}\t{name}\t" for gene, name in zip(GENES, NAMES, strict=True)]
+    rows = [
+        f"{'0' + chr(9) if with_id else ''}{gene}\t{name}\t" for gene, name in zip(GENES, NAMES, strict=True)
+    ]
     body = [row + "\t".join(map(str, x_n)) for row, x_n in zip(rows, X_NG.T, strict=True)]
     head = ["#1.2", f"{G}\t{N}", "\t".join([*["id"] * with_id, "Name", "Description", *SAMPLES])]
     path.write_bytes((end.join(head + body) + end).encode())
@@ -43,13 +45,15 @@ def check(matrix: RawMatrix, genes: list[str] = GENES) -> None:
 
 
 def write_h5ad(path: Path, x: object = X_NG, **more: object) -> None:
-    ad.AnnData(x, obs=pd.DataFrame(index=SAMPLES), var=pd.DataFrame({"gene_name": NAMES}, index=GENES), **more).write_h5ad(
-        path
-    )
+    ad.AnnData(
+        x, obs=pd.DataFrame(index=SAMPLES), var=pd.DataFrame({"gene_name": NAMES}, index=GENES), **more
+    ).write_h5ad(path)
 
 
 def write_zarr(path: Path, x: object = X_NG) -> None:
-    ad.AnnData(x, obs=pd.DataFrame(index=SAMPLES), var=pd.DataFrame({"gene_name": NAMES}, index=GENES)).write_zarr(path)
+    ad.AnnData(
+        x, obs=pd.DataFrame(index=SAMPLES), var=pd.DataFrame({"gene_name": NAMES}, index=GENES)
+    ).write_zarr(path)
 
 
 def zstd(path: Path, text: str) -> None:
@@ -61,7 +65,9 @@ def zstd(path: Path, text: str) -> None:
 
 # R leaves out the corner; BED has four columns and a hash; the frame's own text is pandas'
 BED = "#Chr\tstart\tend\tphenotype_id\t" + FRAME.T.to_csv(sep="\t").split("\t", 1)[1]
-BED = "\n".join(line if at == 0 else f"1\t{at}\t{at + 1}\t{line}" for at, line in enumerate(BED.rstrip("\n").split("\n")))
+BED = "\n".join(
+    line if at == 0 else f"1\t{at}\t{at + 1}\t{line}" for at, line in enumerate(BED.rstrip("\n").split("\n"))
+)
 FEATURE_COUNTS = (
     "# Program:featureCounts v2.0.1\nGeneid\tChr\tStart\tEnd\tStrand\tLength\t"
     + "\n".join(
@@ -217,7 +223,9 @@ def test_lines_longer_than_a_block_and_blocks_of_many_lines(tmp_path: Path) -> N
 
 def test_more_genes_than_a_panel(tmp_path: Path) -> None:
     x_ng = RNG.integers(0, 99, (3, 2500)).astype(np.float32)
-    frame = pd.DataFrame(x_ng.T.astype(int), index=[f"ENSG{at:011d}" for at in range(2500)], columns=["a", "b", "c"])
+    frame = pd.DataFrame(
+        x_ng.T.astype(int), index=[f"ENSG{at:011d}" for at in range(2500)], columns=["a", "b", "c"]
+    )
     frame.to_csv(tmp_path / "x.tsv", sep="\t")
     np.testing.assert_array_equal(read_matrix(tmp_path / "x.tsv").x_ng, x_ng)
 
@@ -250,7 +258,9 @@ class TestAnnData:
         assert read_matrix(path).unit == "log2(rpkm+1)"
 
     @pytest.mark.parametrize("sparse", [False, True])
-    @pytest.mark.parametrize(("value", "message"), [(np.nan, "missing value"), (np.inf, "infinite"), (-3, "negative")])
+    @pytest.mark.parametrize(
+        ("value", "message"), [(np.nan, "missing value"), (np.inf, "infinite"), (-3, "negative")]
+    )
     def test_bad_values_name_sample_and_gene(
         self, value: float, message: str, sparse: bool, tmp_path: Path
     ) -> None:
@@ -283,7 +293,7 @@ class TestAnnData:
     def test_zarr_with_a_missing_chunk_folder(self, tmp_path: Path) -> None:
         write_zarr(tmp_path / "x.zarr")
         (tmp_path / "x.zarr/obs").rename(tmp_path / "obs")
-        with pytest.raises(DataError, match="obs missing|damaged|empty name"):
+        with pytest.raises(DataError, match=r"obs missing|damaged|empty name"):
             read_matrix(tmp_path / "x.zarr")
 
     def test_pickled_zarr_is_never_opened(self, tmp_path: Path) -> None:
@@ -334,14 +344,18 @@ class TestReal:
         matrix = read_matrix(path)
         frame = pd.read_csv(path, sep="\t", skiprows=2, index_col=0, float_precision="round_trip")
         assert matrix.source.found_shape == (7039, 240)
-        assert matrix.gene_ids == frame.index.tolist() and matrix.gene_names == frame.pop("Description").tolist()
+        assert (
+            matrix.gene_ids == frame.index.tolist() and matrix.gene_names == frame.pop("Description").tolist()
+        )
         assert matrix.sample_ids == frame.columns.tolist()
         np.testing.assert_array_equal(matrix.x_ng, frame.to_numpy(np.float32).T)
         assert matrix.unit == "tpm/rpkm"
 
     def test_v8_declares_more_than_it_holds(self) -> None:
         path = real("gtex_v8/*.gct.gz")
-        with pytest.raises(DataError, match=r"56,200 genes x 17,382 samples.*holds 59 x 17,382.*allow_shape_mismatch"):
+        with pytest.raises(
+            DataError, match=r"56,200 genes x 17,382 samples.*holds 59 x 17,382.*allow_shape_mismatch"
+        ):
             read_matrix(path)
         matrix = read_matrix(path, allow_shape_mismatch=True)
         frame = pd.read_csv(path, sep="\t", skiprows=2, index_col=[0, 1])

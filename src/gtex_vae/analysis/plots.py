@@ -14,20 +14,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCATTER_POINTS = 20_000
-LEGEND_ROWS = 27
+MARKERS = "o^sDvPX*"  # with them, tissues of equal shape are eight hues apart: told apart by colour-blind readers too
+LEGEND_COLUMNS = 3
+SHADE = 0.85  # of the colour map, whose greens are pale on white
+DPI = 120  # TensorBoard shrinks the figure into a card, and shows it at this size when opened
 
 
 def tissue_colors(tissues: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    """A colour for each of up to some sixty tissues, neighbours in the alphabet (details of a group) alike in hue."""
+    """A colour for each of up to some sixty tissues, neighbours in the alphabet (details of a group) alike in hue.
+
+    Neighbours are too alike to be told apart by colour: draw them with `tissue_markers` too.
+    """
     from matplotlib import colormaps
 
     names = sorted(set(tissues))
-    hues = colormaps["turbo"](np.linspace(0.03, 0.97, max(len(names), 2)))[:, :3]
-    # alternate lightness, so that neighbouring hues stay apart
-    return {
-        name: tuple(hue * (1.0 if i % 2 else 0.72))
-        for i, (name, hue) in enumerate(zip(names, hues, strict=False))
-    }
+    hues = colormaps["rainbow"](np.linspace(0.0, 1.0, max(len(names), 2)))[:, :3]
+    return {name: tuple((SHADE * hue).tolist()) for name, hue in zip(names, hues, strict=False)}
+
+
+def tissue_markers(tissues: Sequence[str]) -> dict[str, str]:
+    """A marker for each tissue, another than that of its neighbours in the alphabet."""
+    return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(sorted(set(tissues)))}
 
 
 def latent_map(mu_nd: np.ndarray, tissue: Sequence[str]) -> Figure:
@@ -39,7 +46,13 @@ def latent_map(mu_nd: np.ndarray, tissue: Sequence[str]) -> Figure:
         Posterior means, shape (n, d).
     tissue
         One label per sample.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The map with the legend below it, so that the map keeps its size in a narrow card.
     """
+    from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
 
     labels = np.asarray([str(t) for t in tissue])
@@ -48,23 +61,26 @@ def latent_map(mu_nd: np.ndarray, tissue: Sequence[str]) -> Figure:
     xy = np.zeros((len(mu_nd), 2))
     xy[:, : min(2, len(singular))] = (left * singular)[:, :2]
     share = singular**2 / max(float((singular**2).sum()), 1e-12)
-    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    colors, markers = tissue_colors(list(labels)), tissue_markers(list(labels))
+    rows = -(-len(colors) // LEGEND_COLUMNS)
+    figure = Figure(figsize=(9.0, 6.5 + 0.18 * rows), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    for name, color in tissue_colors(list(labels)).items():
+    size = float(np.clip(6000 / len(labels), 8, 36))
+    for name, color in colors.items():
         chosen = labels == name
-        axes.scatter(xy[chosen, 0], xy[chosen, 1], s=14, color=color, label=name, linewidths=0)
-    axes.set_xlabel(f"PC 1 of the embedding ({share[0]:.0%} of its variance)")
-    axes.set_ylabel(f"PC 2 ({share[1]:.0%})" if len(share) > 1 else "")
+        axes.scatter(
+            xy[chosen, 0], xy[chosen, 1], s=size, color=color, marker=markers[name], label=name, linewidths=0
+        )
+    axes.set_xlabel(f"PC 1 of the embedding ({share[0]:.0%} of its variance)", fontsize=12)
+    axes.set_ylabel(f"PC 2 ({share[1]:.0%})" if len(share) > 1 else "", fontsize=12)
     axes.spines[["top", "right"]].set_visible(False)
-    columns = -(-len(set(labels)) // LEGEND_ROWS)
-    axes.legend(
-        loc="center left",
-        bbox_to_anchor=(1.0, 0.5),
-        fontsize=7,
-        frameon=False,
-        ncols=columns,
-        markerscale=1.5,
-    )
+    legend = figure.legend(
+        loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=8.5, frameon=False,
+        handletextpad=0.2, columnspacing=1.0, labelspacing=0.25,
+    )  # fmt: skip
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([36.0])
     return figure
 
 
@@ -84,13 +100,23 @@ def reconstruction_scatter(x_ng: np.ndarray, x_hat_ng: np.ndarray, *, seed: int 
     x, x_hat = x_ng.ravel()[entries], x_hat_ng.ravel()[entries]
     r2 = 1.0 - float(((x_ng - x_hat_ng) ** 2).sum()) / float(((x_ng - x_ng.mean()) ** 2).sum())
     low, high = np.quantile(np.concatenate([x, x_hat]), (0.0005, 0.9995))
-    figure = Figure(figsize=(5.5, 5.5), layout="constrained")
+    figure = Figure(figsize=(6.5, 5.5), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    axes.hexbin(x, x_hat, gridsize=80, bins="log", mincnt=1, cmap="viridis", extent=(low, high, low, high))
+    density = axes.hexbin(
+        x,
+        x_hat,
+        gridsize=70,
+        bins="log",
+        mincnt=1,
+        cmap="viridis_r",
+        extent=(low, high, low, high),
+        linewidths=0.1,
+    )
     axes.plot([low, high], [low, high], color="0.3", lw=0.8)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    axes.set_xlabel("measured (standard deviations)")
-    axes.set_ylabel("reconstructed")
-    axes.set_title(f"R2 = {r2:.3f} over all entries", fontsize=10)
+    axes.set_xlabel("measured (standard deviations)", fontsize=12)
+    axes.set_ylabel("reconstructed", fontsize=12)
+    axes.set_title(f"R2 = {r2:.3f} over all entries", fontsize=12)
     axes.spines[["top", "right"]].set_visible(False)
+    figure.colorbar(density, ax=axes, label=f"entries, of {len(x):,} drawn at random", shrink=0.8)
     return figure

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gtex_vae.data import processed as processed_data
 from gtex_vae.data.loader import Batch, BatchLoader
-from gtex_vae.data.splits import SPLITS, check_split, read_splits, split_samples
+from gtex_vae.data.splits import SPLITS, check_fractions, check_split, read_splits, split_samples
 from gtex_vae.data.standardize import Method, Standardizer
 from gtex_vae.errors import ConfigError
 from gtex_vae.paths import write_beside
@@ -104,6 +104,8 @@ class ExpressionDataModule(LightningDataModule):
             splits,
         )
         self.standardize: dict[str, Any] = {"method": standardize, "clip": clip, "min_scale": min_scale}
+        check_fractions(val, test)
+        Standardizer(1, **self.standardize)  # refuses impossible values now, not after the data is read
         self.batch_size, self.seed = batch_size, seed
         self._x_ng: Tensor | None = None
 
@@ -212,9 +214,18 @@ class ExpressionDataModule(LightningDataModule):
             batch_size=self.batch_size,
             shuffle=shuffle,
             seed=self.seed,
+            progress=self._progress,
             rank=rank,
             world_size=world_size,
         )
+
+    def _progress(self) -> tuple[int, int]:
+        """Epochs of training, and batches of the present one, that are over; right also after a restart."""
+        if self.trainer is None:
+            return 0, 0
+        fit_loop = self.trainer.fit_loop
+        epochs: Any = fit_loop.epoch_progress.current
+        return epochs.processed, fit_loop.epoch_loop.batch_progress.current.ready
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Copy a batch to the device, asynchronously; free where the matrix lies there already."""

@@ -5,9 +5,8 @@ Shapes: ``n`` samples, ``g`` genes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +34,8 @@ class BatchLoader:
     """Gather whole batches from a matrix in memory or on the device, with no worker processes.
 
     One indexing call per batch replaces a Python call per sample. The order of epoch e is a function of
-    ``(seed, e)``, and the position is one counter, so that a restored loader goes on exactly where it was.
+    ``(seed, e)``, and the loader remembers nothing: where training stands is asked for at the start of each epoch, so
+    that a restored run goes on exactly where it was, between two epochs or inside one.
 
     Parameters
     ----------
@@ -50,6 +50,8 @@ class BatchLoader:
         otherwise go through all rows in order.
     seed
         Seed of the orders.
+    progress
+        Tells how many epochs, and how many batches of the present one, are over.
     rank, world_size
         This process and the number of processes; each takes every ``world_size``-th of the common order.
 
@@ -68,14 +70,14 @@ class BatchLoader:
         batch_size: int,
         shuffle: bool,
         seed: int = 0,
+        progress: Callable[[], tuple[int, int]] = lambda: (0, 0),
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.x_ng, self.rows = x_ng, rows
         self.batch_size = batch_size
-        self.shuffle, self.seed = shuffle, seed
+        self.shuffle, self.seed, self.progress = shuffle, seed, progress
         self.rank, self.world_size = rank, world_size
-        self._served = 0
 
     def __len__(self) -> int:
         """Batches per epoch in this process."""
@@ -85,13 +87,11 @@ class BatchLoader:
         return -(-len(self.rows[self.rank :: self.world_size]) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the rest of the current epoch."""
-        epoch, position = divmod(self._served, len(self)) if self.shuffle else (0, 0)
+        """Yield what is left of the epoch."""
+        epoch, done = self.progress() if self.shuffle else (0, 0)
         order = self._order(epoch).to(self.x_ng.device)
-        for batch in range(position, len(self)):
+        for batch in range(done, len(self)):
             row_n = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            if self.shuffle:
-                self._served = epoch * len(self) + batch + 1
             yield Batch(self.x_ng.index_select(0, row_n), row_n)
 
     def _order(self, epoch: int) -> Tensor:
@@ -100,11 +100,3 @@ class BatchLoader:
         generator = torch.Generator().manual_seed(step_seed(self.seed, epoch))
         order = self.rows[torch.randperm(len(self.rows), generator=generator)]
         return order[self.rank :: self.world_size]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Batches served so far in all epochs."""
-        return {"served": self._served}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on after as many batches as the state says."""
-        self._served = state["served"]

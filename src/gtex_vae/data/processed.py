@@ -65,6 +65,8 @@ def read(path: Path | str) -> AnnData:
         adata = anndata.read_zarr(path) if path.suffix == ".zarr" else anndata.read_h5ad(path)
     except Exception as error:
         raise DataError(f"{path} is not a readable AnnData: {error}") from error
+    if adata.X is None:
+        raise DataError(f"{path} has no matrix X")
     if issparse(adata.X):
         adata.X = adata.X.toarray()
     adata.X = np.ascontiguousarray(adata.X, dtype=np.float32)
@@ -120,5 +122,5 @@ def _settings_of(processed: Path) -> str | None:
     try:
         with h5py.File(processed) as file:
             return file["uns/provenance/settings"].asstr()[()]
-    except (OSError, KeyError):
+    except (OSError, KeyError, TypeError, AttributeError):  # not there, or something else by that name
         return None

@@ -13,6 +13,10 @@ from gtex_vae.errors import SplitError
 
 SPLITS = ("train", "val", "test")
 
+# of the size of a split beside its tissues: with few donors of many tissues hardly any tissue has a sample to spare
+# for a small split, which would then stay empty
+SIZE_WEIGHTS = (0.0, 0.05, 1.0)
+
 
 def split_samples(
     donor: Iterable[str],
@@ -27,8 +31,9 @@ def split_samples(
 
     Donors are placed one at a time, those with most samples first (ties in an order drawn from ``seed``), each into
     the split whose tissue counts are furthest below their target: minimal sum of squared deviations, relative to the
-    size of the tissue. Stratification of whole groups is a bin-packing problem, so this is a good, not a perfect,
-    balance.
+    size of the tissue. Where that leaves a split with less than half of its share, as it may for few donors of many
+    tissues, the size of the splits counts too. Stratification of whole groups is a bin-packing problem, so this is a
+    good, not a perfect, balance.
 
     Parameters
     ----------
@@ -49,7 +54,7 @@ def split_samples(
     Raises
     ------
     SplitError
-        The fractions are impossible, a donor is missing, or a split would be empty.
+        The fractions are impossible, a donor is missing in a split by donor, or a split would be empty.
 
     References
     ----------
@@ -57,15 +62,12 @@ def split_samples(
 
     Examples
     --------
-    >>> list(split_samples(["a", "a", "b", "c"], ["lung"] * 4, val=0.25, test=0.25))
+    >>> split_samples(["a", "a", "b", "c"], ["lung"] * 4, val=0.25, test=0.25).tolist()
     ['train', 'train', 'test', 'val']
     """
-    if not (0.0 < val < 1.0 and 0.0 < test < 1.0 and val + test < 1.0):
-        raise SplitError(
-            f"data.val={val} and data.test={test} must be positive and leave something to train on"
-        )
+    check_fractions(val, test)
     donor_series = pd.Series(list(donor), dtype="object")
-    if donor_series.isna().any():
+    if by == "donor" and donor_series.isna().any():
         raise SplitError(
             f"{int(donor_series.isna().sum())} samples have no donor: a split by donor needs one for each"
         )
@@ -80,9 +82,25 @@ def split_samples(
     order = rng.permutation(len(counts_dt))
     order = order[np.argsort(-counts_dt[order].sum(1), kind="stable")]
     fractions = np.array([1.0 - val - test, val, test])
+    for size_weight in SIZE_WEIGHTS:
+        chosen = _place(counts_dt, order, fractions, size_weight)
+        share_s = np.bincount(chosen[group], minlength=len(SPLITS)) / len(group)
+        if (share_s >= 0.5 * fractions).all():
+            break
+    assigned = np.array(SPLITS)[chosen[group]]
+    check_split(assigned, donor_series, by=by)
+    return assigned
+
+
+def _place(counts_dt: np.ndarray, order: np.ndarray, fractions: np.ndarray, size_weight: float) -> np.ndarray:
+    """Split number of each donor, donors taken in the given order."""
+    n_tissues = counts_dt.shape[1]
+    # the size of the split itself, as one more column
+    counts_dt = np.column_stack([counts_dt, counts_dt.sum(1)])
     total_t = counts_dt.sum(0)
     weight_t = 1.0 / total_t
-    filled_st = np.zeros((len(SPLITS), len(tissues)))
+    weight_t[-1] *= size_weight * n_tissues
+    filled_st = np.zeros((len(SPLITS), n_tissues + 1))
     chosen = np.empty(len(counts_dt), dtype=int)
     for d in order:
         # adding c to a split changes its squared deviation by c (2 (filled - target) + c)
@@ -90,9 +108,21 @@ def split_samples(
         cost_s = (counts_dt[d] * gap_st * weight_t).sum(1) / fractions
         chosen[d] = int(np.argmin(cost_s))
         filled_st[chosen[d]] += counts_dt[d]
-    assigned = np.array(SPLITS)[chosen[group]]
-    check_split(assigned, donor_series, by=by)
-    return assigned
+    return chosen
+
+
+def check_fractions(val: float, test: float) -> None:
+    """Refuse fractions that leave one of the three splits without samples.
+
+    Raises
+    ------
+    SplitError
+        Naming both.
+    """
+    if not (0.0 < val < 1.0 and 0.0 < test < 1.0 and val + test < 1.0):
+        raise SplitError(
+            f"data.val={val} and data.test={test} must be positive and leave something to train on"
+        )
 
 
 def check_split(split: np.ndarray, donor: Iterable[str], *, by: Literal["donor", "sample"]) -> None:
@@ -127,7 +157,7 @@ def read_splits(path: str | Path, sample_ids: Sequence[str]) -> np.ndarray:
     try:
         table = pd.read_csv(path, dtype=str)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise SplitError(f"data.splits={path} cannot be read: {error}") from error
+        raise SplitError(f"data.splits={path} cannot be read: {str(error).strip()}") from error
     for column in ("sample", "split"):
         if column not in table:
             raise SplitError(f"{path} has no column {column!r}, only {', '.join(table.columns)}")

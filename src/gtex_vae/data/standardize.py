@@ -82,14 +82,15 @@ class Standardizer(nn.Module):
         scale = np.empty(x_ng.shape[1])
         for block in np.array_split(np.arange(x_ng.shape[1]), max(1, x_ng.shape[1] // 512)):
             x = x_ng[rows, block[0] : block[-1] + 1].astype(np.float64)
-            center[block], scale[block] = x.mean(0), x.std(0)
+            with np.errstate(invalid="ignore"):  # infinity less infinity: refused below
+                center[block], scale[block] = x.mean(0), x.std(0)
+            if not np.isfinite(scale[block]).all():
+                gene = block[~np.isfinite(scale[block])][0]
+                raise DataError(f"NaN or infinite expression in gene column {gene} of the training samples")
             if self.method == "robust":
                 low, center[block], high = np.quantile(x, (0.25, 0.5, 0.75), axis=0)
                 spread = (high - low) / NORMAL_IQR
                 scale[block] = np.where(spread > 0.0, spread, scale[block])
-        if not np.isfinite(scale).all():
-            gene = int(np.flatnonzero(~np.isfinite(scale))[0])
-            raise DataError(f"NaN or infinite expression in gene column {gene} of the training samples")
         # relative to the center: a constant gene has rounding noise, not variance
         self.constant = np.flatnonzero(scale <= 1e-6 * (1.0 + np.abs(center)))
         scale = np.maximum(scale, self.min_scale)

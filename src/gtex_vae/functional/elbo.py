@@ -37,7 +37,8 @@ def kl_standard_normal(mu_nd: Tensor, log_var_nd: Tensor) -> Tensor:
     >>> kl_standard_normal(torch.zeros(1, 2), torch.zeros(1, 2))
     tensor([[0., 0.]])
     """
-    return 0.5 * (mu_nd.square() + log_var_nd.exp() - 1.0 - log_var_nd)
+    # expm1: near the prior, exp(v) - 1 - v loses all its digits, and may come out negative
+    return 0.5 * (mu_nd.square() + (torch.expm1(log_var_nd) - log_var_nd))
 
 
 def sample_posterior(mu_nd: Tensor, log_var_nd: Tensor) -> Tensor:

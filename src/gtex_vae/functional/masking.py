@@ -21,7 +21,9 @@ def step_seed(seed: int, *counters: int) -> int:
     >>> step_seed(1, 5) == step_seed(1, 5), step_seed(1, 5) == step_seed(1, 6)
     (True, False)
     """
-    return int(np.random.SeedSequence((seed, *counters)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    # as a spawn key: in the entropy itself, zeros at the end count for nothing, and (1, 5) would be (1, 5, 0)
+    sequence = np.random.SeedSequence(seed, spawn_key=counters)
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def draw_ratio(low: float, high: float, whole: float, seed: int) -> float:

@@ -92,7 +92,7 @@ class VAE(nn.Module):
         self,
         n_genes: int,
         latent_dim: int = 64,
-        hidden_dims: Sequence[int] = (1024, 512),
+        hidden_dims: Sequence[int] = (1024,),
         *,
         likelihood: LikelihoodName = "shared",
         norm: Norm = "batch",

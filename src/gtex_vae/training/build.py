@@ -76,12 +76,17 @@ def build_trainer(
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from gtex_vae.training.callbacks.checkpoints import AtomicCheckpointIO, place_checkpoints
+    from gtex_vae.training.callbacks.resumed_curves import ResumedCurves
 
+    for key in ("max_epochs", "check_val_every_n_epoch"):
+        if trainer.get(key) is not None and trainer[key] < 1:
+            raise ConfigError(f"trainer.{key}={trainer[key]} must be at least 1")
     built = [
         build(node, under=("gtex_vae.training.callbacks", "lightning.pytorch.callbacks"))
         for node in callbacks.values()
         if node is not None
     ]
+    built.append(ResumedCurves())
     live = sys.stdout.isatty() and trainer.get("enable_progress_bar", True)
     if live:
         built.append(RichProgressBar())

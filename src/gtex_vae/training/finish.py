@@ -60,12 +60,10 @@ def measure(
 
 
 def report(metrics: Mapping[str, float], trainer: Trainer, config: Mapping[str, Any], run_dir: Path) -> None:
-    """Print the headline beside PCA, and give TensorBoard the settings with the final metrics."""
-    if trainer.logger is not None:
-        trainer.logger.log_hyperparams(
-            flatten(config), {f"test/{key}": value for key, value in metrics.items()}
-        )
-        trainer.logger.finalize("success")
+    """Print the headline beside PCA, and show the result in TensorBoard."""
+    from gtex_vae.training.result_page import show_result
+
+    show_result(metrics, trainer, config, run_dir)
     lines = [f"{'held-out donors':32s}{'VAE':>8s}{'PCA':>8s}{'':>3s}difference"]
     for key, name in HEADLINE:
         if key in metrics:

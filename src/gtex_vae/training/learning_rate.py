@@ -24,11 +24,16 @@ def warmup_cosine(
         Steps of the whole training.
     warmup, final
         See `gtex_vae.functional.schedules.warmup_cosine`.
+
+    Raises
+    ------
+    ConfigError
+        A value is impossible; the message names its config key.
     """
-    if not 0.0 <= warmup < 1.0 or not 0.0 <= final <= 1.0:
-        raise ConfigError(
-            f"optimizer.schedule: warmup={warmup} must lie in [0, 1) and final={final} in [0, 1]"
-        )
+    if not 0.0 <= warmup < 1.0:
+        raise ConfigError(f"learning_rate.warmup={warmup} must lie in [0, 1)")
+    if not 0.0 <= final <= 1.0:
+        raise ConfigError(f"learning_rate.final={final} must lie in [0, 1]")
 
     def factor(step: int) -> float:
         # the first step is number 0: half a step in, so that neither end of training has learning rate 0
@@ -45,6 +50,16 @@ def reduce_on_plateau(
     factor: float = 0.5,
     patience: int = 5,
 ) -> dict[str, Any]:
-    """Multiply the learning rate by ``factor`` when ``monitor`` has not improved for ``patience`` validations."""
+    """Multiply the learning rate by ``factor`` when ``monitor`` has not improved for ``patience`` validations.
+
+    Raises
+    ------
+    ConfigError
+        A value is impossible; the message names its config key.
+    """
+    if not 0.0 < factor < 1.0:
+        raise ConfigError(f"learning_rate.factor={factor} must lie between 0 and 1")
+    if patience < 0:
+        raise ConfigError(f"learning_rate.patience={patience} must not be negative")
     scheduler = ReduceLROnPlateau(optimizer, factor=factor, patience=patience)
     return {"scheduler": scheduler, "monitor": monitor, "interval": "epoch"}

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from gtex_vae.config import build
+from gtex_vae.config import build, nearest
 from gtex_vae.data.loader import Batch
 from gtex_vae.data.standardize import Standardizer
+from gtex_vae.errors import ConfigError
 from gtex_vae.functional.masking import draw_observed, hide, step_seed
 from gtex_vae.models.contrastive import ContrastiveTerm
 from gtex_vae.models.objective import Objective
@@ -93,7 +95,7 @@ class VAEModule(LightningModule):
         # the compiled callable shares the parameters; as a plain attribute it adds nothing to the state dict
         self._run_vae = torch.compile(self.vae) if compile else self.vae
         self._sums: dict[str, Tensor] = {}
-        self._steps, self._since = 0, time.monotonic()
+        self._steps, self._seconds, self._since = 0, 0.0, time.monotonic()
 
     def setup(self, stage: str) -> None:
         """Tell the contrastive term who the samples are."""
@@ -123,6 +125,14 @@ class VAEModule(LightningModule):
                 total_steps=total_steps,
             ),
         }
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step the schedules of a step; those that watch a metric are stepped with the validation that gives it.
+
+        Lightning would step them after the checkpoint of the epoch is written, and a resumed run would lack one.
+        """
+        if metric is None:
+            super().lr_scheduler_step(scheduler, metric)
 
     def configure_gradient_clipping(
         self,
@@ -179,24 +189,37 @@ class VAEModule(LightningModule):
         for key, value in values.items():
             self._sums[key] = self._sums[key] + value if key in self._sums else value
 
+    def on_train_epoch_start(self) -> None:
+        """Go on with the clock of the throughput: what comes between two epochs is not training."""
+        super().on_train_epoch_start()
+        self._since = time.monotonic()
+
+    def on_validation_start(self) -> None:
+        """Stop the clock of the throughput."""
+        self._seconds += time.monotonic() - self._since
+
+    def on_validation_end(self) -> None:
+        """Go on with the clock, now that validation and its figures are done."""
+        self._since = time.monotonic()
+
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Report the means since the last report, every ``log_every_n_steps``."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.global_step % every or not self._steps:
             return
         values = {f"train/{key}": float(value) / self._steps for key, value in self._sums.items()}
-        seconds = max(time.monotonic() - self._since, 1e-9)
+        seconds = max(self._seconds + time.monotonic() - self._since, 1e-9)
         values["train/samples_per_second"] = (
             self._steps * len(batch.row_n) * self.trainer.world_size / seconds
         )
-        values |= {"schedule/beta": self.beta, "schedule/mask_ratio": self.mask_ratio}
-        values["schedule/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        values |= {"train/beta": self.beta, "train/mask_ratio": self.mask_ratio}
+        values["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         if self.capacity is not None:
-            values["schedule/capacity"] = self.capacity
+            values["train/capacity"] = self.capacity
         for logger in self.loggers:
             logger.log_metrics(values, step=self.global_step)
         self.log("loss", values["train/loss"], prog_bar=True, logger=False)
-        self._sums, self._steps, self._since = {}, 0, time.monotonic()
+        self._sums, self._steps, self._seconds, self._since = {}, 0, 0.0, time.monotonic()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the sums of the last validation."""
@@ -253,7 +276,26 @@ class VAEModule(LightningModule):
         }
         if "contrastive" in total:
             values["val/contrastive"] = total["contrastive"] / n
-        self.log_dict({key: value.float() for key, value in values.items()})
+        self.log_dict({key: value.float() for key, value in values.items()}, logger=False)
+        if not self.trainer.sanity_checking:
+            # Lightning would count these from one step earlier than the curves of training, with a curve of epochs
+            for logger in self.loggers:
+                logger.log_metrics(
+                    {key: float(value) for key, value in values.items()}, step=self.global_step
+                )
+            self._step_plateau(values)
+
+    def _step_plateau(self, values: dict[str, Tensor]) -> None:
+        """Step the schedules that watch a validation metric."""
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, ReduceLROnPlateau):
+                assert config.monitor is not None
+                if config.monitor not in values:
+                    known = nearest(config.monitor, values)
+                    raise ConfigError(
+                        f"learning_rate.monitor={config.monitor} is no validation metric{known}"
+                    )
+                config.scheduler.step(float(values[config.monitor]))
 
     def trained(self) -> TrainedModel:
         """The model with its scaler and genes, as later stages use it."""

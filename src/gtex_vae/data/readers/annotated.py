@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from tqdm import tqdm
 
+from gtex_vae.data.genes import parse_ensembl
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids, check_values
-from gtex_vae.data.readers.orientation import ENSEMBL, find_orientation, gene_likeness
+from gtex_vae.data.readers.orientation import are_ensembl, find_orientation
 from gtex_vae.errors import DataError
 from gtex_vae.provenance import sha256
 
@@ -165,7 +167,7 @@ def _element(path: Path, store: Any, layer: str | None) -> Any:
 def _orientation(path: Path, rows: Sequence[str], columns: Sequence[str], stated: str | None) -> Any:
     """AnnData says samples in rows; only gene ids in rows, or the user, overrule it."""
     rows, columns = [str(name) for name in rows], [str(name) for name in columns]
-    if stated is None and not (gene_likeness(rows) == 1 and gene_likeness(columns) < 1):
+    if stated is None and not (are_ensembl(rows) and not are_ensembl(columns)):
         return "samples_in_rows"
     return find_orientation(path, rows, columns, stated=stated)
 
@@ -174,12 +176,13 @@ def _gene_ids_and_names(table: Any) -> tuple[list[str], list[str] | None]:
     """Ids from the index, or from the column that holds Ensembl ids where the index holds symbols."""
     index = [str(name) for name in table.index]
     by_name = {str(name).lower(): name for name in table.columns}
-    if gene_likeness(index) < 1:
+    if not are_ensembl(index):
         for column in table.columns:
             values = table[column].astype(str).tolist()
-            if values and 2 * sum(ENSEMBL.fullmatch(value) is not None for value in values) >= len(values):
+            if are_ensembl(values):
+                # a gene without an id keeps its symbol
                 return [
-                    value if ENSEMBL.fullmatch(value) else name for value, name in zip(values, index)
+                    value if parse_ensembl(value) else name for value, name in zip(values, index, strict=True)
                 ], index
     name_at = next((by_name[name] for name in _GENE_NAME if name in by_name), None)
     return index, None if name_at is None else table[name_at].astype(str).tolist()
@@ -187,7 +190,7 @@ def _gene_ids_and_names(table: Any) -> tuple[list[str], list[str] | None]:
 
 def _values(element: Any, keep: np.ndarray, way: str) -> Any:
     """Read the wanted genes as float32, blocks of rows at a time."""
-    from anndata.io import read_elem, sparse_dataset
+    from anndata.io import read_elem
 
     encoding = str(element.attrs.get("encoding-type", "array"))
     if encoding in ("csr_matrix", "csc_matrix"):
@@ -203,7 +206,7 @@ def _values(element: Any, keep: np.ndarray, way: str) -> Any:
     x_ng = np.empty((n, columns.size), np.float32)
     chunk = (element.chunks or (1,))[0]
     step = max(1, _BLOCK_VALUES // max(1, g) // chunk) * chunk
-    for start in range(0, n, step):
+    for start in tqdm(range(0, n, step), desc="reading samples", delay=2, leave=False):
         block = element[start : start + step]
         x_ng[start : start + step] = block if keep.all() else block[:, columns]
     return x_ng

@@ -15,7 +15,7 @@ import numpy as np
 
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids
 from gtex_vae.data.readers.numbers import is_text
-from gtex_vae.data.readers.orientation import ENSEMBL, find_orientation
+from gtex_vae.data.readers.orientation import are_ensembl, find_orientation
 from gtex_vae.data.readers.rows import (
     GenesInRows,
     Line,
@@ -153,11 +153,13 @@ def read_delimited(
         else:
             values = _read_samples(layout, lines, keep_gene)
 
-    import pandas as pd
+    table = None
+    if layout.n_lead > 1:
+        import pandas as pd
 
-    names = [(at, name) for at, name in enumerate(layout.header[: layout.n_lead]) if at != layout.id_at]
-    index = pd.Index(values.gene_ids if found_way == "genes_in_rows" else values.sample_ids)
-    table = pd.DataFrame({name: [row[at] for row in values.lead] for at, name in names}, index=index)
+        names = [(at, name) for at, name in enumerate(layout.header[: layout.n_lead]) if at != layout.id_at]
+        index = pd.Index(values.gene_ids if found_way == "genes_in_rows" else values.sample_ids)
+        table = pd.DataFrame({name: [row[at] for row in values.lead] for at, name in names}, index=index)
     return RawMatrix(
         x_ng=values.x_ng,
         sample_ids=values.sample_ids,
@@ -171,8 +173,8 @@ def read_delimited(
             compression=compression,
             sha256=stream.sha256,
         ),
-        obs=table if names and found_way == "samples_in_rows" else None,
-        var=table if names and found_way == "genes_in_rows" else None,
+        obs=table if found_way == "samples_in_rows" else None,
+        var=table if found_way == "genes_in_rows" else None,
         first_negative=values.first_negative,
     )
 
@@ -328,7 +330,7 @@ def _is_text_column(rows: list[list[str]], at: int) -> bool:
 def _id_column(names: list[str], rows: list[list[str]]) -> int:
     """Among the text columns, the one of Ensembl ids, else the one with an id's name, else the first."""
     for at in range(len(names)):
-        if 2 * sum(ENSEMBL.fullmatch(row[at]) is not None for row in rows) >= len(rows):
+        if are_ensembl([row[at] for row in rows]):
             return at
     lowered = [name.lower() for name in names]
     return next((lowered.index(name) for name in _ID if name in lowered), 0)

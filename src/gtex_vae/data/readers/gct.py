@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids
-from gtex_vae.data.readers.orientation import gene_likeness
+from gtex_vae.data.readers.orientation import are_ensembl
 from gtex_vae.data.readers.rows import GenesInRows, RowParser, decode, iterate_lines, split_fields
 from gtex_vae.data.readers.stream import LineBlocks
 from gtex_vae.errors import DataError
@@ -61,7 +61,7 @@ def read_gct(
         version = decode(path, 1, _text(next(lines))).strip()
         if version not in ("#1.2", "#1.3"):
             raise DataError(
-                f"{path}, line 1: GCT version {version[:40]!r} is unknown; only #1.2 and #1.3 exist"
+                f"{path}, line 1: GCT version {version[:40]!r} is unknown; save it as #1.2 or #1.3"
             )
         declared = _dimensions(path, lines, 4 if version == "#1.3" else 2)
         header_line = _expect(path, lines, 3, "the header line")
@@ -74,11 +74,11 @@ def read_gct(
         n_lead = 1 + declared[2] if version == "#1.3" else _lead_columns(header, declared[1])
         if n_lead >= len(header):
             raise DataError(
-                f"{path}, line {header_line.number}: the header has no sample columns after {header[-1]!r}"
+                f"{path}, line {header_line.number}: the header has no sample columns after {header[-1]!r}; add samples"
             )
         samples = header[n_lead:]
         check_sample_ids(path, samples, "column")
-        if gene_likeness(samples) == 1:
+        if are_ensembl(samples):
             raise DataError(
                 f"{path}, line {header_line.number}: the columns are Ensembl genes, but GCT has samples in columns; "
                 "transpose the file, or save it as TSV, which is read either way"
@@ -100,7 +100,9 @@ def read_gct(
             found += 1
             gene = fields[id_at]
             if not gene:
-                raise DataError(f"{path}, line {line.number:,}, column {id_at + 1}: the gene id is empty")
+                raise DataError(
+                    f"{path}, line {line.number:,}, column {id_at + 1}: the gene id is empty; name the gene or remove the line"
+                )
             if keep_gene is not None and not keep_gene(gene, None if name_at is None else fields[name_at]):
                 continue
             place = parser.values(line, position, collected.next_row())
@@ -112,11 +114,11 @@ def read_gct(
         raise _mismatch(path, declared, f"holds {found:,} x {len(samples):,}")
     if not found:
         raise DataError(f"{path}: holds a header but no genes; fetch it again")
-    import pandas as pd
-
     gene_ids = [fields[id_at] for fields in kept]
     var = obs = None
     if version == "#1.3":
+        import pandas as pd
+
         var = pd.DataFrame({name: [fields[at] for fields in kept] for at, name in enumerate(header[:n_lead])})
         var = var.drop(columns=header[0]).set_axis(pd.Index(gene_ids, name=header[0]), axis=0)
         obs = pd.DataFrame(obs_fields, index=pd.Index(samples))
@@ -140,7 +142,7 @@ def read_gct(
     )
 
 
-def _text(line: Line) -> bytes:
+def _text(line: Line) -> bytearray:
     """Bytes of a line."""
     return line.block[line.start : line.stop]
 
@@ -159,7 +161,8 @@ def _dimensions(path: Path, lines: Iterator[Line], expected: int) -> tuple[int, 
     fields = decode(path, 2, _text(line)).split()
     if len(fields) != expected or not all(field.isascii() and field.isdigit() for field in fields):
         raise DataError(
-            f"{path}, line 2: expected {expected} whole numbers (the dimensions), found {' '.join(fields)[:60]!r}"
+            f"{path}, line 2: expected {expected} whole numbers (the dimensions), found {' '.join(fields)[:60]!r}; "
+            "fetch the file again"
         )
     return tuple(int(field) for field in fields)
 

@@ -5,7 +5,7 @@ Shapes: n samples, g genes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -151,11 +151,12 @@ def check_values(path: Path, x_ng: Any, sample_ids: Sequence[str], gene_ids: Seq
         A value is missing or infinite; names its sample and gene.
     """
     negative = None
+    blocks: Iterable[tuple[int, np.ndarray]]
     if isinstance(x_ng, np.ndarray):
         step = max(1, _BLOCK_VALUES // max(1, x_ng.shape[1]))
         blocks = ((start, x_ng[start : start + step]) for start in range(0, x_ng.shape[0], step))
     else:
-        blocks = iter([(0, x_ng.data[np.newaxis])])
+        blocks = [(0, x_ng.data[np.newaxis])]
 
     def place(row: int, column: int) -> str:
         if not isinstance(x_ng, np.ndarray):

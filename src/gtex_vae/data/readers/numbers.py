@@ -28,8 +28,7 @@ _MISSING = {"", "na", "nan", "n/a", "#n/a", "null", "none", "-", ".", "?"}
 _INFINITE = {"inf", "infinity"}
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)  # type: ignore[untyped-decorator]
-def parse_values(
+def _parse_values(
     text: np.ndarray,
     start: int,
     stop: int,
@@ -89,7 +88,7 @@ def parse_values(
                 mantissa = mantissa * np.uint64(10) + digit
                 i += one
             digits = i - first
-            exponent = 0
+            exponent = np.int64(0)
             if text[i] == 46:
                 i += one
                 first = i
@@ -106,13 +105,13 @@ def parse_values(
                 down = text[i] == 45
                 if down or text[i] == 43:
                     i += one
-                power = 0
+                power = np.int64(0)
                 first = i
                 while True:
                     digit = np.uint64(text[i]) - np.uint64(48)
                     if digit > np.uint64(9):
                         break
-                    power = min(power * 10 + np.int64(digit), 1000)
+                    power = power * 10 + np.int64(digit) if power < 1000 else power
                     i += one
                 if i == first:
                     digits = np.uint64(0)
@@ -124,7 +123,7 @@ def parse_values(
                     lead += one
                     if digits <= _MOST_DIGITS:
                         break
-            plain = (
+            plain = bool(
                 (i == end or text[i] == delimiter)
                 and np.uint64(0) < digits <= _MOST_DIGITS
                 and -38 <= exponent <= 38
@@ -142,7 +141,7 @@ def parse_values(
                 out[np.uint64(target[column])] = value
                 if mantissa > _EXACT or exponent < -22 or exponent > 0:
                     middle = abs((np.float64(value).view(np.int64) & _BELOW_SINGLE) - _MIDDLE)
-                    plain = middle > _MARGIN and _FLOAT32_TINY <= abs(value) <= _FLOAT32_MAX
+                    plain = bool(middle > _MARGIN and _FLOAT32_TINY <= abs(value) <= _FLOAT32_MAX)
         if not plain:
             while i < end and text[i] != delimiter:
                 i += one
@@ -157,7 +156,14 @@ def parse_values(
         i += one
 
 
-def parse_number(token: bytes) -> float:
+try:
+    parse_values = numba.njit(nogil=True, cache=True)(_parse_values)
+except RuntimeError:
+    # neither the package's folder nor the user's can be written: compile anew in each process
+    parse_values = numba.njit(nogil=True)(_parse_values)
+
+
+def parse_number(token: bytes | bytearray) -> float:
     """Parse one token that the compiled loop left over.
 
     Parameters

@@ -20,7 +20,7 @@ def read_matrix(
     layer: str | None = None,
     allow_shape_mismatch: bool = False,
 ) -> RawMatrix:
-    """Read any expression matrix: GCT, CSV/TSV (plain, .gz, .zst), parquet, .h5ad or .zarr.
+    r"""Read any expression matrix: GCT, CSV/TSV (plain, .gz, .zst), parquet, .h5ad or .zarr.
 
     Format, compression, orientation and unit are told from the content, never from the name.
 
@@ -56,7 +56,7 @@ def read_matrix(
     --------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "matrix.tsv"
-    >>> _ = path.write_text("gene\\ts1\\ts2\\nENSG00000000003\\t12\\t0\\nENSG00000000005\\t3\\t41\\n")
+    >>> _ = path.write_text("gene\ts1\ts2\nENSG00000000003\t12\t0\nENSG00000000005\t3\t41\n")
     >>> matrix = read_matrix(path)
     >>> matrix.x_ng.tolist(), matrix.unit, matrix.source.orientation
     ([[12.0, 3.0], [0.0, 41.0]], 'counts', 'genes_in_rows')

@@ -5,6 +5,8 @@ Shapes: n samples, g genes.
 
 from __future__ import annotations
 
+import itertools
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +21,14 @@ from gtex_vae.errors import DataError
 # 64 rows of genes fill whole cache lines of the transposed panel; 1,024 columns fill whole pages of the result
 _GENES_PER_TILE = 64
 _GENES_PER_PANEL = 1024
+_SAMPLE_GROUPS = 8
 
 
 class Line(NamedTuple):
     """One line inside a block: its 1-based number and its bytes ``block[start:stop]``."""
 
     number: int
-    block: bytes
+    block: bytearray
     start: int
     stop: int
 
@@ -40,9 +43,9 @@ def iterate_lines(stream: LineBlocks) -> Iterator[Line]:
     """
     number = 0
     blank = 0
-    for block in stream:
+    for block, length in stream:
         start = 0
-        while start < len(block):
+        while start < length:
             end = block.find(b"\n", start)
             stop = end - 1 if end > start and block[end - 1] == 13 else end
             number += 1
@@ -57,7 +60,7 @@ def iterate_lines(stream: LineBlocks) -> Iterator[Line]:
             start = end + 1
 
 
-def decode(path: Path, number: int, text: bytes) -> str:
+def decode(path: Path, number: int, text: bytes | bytearray) -> str:
     """Decode one line or field as UTF-8."""
     try:
         return text.decode("utf-8")
@@ -68,7 +71,7 @@ def decode(path: Path, number: int, text: bytes) -> str:
         ) from error
 
 
-def split_fields(path: Path, number: int, text: bytes, delimiter: bytes) -> list[str]:
+def split_fields(path: Path, number: int, text: bytes | bytearray, delimiter: bytes) -> list[str]:
     """Split one line into text fields; quotes around a field protect delimiters inside."""
     line = decode(path, number, text)
     if '"' not in line:
@@ -175,7 +178,11 @@ class RowParser:
         """Explain a row of the wrong length."""
         expected = self.n_lead + len(self.columns)
         numbers = 2 * len(self.columns)
-        why = "the line was cut short or a value is missing" if found < expected else "a value too many"
+        why = (
+            "the line was cut short or a value is missing"
+            if found < expected
+            else "a value too many, or two lines run together"
+        )
         if self.delimiter == b"," and abs(found - self.n_lead - numbers) <= max(1, numbers // 4):
             why = "perhaps decimal commas: write decimal points"
         return DataError(
@@ -186,8 +193,8 @@ class RowParser:
 class GenesInRows:
     """Collects rows of genes as a samples x genes matrix.
 
-    Rows are transposed in tiles into panels of 1,024 genes, and the panels freed one by one while the result is put
-    together: the peak is the result and one panel.
+    Rows are transposed in tiles into panels of some samples x 1,024 genes. The result is put together samples by
+    samples, and panels go back to the system as they are copied: the peak is the result and an eighth of it.
 
     Parameters
     ----------
@@ -196,9 +203,10 @@ class GenesInRows:
     """
 
     def __init__(self, n_samples: int) -> None:
-        self._n_samples = n_samples
         self._tile_gn = np.empty((_GENES_PER_TILE, n_samples), np.float32)
-        self._panels: list[np.ndarray] = []
+        edges = np.linspace(0, n_samples, min(_SAMPLE_GROUPS, n_samples) + 1).astype(int).tolist()
+        self._groups = [slice(*pair) for pair in itertools.pairwise(edges)]
+        self._panels: list[list[np.ndarray]] = [[] for _ in self._groups]
         self._rows = 0
 
     def next_row(self) -> np.ndarray:
@@ -212,23 +220,35 @@ class GenesInRows:
             self._flush(self._rows - _GENES_PER_TILE, _GENES_PER_TILE)
 
     def _flush(self, first: int, genes: int) -> None:
-        """Transpose the tile into its panel."""
+        """Transpose the tile into its panels."""
         within = first % _GENES_PER_PANEL
-        if within == 0:
-            self._panels.append(np.empty((self._n_samples, _GENES_PER_PANEL), np.float32))
-        self._panels[-1][:, within : within + genes] = self._tile_gn[:genes].T
+        for group, panels in zip(self._groups, self._panels, strict=True):
+            if within == 0:
+                panels.append(_pages(group.stop - group.start, _GENES_PER_PANEL))
+            panels[-1][:, within : within + genes] = self._tile_gn[:genes, group].T
 
     def result(self) -> np.ndarray:
         """Put the panels together, shape (n, g), float32."""
         left = self._rows % _GENES_PER_TILE
         if left:
             self._flush(self._rows - left, left)
-        x_ng = np.empty((self._n_samples, self._rows), np.float32)
-        for first in range(0, self._rows, _GENES_PER_PANEL):
-            width = min(_GENES_PER_PANEL, self._rows - first)
-            x_ng[:, first : first + width] = self._panels[first // _GENES_PER_PANEL][:, :width]
-            self._panels[first // _GENES_PER_PANEL] = np.empty((0, 0), np.float32)
+        x_ng = np.empty((self._tile_gn.shape[1], self._rows), np.float32)
+        for group in self._groups:
+            first = 0
+            for panel in self._panels.pop(0):
+                width = min(_GENES_PER_PANEL, self._rows - first)
+                x_ng[group, first : first + width] = panel[:, :width]
+                first += width
         return x_ng
+
+
+def _pages(rows: int, columns: int) -> np.ndarray:
+    """Float32 array in a mapping of its own, which is given back as soon as the array is gone, unlike the heap."""
+    mapping = mmap.mmap(-1, 4 * rows * columns, flags=mmap.MAP_PRIVATE)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        # as numpy asks for its own large arrays: fewer page faults
+        mapping.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(mapping, np.float32).reshape(rows, columns)
 
 
 class SamplesInRows:

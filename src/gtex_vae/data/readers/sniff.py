@@ -61,12 +61,17 @@ def open_decompressed(file: BinaryIO, compression: str | None) -> BinaryIO:
     return file
 
 
-def damage() -> tuple[type[BaseException], ...]:
-    """Exceptions by which the decompressors and the system report a bad file."""
-    import pyarrow as pa
-    from isal import isal_zlib
+def damage(compression: str | None) -> tuple[type[BaseException], ...]:
+    """Exceptions by which a decompressor and the system report a bad file."""
+    if compression == "gzip":
+        from isal import isal_zlib
 
-    return (EOFError, OSError, isal_zlib.error, pa.ArrowException)
+        return (EOFError, OSError, cast(type[Exception], isal_zlib.error))
+    if compression == "zstd":
+        import pyarrow as pa
+
+        return (OSError, pa.ArrowException)
+    return (OSError,)
 
 
 def broken(path: Path, compression: str | None, error: BaseException) -> DataError:
@@ -129,7 +134,7 @@ def _decompressed_head(path: Path, compression: Compression) -> bytes:
             while size < _HEAD and (part := stream.read(_HEAD - size)):
                 parts.append(part)
                 size += len(part)
-        except damage() as error:
+        except damage(compression) as error:
             # what lies before the damage still tells the format; reading on will meet the damage again
             if not parts:
                 raise broken(path, compression, error) from error

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self, cast
 
 from tqdm import tqdm
 
@@ -19,7 +19,8 @@ from gtex_vae.errors import DataError
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-_CHUNK = 4 << 20
+_BUFFERS = 4
+_BUFFER_BYTES = 1 << 20
 # a line longer than this is no row of numbers but a file without line ends
 _LONGEST_LINE = 1 << 30
 _BOM = b"\xef\xbb\xbf"
@@ -49,10 +50,18 @@ class _HashingFile(io.RawIOBase):
         return self._sha256.hexdigest()
 
 
+class Block(NamedTuple):
+    """Whole lines: ``text[:stop]`` ends with a line end. The buffer is used again once the next block is taken."""
+
+    text: bytearray
+    stop: int
+
+
 class LineBlocks:
     """Iterate over a text file in blocks of whole lines; a byte order mark is dropped.
 
-    A thread reads, hashes and decompresses; at most a few blocks wait, which bounds the memory.
+    A thread reads, hashes and decompresses into a few buffers that go round, which bounds the memory and spares the
+    system the cost of fresh pages.
 
     Parameters
     ----------
@@ -71,10 +80,13 @@ class LineBlocks:
         self.path = path
         self.sha256: str | None = None
         self._compression = compression
-        self._queue: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=4)
+        self._full: queue.Queue[Block | BaseException | None] = queue.Queue()
+        self._free: queue.Queue[bytearray] = queue.Queue()
+        for _ in range(_BUFFERS):
+            self._free.put(bytearray(_BUFFER_BYTES))
         self._stop = threading.Event()
-        self._file: _HashingFile | None = None
-        self._peeked: list[bytes] = []
+        self._position = 0
+        self._peeked: list[Block] = []
         self._ended = False
         self._thread = threading.Thread(target=self._produce, name="decompress", daemon=True)
         # seconds of silence first: small files need no bar
@@ -95,81 +107,106 @@ class LineBlocks:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
+        self._free.put(bytearray())
         self._thread.join()
         self._bar.close()
 
-    def __iter__(self) -> Iterator[bytes]:
-        while self._peeked:
-            yield self._peeked.pop(0)
-        while (block := self._next()) is not None:
+    def __iter__(self) -> Iterator[Block]:
+        while (block := self._peeked.pop(0) if self._peeked else self._next()) is not None:
             yield block
+            self._free.put(block.text)
 
     def peek(self, lines: int) -> list[bytes]:
         """Return up to that many first lines, without their ends; the iteration still begins with them."""
-        while not self._ended and sum(block.count(b"\n") for block in self._peeked) < lines:
-            block = self._next()
-            if block is not None:
-                self._peeked.append(block)
         found: list[bytes] = []
-        for block in self._peeked:
-            found += block.split(b"\n", lines - len(found))[: min(lines - len(found), block.count(b"\n"))]
+        at = 0
+        while len(found) < lines:
+            if at == len(self._peeked):
+                block = self._next()
+                if block is None:
+                    break
+                self._peeked.append(block)
+                # what is peeked at stays out of the round until it is read
+                self._free.put(bytearray(_BUFFER_BYTES))
+            text, stop = self._peeked[at]
+            found += bytes(text[: stop - 1]).split(b"\n", lines - len(found))[: lines - len(found)]
+            at += 1
         return [line.removesuffix(b"\r") for line in found]
 
-    def _next(self) -> bytes | None:
+    def _next(self) -> Block | None:
         """Take one block from the thread, or the error it met."""
         if self._ended:
             return None
-        item = self._queue.get()
-        if isinstance(item, bytes):
-            if self._file is not None:
-                self._bar.update(self._file.position - self._bar.n)
+        item = self._full.get()
+        if isinstance(item, Block):
+            self._bar.update(self._position - self._bar.n)
             return item
         self._ended = True
-        if isinstance(item, BaseException):
+        if item is not None:
             raise item
         return None
-
-    def _put(self, item: bytes | BaseException | None) -> None:
-        """Hand one block over, unless nobody listens any more."""
-        while not self._stop.is_set():
-            try:
-                return self._queue.put(item, timeout=0.1)
-            except queue.Full:
-                continue
 
     def _produce(self) -> None:
         """Body of the thread."""
         try:
-            with open(self.path, "rb", buffering=0) as file:
-                self._file = _HashingFile(file)
-                self._cut_lines(open_decompressed(cast(BinaryIO, self._file), self._compression))
+            with open(self.path, "rb", buffering=0) as raw:
+                file = _HashingFile(raw)
+                self._cut_lines(file, open_decompressed(cast(BinaryIO, file), self._compression))
                 if not self._stop.is_set():
-                    self.sha256 = self._file.hexdigest()
-            self._put(None)
-        except damage() as error:
+                    self.sha256 = file.hexdigest()
+            self._full.put(None)
+        except damage(self._compression) as error:
             if self._compression:
-                self._put(broken(self.path, self._compression, error))
+                self._full.put(broken(self.path, self._compression, error))
             else:
-                self._put(DataError(f"{self.path}: reading failed ({error}); check the disk"))
+                self._full.put(DataError(f"{self.path}: reading failed ({error}); check the disk"))
         except BaseException as error:
-            self._put(error)
+            self._full.put(error)
 
-    def _cut_lines(self, file: BinaryIO) -> None:
-        """Cut the bytes at line ends and hand them over."""
-        rest: list[bytes] = []
+    def _cut_lines(self, file: _HashingFile, text: BinaryIO) -> None:
+        """Fill buffers and hand over the whole lines in each."""
+        rest = b""
         first = True
-        while not self._stop.is_set() and (chunk := file.read(_CHUNK)):
-            if first:
-                first, chunk = False, chunk.removeprefix(_BOM)
-            cut = chunk.rfind(b"\n") + 1
-            if cut:
-                self._put(b"".join([*rest, chunk[:cut]]))
-                rest = [chunk[cut:]]
-            else:
-                rest.append(chunk)
-                if len(rest) * _CHUNK > _LONGEST_LINE:
-                    raise DataError(
-                        f"{self.path}: a line is longer than {_LONGEST_LINE >> 20} MiB; no matrix text"
-                    )
-        if last := b"".join(rest):
-            self._put(last + b"\n")
+        while True:
+            buffer = self._free.get()
+            if self._stop.is_set():
+                return
+            if len(buffer) < len(rest) + _BUFFER_BYTES // 2:
+                buffer = bytearray(len(rest) + _BUFFER_BYTES)
+            buffer[: len(rest)] = rest
+            filled = len(rest)
+            cut = 0
+            while not cut:
+                if filled == len(buffer):
+                    if filled > _LONGEST_LINE:
+                        raise DataError(
+                            f"{self.path}: a line is longer than {_LONGEST_LINE >> 20} MiB; no matrix text"
+                        )
+                    buffer += bytes(filled)
+                size = self._fill(text, buffer, filled)
+                if first:
+                    first = False
+                    if buffer.startswith(_BOM):
+                        del buffer[: len(_BOM)]
+                        size -= len(_BOM)
+                ended = filled + size < len(buffer)
+                filled += size
+                if ended:
+                    break
+                cut = buffer.rfind(b"\n", 0, filled) + 1
+            self._position = file.position
+            if ended:
+                if filled:
+                    buffer[filled : filled + 1] = b"\n"
+                    self._full.put(Block(buffer, filled if buffer[filled - 1] == 10 else filled + 1))
+                return
+            rest = bytes(memoryview(buffer)[cut:filled])
+            self._full.put(Block(buffer, cut))
+
+    def _fill(self, text: BinaryIO, buffer: bytearray, start: int) -> int:
+        """Read until the buffer is full or the file ends."""
+        position = start
+        with memoryview(buffer) as view:
+            while position < len(buffer) and (size := text.readinto(view[position:])):  # type: ignore[attr-defined]
+                position += size
+        return position - start

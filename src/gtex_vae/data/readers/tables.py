@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids, check_values
 from gtex_vae.data.readers.orientation import find_orientation
@@ -16,6 +17,9 @@ from gtex_vae.errors import DataError
 from gtex_vae.provenance import sha256
 
 _GENE_NAME = ("gene_name", "gene_symbol", "symbol", "description", "name", "gene")
+
+_COLUMNS = 256
+_ROWS = 1024
 
 
 def read_parquet(
@@ -126,11 +130,14 @@ def _genes_in_rows(
     name_at = next((by_name[name] for name in _GENE_NAME if name in by_name), None)
     names = None if name_at is None else [str(name) for name in table[name_at]]
     keep = np.array(
-        [keep_gene is None or keep_gene(ids[at], names and names[at] or None) for at in range(len(ids))], bool
+        [keep_gene is None or keep_gene(ids[at], names[at] if names else None) for at in range(len(ids))],
+        bool,
     )
     x_ng = np.empty((len(samples), int(keep.sum())), np.float32)
-    for at, sample in enumerate(samples):
-        x_ng[at] = _float32(file.read(columns=[sample]).column(0))[keep]
+    for start in tqdm(range(0, len(samples), _COLUMNS), desc="reading parquet", delay=2, leave=False):
+        batch = file.read(columns=samples[start : start + _COLUMNS])
+        for at, sample in enumerate(samples[start : start + _COLUMNS], start=start):
+            x_ng[at] = _float32(batch.column(sample))[keep]
     genes = [gene for gene, wanted in zip(ids, keep.tolist(), strict=True) if wanted]
     if names is not None:
         names = [name for name, wanted in zip(names, keep.tolist(), strict=True) if wanted]
@@ -141,11 +148,13 @@ def _samples_in_rows(file: Any, genes: list[str], n: int) -> np.ndarray:
     """Each column is a gene; row groups bound the memory."""
     x_ng = np.empty((n, len(genes)), np.float32)
     start = 0
-    for batch in file.iter_batches(batch_size=1024, columns=genes):
-        order = {name: at for at, name in enumerate(batch.schema.names)}
-        for at, gene in enumerate(genes):
-            x_ng[start : start + batch.num_rows, at] = _float32(batch.column(order[gene]))
-        start += batch.num_rows
+    bar = tqdm(total=n, desc="reading parquet", unit=" samples", delay=2, leave=False)
+    with bar:
+        for batch in file.iter_batches(batch_size=_ROWS, columns=genes):
+            for at, gene in enumerate(genes):
+                x_ng[start : start + batch.num_rows, at] = _float32(batch.column(gene))
+            start += batch.num_rows
+            bar.update(batch.num_rows)
     return x_ng
 
 

@@ -63,7 +63,7 @@ def recognise_unit(path: Path, x_ng: Any, first_negative: str | None) -> tuple[s
     DataError
         The values fit no unit, or more than one; the way out is to state ``unit=``.
     """
-    n, g = x_ng.shape
+    n = x_ng.shape[0]
     rows = np.unique(np.linspace(0, max(n - 1, 0), min(n, _SAMPLES_LOOKED_AT)).astype(int))
     x_sg = np.asarray(x_ng[rows] if isinstance(x_ng, np.ndarray) else x_ng[rows].toarray(), np.float32)
     if not x_sg.size or not x_sg.any():

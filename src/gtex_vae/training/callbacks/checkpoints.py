@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from gtex_vae.errors import ConfigError
 from gtex_vae.paths import write_beside
 from gtex_vae.training.callbacks.kl_annealing import in_warmup
 
@@ -43,9 +44,14 @@ class BestCheckpoint(ModelCheckpoint):
         ``min`` or ``max``.
     """
 
-    def __init__(self, monitor: str = "val/loss", mode: str = "min") -> None:
+    def __init__(self, monitor: str = "val/loss", mode: Literal["min", "max"] = "min") -> None:
         super().__init__(
-            filename="best", monitor=monitor, mode=mode, save_weights_only=True, enable_version_counter=False
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            save_weights_only=True,
+            save_on_train_epoch_end=False,  # Lightning's default there, past the hook below
+            enable_version_counter=False,
         )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -54,27 +60,43 @@ class BestCheckpoint(ModelCheckpoint):
             super().on_validation_end(trainer, pl_module)
 
 
-class LastCheckpoint(ModelCheckpoint):
-    """Keep ``last.ckpt`` with everything that resuming needs.
+class LastCheckpoint(Checkpoint):
+    """Keep ``last.ckpt`` with everything that resuming needs: at the end of each epoch, and in between when asked.
+
+    The last batch of an epoch is left to the end of the epoch: a state between the two would lead past the
+    validation, and early stopping, the best model and the learning rate would miss it.
 
     Parameters
     ----------
     every_n_train_steps
-        Save after this many steps; ``None`` saves once an epoch.
+        Save after every so many steps too; ``None``: once an epoch.
     """
 
     def __init__(self, every_n_train_steps: int | None = None) -> None:
-        super().__init__(
-            filename="last",
-            every_n_train_steps=every_n_train_steps,
-            every_n_epochs=1 if every_n_train_steps is None else None,
-            save_on_train_epoch_end=every_n_train_steps is None,
-            enable_version_counter=False,
-        )
+        if every_n_train_steps is not None and every_n_train_steps < 1:
+            raise ConfigError(f"callbacks.last.every_n_train_steps={every_n_train_steps} must be at least 1")
+        self.every_n_train_steps = every_n_train_steps
+        self.dirpath: str | None = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save inside the epoch, when it is time."""
+        every = self.every_n_train_steps
+        if every is not None and trainer.global_step % every == 0 and not trainer.is_last_batch:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save after the validation."""
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        assert self.dirpath is not None, "place_checkpoints() first"
+        trainer.save_checkpoint(os.path.join(self.dirpath, "last.ckpt"))
 
 
 def place_checkpoints(trainer: Trainer, run_dir: Path) -> None:
     """Point every checkpoint callback at ``<run>/checkpoints``."""
     for callback in trainer.checkpoint_callbacks:
-        assert isinstance(callback, ModelCheckpoint)
+        assert isinstance(callback, ModelCheckpoint | LastCheckpoint)
         callback.dirpath = os.fspath(run_dir / "checkpoints")

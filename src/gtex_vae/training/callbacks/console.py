@@ -7,6 +7,7 @@ import time
 
 from lightning.pytorch import Callback, Trainer
 
+from gtex_vae.errors import ConfigError
 from gtex_vae.training.module import VAEModule
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ class EpochLines(Callback):
     """
 
     def __init__(self, every_n_epochs: int = 5) -> None:
+        if every_n_epochs < 1:
+            raise ConfigError(f"callbacks.console.every_n_epochs={every_n_epochs} must be at least 1")
         self.every_n_epochs = every_n_epochs
 
     def on_train_start(self, trainer: Trainer, pl_module: VAEModule) -> None:  # type: ignore[override]

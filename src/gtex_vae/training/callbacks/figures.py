@@ -24,7 +24,7 @@ PROJECTOR_SAMPLES = 5000  # more make the browser crawl
 
 
 class Figures(Callback):
-    """Draw validation samples every few epochs, and give the projector all held-out embeddings at the end.
+    """Draw validation samples every few epochs.
 
     Parameters
     ----------
@@ -39,39 +39,49 @@ class Figures(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: VAEModule) -> None:  # type: ignore[override]
         """Draw, when it is time."""
-        writer = _writer(trainer)
+        writer = tensorboard_writer(trainer)
         if writer is None:
             return
         step = trainer.global_step
-        writer.add_histogram("latent/kl_per_dimension", pl_module.kl_d.cpu(), step)
+        writer.add_histogram("val/kl_per_dimension", pl_module.kl_d.cpu(), step)
         epoch = trainer.current_epoch + 1
         if epoch % self.every_n_epochs and epoch != trainer.max_epochs:
             return
         mu_nd, x_ng, x_hat_ng = _predict(pl_module, trainer, "val")
         obs = trainer.datamodule.adata.obs  # type: ignore[attr-defined]
         tissue = obs["tissue"][obs["split"] == "val"]
-        writer.add_figure("latent/map", latent_map(mu_nd, tissue), step)
-        writer.add_figure("reconstruction/scatter", reconstruction_scatter(x_ng, x_hat_ng), step)
-
-    def on_fit_end(self, trainer: Trainer, pl_module: VAEModule) -> None:  # type: ignore[override]
-        """Write the embedding of held-out samples with their annotations for the projector."""
-        writer = _writer(trainer)
-        if writer is None:
-            return
-        mu_nd, _, _ = _predict(pl_module, trainer, "test")
-        obs = trainer.datamodule.adata.obs  # type: ignore[attr-defined]
-        columns = [c for c in ("tissue", "tissue_group", "donor", "sex", "age") if c in obs]
-        labels = obs.loc[obs["split"] == "test", columns].astype(str).to_numpy()[:PROJECTOR_SAMPLES]
-        writer.add_embedding(
-            mu_nd[:PROJECTOR_SAMPLES],
-            labels.tolist(),
-            metadata_header=columns,
-            tag="test",
-            global_step=trainer.global_step,
-        )
+        writer.add_figure("val/latent_map", latent_map(mu_nd, tissue), step)
+        writer.add_figure("val/reconstruction", reconstruction_scatter(x_ng, x_hat_ng), step)
 
 
-def _writer(trainer: Trainer) -> SummaryWriter | None:
+def show_embedding(trainer: Trainer) -> None:
+    """Give the projector the embedding of the held-out samples with their annotations.
+
+    Parameters
+    ----------
+    trainer
+        After the training, its module holding the weights that are exported.
+    """
+    writer = tensorboard_writer(trainer)
+    if writer is None:
+        return
+    module = trainer.lightning_module
+    assert isinstance(module, VAEModule)
+    mu_nd, _, _ = _predict(module, trainer, "test")
+    obs = trainer.datamodule.adata.obs  # type: ignore[attr-defined]
+    columns = [c for c in ("tissue", "tissue_group", "donor", "sex", "age") if c in obs]
+    labels = obs.loc[obs["split"] == "test", columns].astype(str).to_numpy()
+    rows = np.unique(np.linspace(0, len(mu_nd) - 1, PROJECTOR_SAMPLES).astype(int))
+    writer.add_embedding(
+        mu_nd[rows],
+        labels[rows].tolist(),
+        metadata_header=columns,
+        tag="test",
+        global_step=trainer.global_step,
+    )
+
+
+def tensorboard_writer(trainer: Trainer) -> SummaryWriter | None:
     """TensorBoard's writer in the process that writes, if there is one."""
     if not trainer.is_global_zero or trainer.sanity_checking:
         return None

@@ -1,0 +1,231 @@
+"""TensorBoard over two runs: what its server answers, and what a real browser draws."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--window-size=1500,1100",
+    "--enable-unsafe-swiftshader", "--use-gl=angle", "--use-angle=swiftshader",  # WebGL for the projector
+)  # fmt: skip
+# the text of a page, in its shadow roots and frames too; and how many of its pictures have come
+LOOK = """
+function* walk(node) {
+  for (const child of [...(node.shadowRoot ? [node.shadowRoot] : []), ...node.childNodes]) {
+    if (["STYLE", "SCRIPT", "TEMPLATE", "DOM-MODULE"].includes(child.tagName)) continue;
+    yield child;
+    yield* walk(child);
+    if (child.tagName === "IFRAME" && child.contentDocument) yield* walk(child.contentDocument);
+  }
+}
+const all = [...walk(document.body)];
+return [all.filter(n => n.nodeType === 3).map(n => n.data.trim()).filter(s => s).join(" "),
+        all.filter(n => n.tagName === "IMG" && n.naturalWidth > 400).length];
+"""
+
+
+def call(url: str, body: Any = None, method: str | None = None) -> Any:
+    """JSON answer of a server."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(
+        url, data, {"Content-Type": "application/json"} if data else {}, method=method
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.loads(answer.read())
+
+
+def squeeze(text: str) -> str:
+    """Without blanks: pages break long tags into several elements."""
+    return re.sub(r"\s", "", text)
+
+
+def wait_for(process: subprocess.Popen[str], log: Path, pattern: str) -> str:
+    """First group of the pattern in what a server prints."""
+    for _ in range(600):
+        match = re.search(pattern, log.read_text())
+        if match:
+            return match.group(1)
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+@pytest.fixture(scope="module")
+def outputs(train, tmp_path_factory) -> Path:
+    """Two runs of a sweep over dropout."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    how = (f"paths.outputs={outputs}", "callbacks.figures.every_n_epochs=2")
+    done = train(None, *how, "model.dropout=0.1,0.2", "-m")
+    assert done.code == 0, done.stderr
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def site(outputs, tmp_path_factory) -> Iterator[str]:
+    """Address of a TensorBoard on a free port."""
+    log = tmp_path_factory.mktemp("tensorboard") / "log"
+    line = ("-m", "tensorboard.main", "--logdir", str(outputs), "--host", "127.0.0.1", "--port", "0")
+    with log.open("w") as stream:
+        process = subprocess.Popen([sys.executable, *line], stdout=stream, stderr=stream, text=True)
+    try:
+        address = wait_for(process, log, r"(http://127\.0\.0\.1:\d+)/")
+        for _ in range(300):
+            if len(call(f"{address}/data/runs")) == 2:
+                break
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+class Browser:
+    """A headless Chromium, spoken to in the W3C WebDriver protocol."""
+
+    def __init__(self, address: str, profile: Path) -> None:
+        options = {"binary": CHROMIUM, "args": [*FLAGS, f"--user-data-dir={profile}"]}
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        answer = call(f"{address}/session", {"capabilities": {"alwaysMatch": wanted}})
+        self.session = f"{address}/session/{answer['value']['sessionId']}"
+
+    def open(self, url: str) -> None:
+        """Load a page anew, even where only the fragment differs."""
+        call(f"{self.session}/url", {"url": "about:blank"})
+        self.errors()
+        call(f"{self.session}/url", {"url": url})
+
+    def look(self) -> tuple[str, int]:
+        """Text and number of pictures that are to be seen."""
+        return tuple(call(f"{self.session}/execute/sync", {"script": LOOK, "args": []})["value"])
+
+    def errors(self) -> list[str]:
+        """Errors in the console since the last call."""
+        entries = call(f"{self.session}/se/log", {"type": "browser"})["value"]
+        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
+
+    def picture(self, path: Path) -> None:
+        """Save a screenshot."""
+        path.write_bytes(base64.b64decode(call(f"{self.session}/screenshot")["value"]))
+
+    def close(self) -> None:
+        """End Chromium."""
+        call(self.session, method="DELETE")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("no chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
+    folder = tmp_path_factory.mktemp("browser")
+    log = folder / "log"
+    with log.open("w") as stream:
+        process = subprocess.Popen([DRIVER, "--port=0"], stdout=stream, stderr=stream, text=True)
+    try:
+        port = wait_for(process, log, r"started successfully on port (\d+)")
+        browser = Browser(f"http://127.0.0.1:{port}", folder / "profile")
+        yield browser
+        browser.close()
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_runs_are_named_by_what_was_swept(site):
+    runs = call(f"{site}/data/runs")
+    assert len(runs) == 2
+    for number, (run, dropout) in enumerate(zip(runs, ("0.1", "0.2"), strict=True)):
+        assert re.fullmatch(rf"train/sweeps/[\d_-]+/{number}_.*model\.dropout-{dropout}_.*/tensorboard", run)
+
+
+def test_every_run_has_the_curves(site):
+    tags = call(f"{site}/data/plugin/scalars/tags")
+    assert len(tags) == 2
+    for run, found in tags.items():
+        assert {"train/loss", "train/beta", "val/loss", "val/active_units", "test/reconstruction/r2"} <= set(
+            found
+        )
+        query = urllib.parse.urlencode({"run": run, "tag": "val/loss"})
+        points = call(f"{site}/data/plugin/scalars/scalars?{query}")
+        assert [step for _, step, _ in points] == [5, 10, 15, 20]
+
+
+def test_hparams_compare_the_runs_by_their_final_metrics(site, outputs):
+    base = f"{site}/data/plugin/hparams"
+    experiment = call(f"{base}/experiment", {"experimentName": ""})
+    assert "model/dropout" in [info["name"] for info in experiment["hparamInfos"] if info.get("differs")]
+    metrics_shown = [info["name"]["tag"] for info in experiment["metricInfos"]]
+    columns = [{"metric": {"tag": tag, "group": ""}, "includeInResult": True} for tag in metrics_shown]
+    columns.append({"hparam": "model/dropout", "includeInResult": True})
+    statuses = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
+    order = {"startIndex": 0, "sliceSize": 10, "allowedStatuses": statuses, "colParams": columns}
+    groups = call(f"{base}/session_groups", order)["sessionGroups"]
+    assert [group["hparams"]["model/dropout"] for group in groups] == [0.1, 0.2]
+    for group in groups:
+        (session,) = group["sessions"]
+        assert session["status"] == "STATUS_SUCCESS"
+        found = {value["name"]["tag"]: value["value"] for value in group["metricValues"]}
+        name = session["name"].removesuffix("/tensorboard")
+        metrics = json.loads((outputs / name / "metrics.json").read_text())
+        assert set(metrics_shown) == set(found)
+        for tag, value in found.items():
+            assert value == pytest.approx(metrics[tag.removeprefix("test/")], rel=1e-5)
+
+
+def test_projector_serves_vectors_with_tissue_and_donor(site):
+    base = f"{site}/data/plugin/projector"
+    for run in call(f"{base}/runs"):
+        (tensor,) = call(f"{base}/info?" + urllib.parse.urlencode({"run": run}))["embeddings"]
+        query = urllib.parse.urlencode({"run": run, "name": tensor["tensorName"]})
+        with urllib.request.urlopen(f"{base}/metadata?{query}", timeout=60) as answer:
+            header, *rows = answer.read().decode().splitlines()
+        assert {"tissue", "donor"} <= set(header.split("\t"))
+        rows_d = tensor["tensorShape"]
+        with urllib.request.urlopen(f"{base}/tensor?{query}", timeout=60) as answer:
+            assert len(answer.read()) == 4 * len(rows) * rows_d[1]
+
+
+PAGES = {
+    "timeseries": (("train/loss", "train/beta", "model.dropout-0.2"), 0),
+    "images": (("val/latent_map", "val/reconstruction", "step 20"), 4),
+    "histograms": (("val/kl_per_dimension",), 0),
+    "text": (("held-out donors", "PCA", "reconstruction/r2"), 0),
+    "hparams": (("model/dropout", "test/reconstruction/r2", "0.10000", "0.20000"), 0),
+    "projector": (("test:00020", "tissue", "Points: 45", "Dimension: 8"), 0),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_is_drawn_without_errors(browser, site, page, tmp_path):
+    texts, pictures = PAGES[page]
+    browser.open(f"{site}/?tagFilter=train#{page}" if page == "timeseries" else f"{site}/#{page}")
+    missing, seen = list(texts), 0
+    for _ in range(150):
+        text, seen = browser.look()
+        missing = [wanted for wanted in texts if squeeze(wanted) not in squeeze(text)]
+        if not missing and seen >= pictures:
+            break
+        time.sleep(0.2)
+    browser.picture(tmp_path / f"{page}.png")
+    assert not missing, f"{missing} not in {text[:2000]}; see {tmp_path / page}.png"
+    assert seen >= pictures, tmp_path / f"{page}.png"
+    assert (tmp_path / f"{page}.png").stat().st_size > 20_000
+    assert browser.errors() == []

@@ -1,0 +1,151 @@
+"""A run that was killed, started again, ends bitwise where an uninterrupted one ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+SIGKILLED = -signal.SIGKILL
+PLATEAU = ("learning_rate=plateau", "learning_rate.patience=0", "callbacks.early_stopping.patience=2")
+
+# 80 training samples: 5 batches an epoch, 20 steps in all, warm-up until step 5
+STEP = "gtex_vae.training.module:VAEModule.training_step"
+VALIDATION_START = "gtex_vae.training.module:VAEModule.on_validation_epoch_start"
+VALIDATION = "gtex_vae.training.module:VAEModule.validation_step"
+VALIDATED = "gtex_vae.training.callbacks.console:EpochLines.on_validation_end"
+SAVE = "gtex_vae.training.callbacks.checkpoints:AtomicCheckpointIO.save_checkpoint"
+RENAME = "os:replace"
+EPOCH_START = "lightning.pytorch:LightningModule.on_train_epoch_start"
+MEASURE = "gtex_vae.training.finish:measure"
+SAVE_MODEL = "gtex_vae.models.trained:TrainedModel.save"
+REPORT = "gtex_vae.training.finish:report"
+
+
+def result(run_dir: Path) -> tuple[bytes, dict[str, float]]:
+    """Everything that must be the same: the weights' bytes and every metric."""
+    assert (run_dir / "SUCCESS").exists()
+    weights = (run_dir / "model" / "weights.safetensors").read_bytes()
+    return weights, json.loads((run_dir / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(train, tmp_path_factory):
+    """Results of uninterrupted runs, one for each set of overrides."""
+    known = {}
+
+    def of(*overrides: str):
+        # how often the last state is saved must not matter
+        key = tuple(o for o in overrides if not o.startswith("callbacks.last."))
+        if key not in known:
+            run_dir = tmp_path_factory.mktemp("whole")
+            done = train(run_dir, *key)
+            assert done.code == 0, done.stderr
+            known[key] = result(run_dir)
+        return known[key]
+
+    return of
+
+
+EVERY_3 = ("callbacks.last.every_n_train_steps=3",)
+EVERY_5 = ("callbacks.last.every_n_train_steps=5",)  # falls on the ends of epochs
+KILLS = {
+    "before the first checkpoint": ((STEP, 3), EVERY_3),
+    "right after a checkpoint": ((STEP, 4), EVERY_3),
+    "between checkpoints": ((STEP, 9), EVERY_3),
+    "while a checkpoint is written": ((RENAME, 9), EVERY_3),
+    "before an epoch's last step": ((STEP, 10), EVERY_3),
+    "before a validation": ((VALIDATION_START, 2), EVERY_3),
+    "before a validation, saved just now": ((VALIDATION_START, 2), EVERY_5),
+    "in a validation": ((VALIDATION, 5), EVERY_3),
+    "after a validation": ((VALIDATED, 2), EVERY_3),
+    "between epochs": ((EPOCH_START, 3), ()),
+    "in an epoch, saved once an epoch": ((STEP, 13), ()),
+    "at the last step": ((STEP, 20), EVERY_3),
+    "in the last validation": ((VALIDATION, 7), ()),
+    "after training": ((SAVE_MODEL, 1), ()),
+    "while measuring": ((MEASURE, 1), ()),
+    "before the report": ((REPORT, 1), ()),
+}
+
+
+@pytest.mark.parametrize("kill", KILLS)
+def test_killed_and_started_again(kill, train, uninterrupted, tmp_path):
+    die, overrides = KILLS[kill]
+    assert train(tmp_path, *overrides, die=die).code == SIGKILLED
+    assert not (tmp_path / "SUCCESS").exists()
+    done = train(tmp_path, *overrides)
+    assert done.code == 0, done.stderr
+    assert result(tmp_path) == uninterrupted(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("die", "every"),
+    [((STEP, 8), 3), ((VALIDATION_START, 2), 5), ((VALIDATED, 2), None), ((EPOCH_START, 3), None), ((MEASURE, 1), None)],
+)  # fmt: skip
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_plateau_and_patience_are_restored(die, every, precision, train, uninterrupted, tmp_path):
+    """Counters of validations must be in the checkpoint that is written after them."""
+    if precision == "bf16-mixed" and die[0] != STEP:
+        pytest.skip("the counters do not depend on the precision")
+    overrides = (
+        *PLATEAU, "trainer.max_epochs=8", f"trainer.precision={precision}", "optimizer.lr=0.03",
+        f"callbacks.last.every_n_train_steps={every or 'null'}",
+    )  # fmt: skip
+    assert train(tmp_path, *overrides, die=die).code == SIGKILLED
+    assert train(tmp_path, *overrides).code == 0
+    assert result(tmp_path) == uninterrupted(*overrides)
+
+
+@pytest.mark.parametrize("die", [(MEASURE, 1), (SAVE_MODEL, 1)])
+def test_a_stopped_run_stays_stopped(die, train, uninterrupted, tmp_path):
+    overrides = ("callbacks.early_stopping.target_loss=1.45", "trainer.max_epochs=30", "callbacks.console.every_n_epochs=1")  # fmt: skip
+    killed = train(tmp_path, *overrides, die=die)
+    assert killed.code == SIGKILLED
+    assert "epoch 29/30" not in killed.stdout
+    again = train(tmp_path, *overrides)
+    assert again.code == 0
+    assert "val loss" not in again.stdout  # not one epoch more
+    assert result(tmp_path) == uninterrupted(*overrides)
+
+
+def test_killed_twice_and_gone_on_with_run(train, command, uninterrupted, tmp_path):
+    """``run=<directory>`` alone goes on, with the settings that lie there."""
+    assert train(tmp_path, *EVERY_3, "seed=5", die=(STEP, 8)).code == SIGKILLED
+    assert command("gtex_vae.train", f"run={tmp_path}", die=(STEP, 7)).code == SIGKILLED
+    refused = command("gtex_vae.train", f"run={tmp_path}", "model.latent_dim=4")
+    assert refused.code == 1
+    assert "leave out model.latent_dim=4" in refused.stderr
+    assert command("gtex_vae.train", f"run={tmp_path}").code == 0
+    assert result(tmp_path) == uninterrupted(*EVERY_3, "seed=5")
+    assert result(tmp_path) != uninterrupted()  # seed 0
+
+
+def test_nothing_of_a_killed_write_stays(train, tmp_path):
+    assert train(tmp_path, *EVERY_3, die=(RENAME, 9)).code == SIGKILLED
+    assert train(tmp_path, *EVERY_3).code == 0
+    leftover = [path for path in tmp_path.rglob(".*") if re.match(r"\.[0-9a-f]{8}\.", path.name)]
+    assert leftover == []
+
+
+def test_killed_from_outside(train, uninterrupted, tmp_path):
+    """At whatever point the signal happens to come."""
+    last = tmp_path / "checkpoints" / "last.ckpt"
+
+    def kill(pid: int) -> None:
+        seen: set[int] = set()
+        deadline = time.monotonic() + 60
+        while len(seen) < 4 and time.monotonic() < deadline:
+            if last.exists():
+                seen.add(last.stat().st_mtime_ns)
+        os.kill(pid, signal.SIGKILL)
+
+    overrides = ("trainer.max_epochs=20", *EVERY_3)
+    assert train(tmp_path, *overrides, meanwhile=kill).code == SIGKILLED
+    assert train(tmp_path, *overrides).code == 0
+    assert result(tmp_path) == uninterrupted(*overrides)

@@ -1,0 +1,125 @@
+"""Likelihoods: their densities, their variances, and where these settle."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Normal
+
+from gtex_vae.nn.likelihoods import LIKELIHOODS, PerGeneVariance, SharedVariance, UnitVariance, weighted_mean
+
+
+def errors(n: int = 500, g: int = 6) -> torch.Tensor:
+    """Residuals whose variance differs from gene to gene."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(n, g, generator=generator) * torch.linspace(0.2, 3.0, g)
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_in_evaluation_it_is_the_normal_density_of_its_log_variance(name: str) -> None:
+    likelihood = LIKELIHOODS[name](6).eval()
+    with torch.no_grad():
+        likelihood.log_var.copy_(torch.zeros(1) if name == "mse" else torch.tensor([-0.7]))  # type: ignore[operator, arg-type]
+    residual_ng = errors()
+    expected = -Normal(0.0, (0.5 * likelihood.log_var).exp()).log_prob(residual_ng).mean()  # type: ignore[operator]
+    torch.testing.assert_close(likelihood(residual_ng.square()), expected)
+
+
+def test_unit_variance_is_half_the_mse_up_to_a_constant() -> None:
+    square_ng = errors().square()
+    expected = 0.5 * square_ng.mean() + 0.5 * math.log(2 * math.pi)
+    torch.testing.assert_close(UnitVariance(6)(square_ng), expected)
+    assert not list(UnitVariance(6).parameters())
+    assert not UnitVariance(6).state_dict()
+
+
+def test_shared_variance_is_the_best_of_all_shared_variances() -> None:
+    square_ng = errors().square()
+    loss = SharedVariance(6)(square_ng)
+    grid = torch.linspace(-4.0, 4.0, 801)
+    candidates = torch.stack([-Normal(0.0, float((0.5 * v).exp())).log_prob(errors()).mean() for v in grid])
+    assert float(loss) == pytest.approx(float(candidates.min()), abs=1e-4)
+    assert float(loss) <= float(candidates.min()) + 1e-6
+    assert float(grid[candidates.argmin()]) == pytest.approx(float(square_ng.mean().log()), abs=0.011)
+
+
+def test_shared_variance_pulls_like_the_log_of_the_mse() -> None:
+    residual_ng = errors().requires_grad_()
+    (gradient,) = torch.autograd.grad(SharedVariance(6)(residual_ng.square()), residual_ng)
+    expected = residual_ng.detach() / (residual_ng.detach().square().sum())
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_running_variance_converges_to_that_of_the_batches() -> None:
+    likelihood = SharedVariance(6)
+    square_ng = errors().square()
+    gaps = []
+    for _ in range(600):
+        likelihood(square_ng)
+        gaps.append(abs(float(likelihood.log_var) - math.log(float(square_ng.mean()))))
+    # an exponential mean: the distance to the limit shrinks by the same factor at each step
+    assert gaps[99] / gaps[98] == pytest.approx(1.0 - SharedVariance.momentum, rel=1e-3)
+    assert gaps[-1] < 1e-3
+    assert float(likelihood.eval()(square_ng)) == pytest.approx(
+        float(likelihood.train()(square_ng)), abs=1e-5
+    )
+
+
+def test_evaluation_leaves_the_running_variance_alone() -> None:
+    likelihood = SharedVariance(6).eval()
+    likelihood(100.0 * errors().square())
+    assert likelihood.log_var.tolist() == [0.0]
+    assert "log_var" in likelihood.state_dict()
+
+
+def test_gradient_optimum_of_the_per_gene_variance_is_each_genes_mse() -> None:
+    likelihood = PerGeneVariance(6)
+    square_ng = errors().square()
+    with torch.no_grad():
+        likelihood.log_var.copy_(square_ng.mean(0).log())
+    likelihood(square_ng).backward()
+    assert likelihood.log_var.grad is not None
+    assert likelihood.log_var.grad.abs().max() < 1e-7
+    # and gradient descent gets there from the start
+    fresh = PerGeneVariance(6)
+    optimizer = torch.optim.LBFGS(fresh.parameters(), lr=0.5, max_iter=100)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss: torch.Tensor = fresh(square_ng)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    torch.testing.assert_close(fresh.log_var.detach(), square_ng.mean(0).log(), atol=1e-3, rtol=0)
+
+
+def test_per_gene_is_never_worse_than_shared_at_their_optima() -> None:
+    square_ng = errors().square()
+    per_gene = PerGeneVariance(6)
+    with torch.no_grad():
+        per_gene.log_var.copy_(square_ng.mean(0).log())
+    # Jensen: mean of logs below log of the mean, by exactly half that gap per entry
+    gap = 0.5 * (square_ng.mean().log() - square_ng.mean(0).log().mean())
+    torch.testing.assert_close(
+        SharedVariance(6)(square_ng) - per_gene(square_ng).detach(), gap, atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_weights_of_one_change_nothing_and_a_weight_of_two_counts_an_entry_twice(name: str) -> None:
+    square_ng = errors(4, 6).square()
+    torch.testing.assert_close(
+        LIKELIHOODS[name](6)(square_ng, torch.ones(4, 6)), LIKELIHOODS[name](6)(square_ng)
+    )
+    weight_ng = torch.ones(4, 6)
+    weight_ng[0], weight_ng[1] = 2.0, 0.0
+    doubled = torch.cat([square_ng[:1], square_ng[:1], square_ng[2:]])
+    torch.testing.assert_close(LIKELIHOODS[name](6)(square_ng, weight_ng), LIKELIHOODS[name](6)(doubled))
+
+
+def test_weighted_mean() -> None:
+    value, weight = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[0.0, 0.0], [2.0, 2.0]])
+    assert (float(weighted_mean(value, None)), float(weighted_mean(value, weight))) == (2.5, 3.5)
