@@ -35,8 +35,8 @@ def stage(
     schema
         Dataclass of the root config's keys; the body gets an instance of it.
     resumable
-        ``run=`` goes on with an unfinished run of this stage. Otherwise it is a key like any other: the trained run
-        that the stage works on.
+        ``run=`` goes on with an unfinished run of this stage, unless the config hands it on as ``pretrained``: then
+        it is a key like any other, the trained run that this one starts from. Where false it always is.
 
     Returns
     -------
@@ -99,7 +99,9 @@ def run_stage(
     """
     plain = to_plain(config)
     check_fields(plain, schema)
-    if resumable and plain.get("run") is not None:
+    # a config that hands run= on as the run to start from means another one than this
+    starts_from_it = plain.get("run") == plain.get("pretrained")
+    if resumable and plain.get("run") is not None and not starts_from_it:
         plain = _go_on(plain, run_dir, overrides)
     goes_on = runs.claim(run_dir, plain, per_call=("overwrite", "run") if resumable else ("overwrite",))
     if goes_on:

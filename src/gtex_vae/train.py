@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gtex_vae import runs
 from gtex_vae.config import build
+from gtex_vae.errors import ConfigError
 from gtex_vae.paths import write_json
 from gtex_vae.stage import stage
 
@@ -32,11 +34,35 @@ class TrainConfig:
     overwrite: bool
     compile: bool
     metrics_seed: int
+    input: str | None
+    pretrained: str | None
     contrastive: dict[str, Any] | None = None
+    alignment: dict[str, Any] | None = None
 
 
 @stage("train", TrainConfig, resumable=True)
 def main(config: TrainConfig, run_dir: Path) -> float:
+    """Train a VAE; or, with an alignment, take the one that is given (or train it first) and align donors with it."""
+    if config.alignment is None:
+        if config.input is not None:
+            raise ConfigError("input= is for +experiment=contrastive; a VAE takes data=file data.path=FILE")
+        return train_vae(config, run_dir)
+    if config.pretrained is None:
+        vae_dir = run_dir / "vae"
+        if runs.status(vae_dir) != "finished":
+            vae_config = replace(config, alignment=None, input=None)
+            runs.claim(vae_dir, asdict(vae_config))
+            train_vae(vae_config, vae_dir)
+            runs.mark(vae_dir)
+    else:
+        vae_dir = runs.find_run(config.pretrained, Path(config.paths["outputs"]))
+    return build(
+        config.alignment, under="gtex_vae.training.align",
+        vae_dir=vae_dir, run_dir=run_dir, logger=config.logger, settings=asdict(config),
+    )  # fmt: skip
+
+
+def train_vae(config: TrainConfig, run_dir: Path) -> float:
     """Prepare the data, train, keep the best model and measure it beside PCA on held-out donors."""
     import torch
     from lightning.pytorch import seed_everything

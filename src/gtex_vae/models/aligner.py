@@ -1,0 +1,304 @@
+"""Alignment of donors with their cell types: a trained encoder, pooling, and a head for each side.
+
+Shapes: ``n`` donors, ``a`` donor samples, ``s`` cell-type profiles, ``c`` cell types, ``g`` genes, ``f`` features,
+``d`` latent dimensions, ``p`` dimensions of a projection.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gtex_vae.errors import ConfigError, RunError
+from gtex_vae.functional import contrastive as losses
+from gtex_vae.models.vae import VAE
+from gtex_vae.nn.mlp import MLP, xavier_linear
+from gtex_vae.nn.pooling import AttentionPool, mean_pool
+from gtex_vae.paths import write_beside
+
+Tune = Literal["none", "last", "all"]
+Loss = Literal["info_nce", "siglip", "sup_con", "vicreg"]
+SIGLIP_BIAS = -10.0  # Zhai et al. (2023), section 3.1: most pairs are negatives
+FORMAT = 1
+
+
+class Aligner(nn.Module):
+    """Projects a donor's bulk sample, and the set of its cell-type profiles, to where they meet.
+
+    Parameters
+    ----------
+    vae
+        Trained; its encoder is tuned in place.
+    cell_types
+        Names of the cell types, in the order of ``c``.
+    tune
+        ``none``: the encoder stays as it is. ``last``: the linear layers that give the posterior mean are trained,
+        the linear path from expression among them. ``all``: the whole encoder.
+    head
+        Widths of the head of each side, the last one linear; empty: embeddings are compared as they are.
+    residual
+        The head adds to the embedding, by nothing at the start, so that training begins at the retrieval of the
+        untuned VAE. The last width must then be ``latent_dim``.
+    pooling
+        Of a donor's cell types: ``mean`` or ``attention``.
+    loss
+        ``info_nce`` (both directions), ``siglip``, ``sup_con`` (among all samples of both sides) or ``vicreg``.
+    dropout
+        Of the features that the trained part sees.
+    drop_types
+        Fraction of a donor's cell types left out in each step of training.
+    temperature
+        To start from; its logarithm is learned.
+
+    Attributes
+    ----------
+    donor_center_d, cell_center_d
+        Mean embedding of each side over training donors, which is taken off: the two sides differ in it (bulk has
+        other proportions, and other technical effects, than a mean of cell types), the donors do not.
+    scale
+        One standard deviation for all dimensions.
+
+    Raises
+    ------
+    ConfigError
+        A value is impossible.
+
+    References
+    ----------
+    Radford et al. (2021) for two towers with a learned temperature. The published system: ``tune=none``,
+    ``head=[128, 64]``, ``residual=false``, ``pooling=mean``, with a fixed temperature of 0.2.
+    """
+
+    donor_center_d: Tensor
+    cell_center_d: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        vae: VAE,
+        cell_types: Sequence[str],
+        *,
+        tune: Tune = "last",
+        head: Sequence[int] = (128, 64),
+        residual: bool = True,
+        pooling: Literal["mean", "attention"] = "mean",
+        loss: Loss = "info_nce",
+        dropout: float = 0.2,
+        drop_types: float = 0.2,
+        temperature: float = 0.1,
+    ) -> None:
+        super().__init__()
+        for key, value in (("dropout", dropout), ("drop_types", drop_types)):
+            if not 0.0 <= value < 1.0:
+                raise ConfigError(f"alignment.model.{key}={value} must lie in [0, 1)")
+        if not 1.0 / losses.LARGEST_SCALE <= temperature <= 100.0:
+            raise ConfigError(f"alignment.model.temperature={temperature} must lie between 0.01 and 100")
+        if any(width < 1 for width in head):
+            raise ConfigError(f"alignment.model.head={list(head)} must hold positive widths only")
+        self.vae, self.cell_types = vae, list(cell_types)
+        self.tune, self.loss_name, self.dropout, self.drop_types = tune, loss, dropout, drop_types
+        d = vae.latent_dim
+        self.donor_head, self.cell_head = Head(d, head, residual), Head(d, head, residual)
+        self.attention = AttentionPool(d, len(cell_types)) if pooling == "attention" else None
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        self.bias = nn.Parameter(torch.tensor(SIGLIP_BIAS), requires_grad=loss == "siglip")
+        for name in ("donor_center_d", "cell_center_d"):
+            self.register_buffer(name, torch.zeros(d))
+        self.register_buffer("scale", torch.ones(()))
+        trained = {"none": [], "last": [vae.encoder.mu, vae.encoder.skip], "all": [vae.encoder]}[tune]
+        vae.requires_grad_(False)
+        for part in trained:
+            if part is not None:
+                part.requires_grad_(True)
+        # of the encoder, the layer of the variances has no part in the embedding
+        vae.encoder.log_var.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Aligner:
+        """Switch heads; the encoder always works as in evaluation, for its batch statistics are those of bulk."""
+        super().train(mode)
+        self.vae.eval()
+        return self
+
+    @torch.no_grad()
+    def features(self, x_ng: Tensor) -> Tensor:
+        """What the part of the encoder that is not trained makes of standardized expression; computed once."""
+        if self.tune == "all":
+            return x_ng
+        if self.tune == "none":
+            return self.vae.embed(x_ng)
+        h_nh = self.vae.encoder.mlp(x_ng)
+        return h_nh if self.vae.encoder.skip is None else torch.cat([h_nh, x_ng], -1)
+
+    def embed(self, features_nf: Tensor) -> Tensor:
+        """Posterior means (n, d) from `features`."""
+        if self.tune == "none":
+            return features_nf
+        features_nf = functional.dropout(features_nf, self.dropout, self.training)
+        encoder = self.vae.encoder
+        if self.tune == "all":
+            mu_nd: Tensor = encoder(features_nf)[0]
+            return mu_nd
+        width = encoder.mlp.out_features
+        mu_nd = encoder.mu(features_nf[:, :width])
+        return mu_nd if encoder.skip is None else mu_nd + encoder.skip(features_nf[:, width:])
+
+    def pool(self, features_sf: Tensor, owner_s: Tensor, type_s: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """Pool profiles by donor.
+
+        Parameters
+        ----------
+        features_sf
+            Of the profiles.
+        owner_s, type_s
+            Donor (0 to n - 1) and cell type of each.
+        n
+            Number of donors.
+
+        Returns
+        -------
+        pooled_nd, present_nc
+            Pooled embeddings, and which types each donor has.
+        """
+        z_sd = self.embed(features_sf)
+        z_ncd = z_sd.new_zeros(n, len(self.cell_types), z_sd.shape[-1]).index_put((owner_s, type_s), z_sd)
+        present_nc = torch.zeros(z_ncd.shape[:2], dtype=torch.bool, device=z_sd.device)
+        present_nc[owner_s, type_s] = True
+        pooled_nd = (
+            mean_pool(z_ncd, present_nc) if self.attention is None else self.attention(z_ncd, present_nc)
+        )
+        return pooled_nd, present_nc
+
+    @torch.no_grad()
+    def fit_centers(self, features_af: Tensor, pooled_nd: Tensor) -> None:
+        """Take the means of both sides, and their common scale, from training donors."""
+        z_ad = self.embed(features_af)
+        self.donor_center_d.copy_(z_ad.mean(0))
+        self.cell_center_d.copy_(pooled_nd.mean(0))
+        self.scale.copy_((z_ad - z_ad.mean(0)).square().mean().sqrt().clamp_min(1e-6))
+
+    def project_donors(self, features_af: Tensor) -> Tensor:
+        """Projections (a, p) of donor samples."""
+        projected: Tensor = self.donor_head((self.embed(features_af) - self.donor_center_d) / self.scale)
+        return projected
+
+    def project_cells(self, features_sf: Tensor, owner_s: Tensor, type_s: Tensor, n: int) -> Tensor:
+        """Projections (n, p) of donors by their cell types; arguments as for `pool`."""
+        if self.training and self.drop_types > 0.0:
+            kept_s = torch.rand(len(owner_s), device=owner_s.device) >= self.drop_types
+            # every donor keeps what it has one of
+            count_n = torch.zeros(n, device=owner_s.device).index_add_(0, owner_s, kept_s.float())
+            kept_s |= count_n[owner_s] == 0
+            features_sf, owner_s, type_s = features_sf[kept_s], owner_s[kept_s], type_s[kept_s]
+        pooled_nd, _ = self.pool(features_sf, owner_s, type_s, n)
+        projected: Tensor = self.cell_head((pooled_nd - self.cell_center_d) / self.scale)
+        return projected
+
+    def loss(self, u_ap: Tensor, v_np: Tensor, owner_a: Tensor) -> Tensor:
+        """Evaluate the loss.
+
+        Parameters
+        ----------
+        u_ap
+            Projections of donor samples; several of one donor are all its positives.
+        v_np
+            Projections of the donors' cell types.
+        owner_a
+            Donor (row of ``v_np``) of each sample.
+        """
+        donor_n = torch.arange(len(v_np), device=v_np.device)
+        scale = losses.clamped_scale(self.log_scale)
+        if self.loss_name == "vicreg":
+            return losses.vicreg(u_ap, v_np[owner_a])
+        if self.loss_name == "sup_con":
+            both, owner = torch.cat([u_ap, v_np]), torch.cat([owner_a, donor_n])
+            others = ~torch.eye(len(both), dtype=torch.bool, device=both.device)
+            return losses.positive_nll(scale * losses.similarity(both, both), owner[:, None] == owner, others)
+        logits_an, positive_an = scale * losses.similarity(u_ap, v_np), owner_a[:, None] == donor_n
+        if self.loss_name == "siglip":
+            return losses.sigmoid_loss(logits_an, self.bias, positive_an)
+        return losses.info_nce(logits_an, positive_an)
+
+    def save(self, folder: Path, arguments: dict[str, Any]) -> None:
+        """Write what comes after the encoder: ``weights.safetensors`` and ``alignment.json``.
+
+        Parameters
+        ----------
+        folder
+            Where to.
+        arguments
+            The constructor's, plain, without ``vae`` and ``cell_types``.
+        """
+        from safetensors.torch import save
+
+        own = {k: v.contiguous() for k, v in self.state_dict().items() if not k.startswith("vae.")}
+        description = {"format": FORMAT, "cell_types": self.cell_types, "arguments": arguments}
+        with write_beside(folder) as temporary:
+            temporary.mkdir()
+            (temporary / "weights.safetensors").write_bytes(save(own))
+            (temporary / "alignment.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, vae: VAE) -> Aligner:
+        """Read what `save` wrote, for the encoder of the same run.
+
+        Raises
+        ------
+        RunError
+            The folder is missing, incomplete or of another version.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            description = json.loads((folder / "alignment.json").read_text(encoding="utf-8"))
+            own = load_file(folder / "weights.safetensors")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise RunError(f"{folder} holds no readable alignment: {error}") from error
+        if description.get("format") != FORMAT:
+            raise RunError(
+                f"{folder}: format {description.get('format')} is not {FORMAT}, that of this version"
+            )
+        aligner = cls(vae, description["cell_types"], **description["arguments"])
+        aligner.load_state_dict({**aligner.state_dict(), **own})
+        return aligner.eval()
+
+
+class Head(nn.Module):
+    """Projection of one side: an MLP with ReLU and a linear last layer, alone or added to its input.
+
+    Parameters
+    ----------
+    in_features
+        Dimensions d of the embedding.
+    widths
+        See `Aligner`; empty for the identity.
+    residual
+        See `Aligner`.
+    """
+
+    def __init__(self, in_features: int, widths: Sequence[int], residual: bool) -> None:
+        super().__init__()
+        self.residual = residual and bool(widths)
+        self.mlp: nn.Module = nn.Identity()
+        if widths:
+            if residual and widths[-1] != in_features:
+                raise ConfigError(
+                    f"alignment.model.head={list(widths)}: with residual=true it must end in model.latent_dim={in_features}"
+                )
+            hidden = MLP(in_features, widths[:-1], norm="none", activation="relu", dropout=0.0)
+            last = xavier_linear(hidden.out_features, widths[-1])
+            if residual:
+                nn.init.zeros_(last.weight)
+            self.mlp = nn.Sequential(hidden, last)
+
+    def forward(self, z_nd: Tensor) -> Tensor:
+        """Project (n, d) to (n, p)."""
+        projected: Tensor = self.mlp(z_nd)
+        return z_nd + projected if self.residual else projected

@@ -1,0 +1,200 @@
+"""Contrastive alignment of donors with their cell types, from single cells to retrieval of held-out donors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gtex_vae.config import build
+from gtex_vae.data.donor_cells import DonorCells, donor_cells, pseudobulk_folder, read_pseudobulk
+from gtex_vae.errors import ConfigError
+from gtex_vae.models.trained import TrainedModel
+from gtex_vae.paths import write_beside, write_json
+
+log = logging.getLogger(__name__)
+
+METHODS = (
+    ("", "aligned"),
+    ("baseline/vae/", "VAE"),
+    ("baseline/pca/", "PCA"),
+    ("baseline/expression/", "expression"),
+)
+HEADLINE = (
+    ("top1", "top-1"),
+    ("top5", "top-5"),
+    ("mrr", "MRR"),
+    ("foscttm", "FOSCTTM (0 is best)"),
+    ("matched/top1", "top-1, like compositions"),
+    ("same_composition/top1", "top-1, same composition"),
+)
+
+
+def align_donors(
+    *,
+    vae_dir: Path,
+    run_dir: Path,
+    input: str | None,
+    cells: dict[str, Any],
+    pseudobulk: dict[str, Any],
+    model: dict[str, Any],
+    optimizer: dict[str, Any],
+    trainer: dict[str, Any],
+    callbacks: dict[str, Any],
+    logger: dict[str, Any] | None,
+    settings: Mapping[str, Any],
+    min_overlap: float,
+    val: float,
+    test: float,
+    split_seed: int,
+    batch_size: int | None,
+    seed: int,
+) -> float:
+    """Train an alignment on a VAE, keep the best by validation retrieval, and measure it on held-out donors.
+
+    Parameters
+    ----------
+    vae_dir
+        Run of the VAE.
+    run_dir
+        Where everything goes: ``model/`` (the VAE, its encoder as tuned), ``alignment/`` (heads), ``metrics.json``,
+        ``retrieval.csv``, ``pseudobulk/``, ``splits.csv``, checkpoints.
+    input
+        Single cells, or a folder that ``gtex_vae.pseudobulk`` wrote; ``None``: ``cells["prepare"]`` makes them.
+    cells
+        ``name`` and ``prepare`` of the simulated cells.
+    pseudobulk
+        Arguments of `gtex_vae.data.pseudobulk.make_pseudobulk`.
+    model, optimizer, trainer, callbacks, logger
+        Nodes; ``model`` is of `gtex_vae.models.aligner.Aligner`.
+    settings
+        The whole config, for TensorBoard.
+    min_overlap, val, test, split_seed
+        See `gtex_vae.data.donor_cells.donor_cells`.
+    batch_size
+        Donors in a step; ``None``: all training donors.
+    seed
+        Of initial weights and of every step.
+
+    Returns
+    -------
+    float
+        MRR on held-out donors.
+    """
+    from lightning.pytorch import seed_everything
+
+    from gtex_vae.analysis.alignment import baseline_views, compare, rank_table
+    from gtex_vae.training import environment
+    from gtex_vae.training.alignment_module import AlignmentModule, DonorDataModule
+    from gtex_vae.training.build import build_trainer
+
+    if batch_size is not None and batch_size < 2:
+        raise ConfigError(
+            f"alignment.batch_size={batch_size} must be at least 2: a donor alone has no negatives"
+        )
+    environment.tune_process()
+    environment.quiet_libraries()
+    built_trainer = build_trainer(trainer, callbacks, logger, run_dir)
+    trained = TrainedModel.load(vae_dir / "model")
+    data = _read(trained, vae_dir, run_dir, input, cells, pseudobulk, min_overlap=min_overlap, val=val, test=test,
+                 split_seed=split_seed)  # fmt: skip
+    data.write_splits(run_dir / "splits.csv")
+    write_json(run_dir / "alignment.json", data.report)
+    views = {
+        f"baseline/{name}/": sides
+        for name, sides in baseline_views(data, trained.embed, trained.vae.latent_dim).items()
+    }
+
+    seed_everything(seed, workers=True, verbose=False)
+    aligner = build(model, under="gtex_vae.models", vae=trained.vae, cell_types=data.cell_types)
+    module = AlignmentModule(aligner, optimizer, data, seed=seed)
+    datamodule = DonorDataModule(data, batch_size=batch_size, seed=seed)
+    last = run_dir / "checkpoints" / "last.ckpt"
+    built_trainer.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+
+    _keep_best(module, run_dir)
+    trained.eval().save(run_dir / "model")
+    arguments = {key: value for key, value in model.items() if key != "_target_"}
+    aligner.save(run_dir / "alignment", arguments)
+    views = {"": module.project(), **views}
+    metrics = compare(views, data)
+    write_json(run_dir / "metrics.json", metrics)
+    with write_beside(run_dir / "retrieval.csv") as temporary:
+        pd.DataFrame(rank_table(views, data)).to_csv(temporary, index=False)
+    _report(metrics, data, built_trainer, settings, run_dir)
+    return metrics["contrastive/mrr"]
+
+
+def _read(
+    trained: TrainedModel,
+    vae_dir: Path,
+    run_dir: Path,
+    input: str | None,
+    cells: Mapping[str, Any],
+    pseudobulk: Mapping[str, Any],
+    **split: Any,
+) -> DonorCells:
+    """Donors and cell types in the model's genes; pseudobulk is made once, so that going on does not repeat it."""
+    folder = run_dir / "pseudobulk"
+    made_before = (folder / "proportions.csv").exists()
+    if input is not None:
+        source: Any = Path(input)
+    else:
+        source = folder if made_before else build(cells["prepare"], under="gtex_vae.data")
+    options = {key: value for key, value in pseudobulk.items() if key != "_target_"}
+    made = read_pseudobulk(pseudobulk_folder(folder, source, **options))
+    seen = pd.read_csv(vae_dir / "splits.csv", dtype=str)
+    data = donor_cells(
+        made, trained.scaler, gene_ids=trained.gene_ids, gene_names=trained.gene_names, unit=trained.unit,
+        known=dict(zip(seen["donor"], seen["split"], strict=True)), **split,
+    )  # fmt: skip
+    counts = [int((data.split_n == part).sum()) for part in ("train", "val", "test")]
+    log.info(
+        "%d donors (train/val/test %d/%d/%d), %d profiles of %d cell types, %d of the model's %d genes",
+        len(data.donors), *counts, len(data.x_sg), len(data.cell_types), data.report["present"], len(trained.gene_ids),
+    )  # fmt: skip
+    return data
+
+
+def _keep_best(module: Any, run_dir: Path) -> None:
+    """Go back to the weights of ``best.ckpt``."""
+    import torch
+
+    module.cpu()
+    best = run_dir / "checkpoints" / "best.ckpt"
+    if best.exists():
+        module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+    else:
+        log.warning("no validation: the alignment is that of the last step")
+
+
+def _report(
+    metrics: Mapping[str, float], data: DonorCells, trainer: Any, settings: Mapping[str, Any], run_dir: Path
+) -> None:
+    """Print retrieval beside the baselines' and chance, and give TensorBoard the settings with the result."""
+    from gtex_vae.training.finish import flatten
+
+    if trainer.logger is not None:
+        hparams = flatten(settings)
+        trainer.logger.log_hyperparams(hparams, {f"test/{key}": value for key, value in metrics.items()})
+        trainer.logger.finalize("success")
+    held_out = int((data.split_n == "test").sum())
+    lines = [
+        f"{f'{held_out} held-out donors':28s}"
+        + "".join(f"{name:>12s}" for _, name in METHODS)
+        + f"{'chance':>12s}"
+    ]
+    for key, name in HEADLINE:
+        if f"contrastive/{key}" in metrics:
+            group, _, last = key.rpartition("/")
+            chance = {"foscttm": 0.5}.get(last)
+            if chance is None:
+                chance = metrics[f"contrastive/{group + '/' if group else ''}chance_{last}"]
+            figures = [metrics[f"{prefix}contrastive/{key}"] for prefix, _ in METHODS] + [chance]
+            lines.append(f"{name:28s}" + "".join(f"{figure:12.3f}" for figure in figures))
+    low, high = metrics["contrastive/top1_low"], metrics["contrastive/top1_high"]
+    lines.append(f"95 % interval of top-1: {low:.3f} to {high:.3f}")
+    log.info("\n%s\n\nrun: %s\nwatch: tensorboard --logdir %s", "\n".join(lines), run_dir, run_dir)

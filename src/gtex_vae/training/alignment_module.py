@@ -1,0 +1,170 @@
+"""The LightningModule of contrastive alignment: a step over donors, retrieval on validation donors.
+
+Shapes: ``n`` donors, ``a`` donor samples, ``s`` cell-type profiles, ``f`` features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch import Tensor
+
+from gtex_vae.analysis.retrieval import retrieval_metrics
+from gtex_vae.config import build
+from gtex_vae.data.donor_cells import DonorCells
+from gtex_vae.data.loader import Batch, BatchLoader
+from gtex_vae.functional.contrastive import clamped_scale, similarity
+from gtex_vae.functional.masking import step_seed
+from gtex_vae.models.aligner import Aligner
+
+ROWS_AT_A_TIME = 2048
+
+
+class DonorDataModule(LightningDataModule):
+    """Batches of donors: their numbers, and their own pseudobulk for messages.
+
+    Parameters
+    ----------
+    cells
+        The data.
+    batch_size
+        Donors per step, each the others' negative; ``None``: all training donors.
+    seed
+        Seed of the order of batches.
+    """
+
+    def __init__(self, cells: DonorCells, *, batch_size: int | None, seed: int) -> None:
+        super().__init__()
+        self.cells, self.batch_size, self.seed = cells, batch_size, seed
+        self._x_ng = torch.from_numpy(cells.x_ag[: len(cells.donors)])
+
+    def train_dataloader(self) -> BatchLoader:
+        """Shuffled batches of training donors."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> BatchLoader:
+        """All validation donors in one batch: retrieval is among all of them."""
+        return self._loader("val", shuffle=False)
+
+    def _loader(self, split: str, *, shuffle: bool) -> BatchLoader:
+        rows = torch.from_numpy((self.cells.split_n == split).nonzero()[0])
+        size = min(self.batch_size or len(rows), len(rows)) if shuffle else len(rows)
+        return BatchLoader(
+            self._x_ng, rows, batch_size=size, shuffle=shuffle, seed=self.seed, progress=self._progress
+        )
+
+    def _progress(self) -> tuple[int, int]:
+        """As for `gtex_vae.data.datamodule.ExpressionDataModule`."""
+        if self.trainer is None:
+            return 0, 0
+        fit_loop = self.trainer.fit_loop
+        epochs: Any = fit_loop.epoch_progress.current
+        return epochs.processed, fit_loop.epoch_loop.batch_progress.current.ready
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Copy a batch to the device."""
+        return Batch(batch.x_ng.to(device), batch.row_n.to(device))
+
+
+class AlignmentModule(LightningModule):
+    """Trains an `Aligner`. All randomness of a step is a function of ``(seed, step)``.
+
+    Parameters
+    ----------
+    aligner
+        Built, with its encoder trained.
+    optimizer
+        ``_target_`` and arguments.
+    cells
+        The data.
+    seed
+        Of every step.
+    """
+
+    def __init__(
+        self, aligner: Aligner, optimizer: dict[str, Any], cells: DonorCells, *, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.aligner, self.optimizer_config, self.seed = aligner, optimizer, seed
+        self.of_samples_af = self._features(cells.x_ag)
+        self.of_profiles_sf = self._features(cells.x_sg)
+        self.owner_a, self.owner_s, self.type_s = (
+            torch.from_numpy(numbers) for numbers in (cells.owner_a, cells.owner_s, cells.type_s)
+        )
+        self.n_donors = len(cells.donors)
+        train_n = torch.from_numpy(cells.split_n == "train").nonzero().squeeze(1)
+        aligner.eval()
+        with torch.no_grad():
+            _, f_sf, owner_s, type_s, own_af, _ = self._gather(train_n)
+            pooled_nd, _ = aligner.pool(f_sf, owner_s, type_s, len(train_n))
+            aligner.fit_centers(own_af, pooled_nd)
+        aligner.train()
+
+    def _features(self, x_ng: Any) -> Tensor:
+        """Features of all rows, computed once."""
+        parts = torch.from_numpy(x_ng).split(ROWS_AT_A_TIME)
+        return torch.cat([self.aligner.features(part) for part in parts])
+
+    def on_fit_start(self) -> None:
+        """Put the features where the model is."""
+        for name in ("of_samples_af", "of_profiles_sf", "owner_a", "owner_s", "type_s"):
+            setattr(self, name, getattr(self, name).to(self.device))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Build the optimizer for what is trained; weight decay for matrices alone."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1]},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer: torch.optim.Optimizer = build(self.optimizer_config, under="torch.optim", params=groups)
+        return optimizer
+
+    def _gather(self, donor_n: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """All samples and profiles of some donors, and the donors' own samples."""
+        position_n = torch.full((self.n_donors,), -1, device=donor_n.device)
+        position_n[donor_n] = torch.arange(len(donor_n), device=donor_n.device)
+        in_a, in_s = position_n[self.owner_a] >= 0, position_n[self.owner_s] >= 0
+        return (
+            self.of_samples_af[in_a],
+            self.of_profiles_sf[in_s],
+            position_n[self.owner_s[in_s]],
+            self.type_s[in_s],
+            self.of_samples_af[donor_n],
+            position_n[self.owner_a[in_a]],
+        )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss over a batch of donors, all their samples against all their cell types."""
+        torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
+        f_af, f_sf, owner_s, type_s, _, owner_a = self._gather(batch.row_n)
+        u_ap = self.aligner.project_donors(f_af)
+        v_np = self.aligner.project_cells(f_sf, owner_s, type_s, len(batch.row_n))
+        loss = self.aligner.loss(u_ap, v_np, owner_a)
+        self.log("train/loss", loss, on_step=False, on_epoch=True)
+        self.log(
+            "train/temperature", 1.0 / clamped_scale(self.aligner.log_scale), on_step=False, on_epoch=True
+        )
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Retrieval among all validation donors, from their own samples."""
+        _, f_sf, owner_s, type_s, own_af, _ = self._gather(batch.row_n)
+        u_np = self.aligner.project_donors(own_af)
+        v_np = self.aligner.project_cells(f_sf, owner_s, type_s, len(batch.row_n))
+        figures = retrieval_metrics(similarity(u_np, v_np).cpu().numpy())
+        loss = self.aligner.loss(u_np, v_np, torch.arange(len(u_np), device=u_np.device))
+        values = {f"val/{key}": figures[key] for key in ("top1", "top5", "mrr", "foscttm")}
+        self.log_dict({**values, "val/loss": float(loss)}, batch_size=1)
+
+    @torch.no_grad()
+    def project(self) -> tuple[Any, Any]:
+        """Projections of all donor samples and of all donors' cell types, as arrays."""
+        aligner = self.aligner.eval()
+        tensors = (self.of_samples_af, self.of_profiles_sf, self.owner_s, self.type_s)
+        f_af, f_sf, owner_s, type_s = (tensor.cpu() for tensor in tensors)
+        u_ap = torch.cat([aligner.project_donors(part) for part in f_af.split(ROWS_AT_A_TIME)])
+        v_np = aligner.project_cells(f_sf, owner_s, type_s, self.n_donors)
+        return u_ap.float().numpy(), v_np.float().numpy()
