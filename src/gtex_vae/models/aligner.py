@@ -19,7 +19,7 @@ from torch.nn import functional
 from gtex_vae.errors import ConfigError, RunError
 from gtex_vae.functional import contrastive as losses
 from gtex_vae.models.vae import VAE
-from gtex_vae.nn.mlp import MLP, xavier_linear
+from gtex_vae.nn.head import ProjectionHead
 from gtex_vae.nn.pooling import AttentionPool, mean_pool
 from gtex_vae.paths import write_beside
 
@@ -86,8 +86,8 @@ class Aligner(nn.Module):
         cell_types: Sequence[str],
         *,
         tune: Tune = "last",
-        head: Sequence[int] = (128, 64),
-        residual: bool = True,
+        head: Sequence[int] = (),
+        residual: bool = False,
         pooling: Literal["mean", "attention"] = "mean",
         loss: Loss = "info_nce",
         dropout: float = 0.2,
@@ -100,23 +100,23 @@ class Aligner(nn.Module):
                 raise ConfigError(f"alignment.model.{key}={value} must lie in [0, 1)")
         if not 1.0 / losses.LARGEST_SCALE <= temperature <= 100.0:
             raise ConfigError(f"alignment.model.temperature={temperature} must lie between 0.01 and 100")
-        if any(width < 1 for width in head):
-            raise ConfigError(f"alignment.model.head={list(head)} must hold positive widths only")
         self.vae, self.cell_types = vae, list(cell_types)
         self.tune, self.loss_name, self.dropout, self.drop_types = tune, loss, dropout, drop_types
         d = vae.latent_dim
-        self.donor_head, self.cell_head = Head(d, head, residual), Head(d, head, residual)
+        self.donor_head, self.cell_head = (ProjectionHead(d, head, residual=residual) for _ in range(2))
         self.attention = AttentionPool(d, len(cell_types)) if pooling == "attention" else None
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
         self.bias = nn.Parameter(torch.tensor(SIGLIP_BIAS), requires_grad=loss == "siglip")
         for name in ("donor_center_d", "cell_center_d"):
             self.register_buffer(name, torch.zeros(d))
         self.register_buffer("scale", torch.ones(()))
-        trained = {"none": [], "last": [vae.encoder.mu, vae.encoder.skip], "all": [vae.encoder]}[tune]
         vae.requires_grad_(False)
-        for part in trained:
-            if part is not None:
-                part.requires_grad_(True)
+        if tune == "all":
+            vae.encoder.requires_grad_(True)
+        elif tune == "last":
+            vae.encoder.mu.requires_grad_(True)
+            if vae.encoder.skip is not None:
+                vae.encoder.skip.requires_grad_(True)
         # of the encoder, the layer of the variances has no part in the embedding
         vae.encoder.log_var.requires_grad_(False)
 
@@ -268,37 +268,3 @@ class Aligner(nn.Module):
         aligner = cls(vae, description["cell_types"], **description["arguments"])
         aligner.load_state_dict({**aligner.state_dict(), **own})
         return aligner.eval()
-
-
-class Head(nn.Module):
-    """Projection of one side: an MLP with ReLU and a linear last layer, alone or added to its input.
-
-    Parameters
-    ----------
-    in_features
-        Dimensions d of the embedding.
-    widths
-        See `Aligner`; empty for the identity.
-    residual
-        See `Aligner`.
-    """
-
-    def __init__(self, in_features: int, widths: Sequence[int], residual: bool) -> None:
-        super().__init__()
-        self.residual = residual and bool(widths)
-        self.mlp: nn.Module = nn.Identity()
-        if widths:
-            if residual and widths[-1] != in_features:
-                raise ConfigError(
-                    f"alignment.model.head={list(widths)}: with residual=true it must end in model.latent_dim={in_features}"
-                )
-            hidden = MLP(in_features, widths[:-1], norm="none", activation="relu", dropout=0.0)
-            last = xavier_linear(hidden.out_features, widths[-1])
-            if residual:
-                nn.init.zeros_(last.weight)
-            self.mlp = nn.Sequential(hidden, last)
-
-    def forward(self, z_nd: Tensor) -> Tensor:
-        """Project (n, d) to (n, p)."""
-        projected: Tensor = self.mlp(z_nd)
-        return z_nd + projected if self.residual else projected

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gtex_vae.errors import ConfigError, DataError
 from gtex_vae.functional import contrastive as losses
 from gtex_vae.functional.masking import draw_observed, hide
-from gtex_vae.nn.mlp import MLP, xavier_linear
+from gtex_vae.nn.head import ProjectionHead
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,10 +63,8 @@ class ContrastiveTerm(nn.Module):
                 raise ConfigError(f"contrastive.{key}={value} must not be negative")
         if not 1.0 / losses.LARGEST_SCALE <= temperature <= 100.0:
             raise ConfigError(f"contrastive.temperature={temperature} must lie between 0.01 and 100")
-        if any(width < 1 for width in projection):
-            raise ConfigError(f"contrastive.projection={list(projection)} must hold positive widths only")
         self.weight, self.elbo_weight = weight, elbo_weight
-        self.head = projection_head(latent_dim, projection)
+        self.head = ProjectionHead(latent_dim, projection)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learn_temperature)
 
     def look_up(self, obs: pd.DataFrame) -> None:
@@ -125,7 +123,7 @@ class ViewContrast(ContrastiveTerm):
         loss: Literal["nt_xent", "vicreg"] = "nt_xent",
         hidden: float = 0.2,
         noise: float = 0.1,
-        weight: float = 0.01,
+        weight: float = 0.05,
         elbo_weight: float = 1.0,
         projection: Sequence[int] = (128, 64),
         temperature: float = 0.2,
@@ -140,7 +138,9 @@ class ViewContrast(ContrastiveTerm):
             learn_temperature=learn_temperature,
         )
         if not 0.0 <= hidden < 1.0 or noise < 0.0:
-            raise ConfigError(f"contrastive: hidden={hidden} must lie in [0, 1) and noise={noise} be 0 or more")
+            raise ConfigError(
+                f"contrastive: hidden={hidden} must lie in [0, 1) and noise={noise} be 0 or more"
+            )
         self.loss, self.hidden, self.noise = loss, hidden, noise
 
     def forward(self, encoder: Encoder, x_ng: Tensor, mu_nd: Tensor, row_n: Tensor) -> Tensor:
@@ -183,7 +183,7 @@ class LabelContrast(ContrastiveTerm):
         *,
         label: str = "tissue",
         geometry: Literal["cosine", "euclidean"] = "cosine",
-        weight: float = 0.01,
+        weight: float = 0.2,
         elbo_weight: float = 1.0,
         projection: Sequence[int] = (),
         temperature: float = 0.1,
@@ -205,7 +205,7 @@ class LabelContrast(ContrastiveTerm):
 
         if self.label not in obs:
             raise DataError(
-                f"contrastive.label={self.label} is no column of the samples; there are {', '.join(obs)}"
+                f"contrastive.label={self.label} is no column of the samples; there are {', '.join(map(str, obs))}"
             )
         for name, column in (("label_n", self.label), ("donor_n", "donor")):
             codes = torch.from_numpy(pd.factorize(obs[column])[0].astype("int64"))
@@ -218,14 +218,6 @@ class LabelContrast(ContrastiveTerm):
         compare = losses.similarity if self.geometry == "cosine" else losses.negative_squared_distance
         logits_nn = losses.clamped_scale(self.log_scale) * compare(u_np, u_np)
         return losses.positive_nll(logits_nn, positive_nn, candidate_nn)
-
-
-def projection_head(in_features: int, widths: Sequence[int]) -> nn.Module:
-    """MLP with ReLU between its layers and a linear last one; the identity without widths."""
-    if not widths:
-        return nn.Identity()
-    hidden = MLP(in_features, widths[:-1], norm="none", activation="relu", dropout=0.0)
-    return nn.Sequential(hidden, xavier_linear(hidden.out_features, widths[-1]))
 
 
 @contextmanager

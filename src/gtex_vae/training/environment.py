@@ -54,6 +54,7 @@ def quiet_libraries() -> None:
         ".*LeafSpec.*",
         ".*smaller than the logging interval.*",
         ".*does not have many workers.*",
+        ".*module.s. in eval mode.*",  # a frozen encoder is meant to be
         ".*your dataloader is not resumable.*",  # it has no state: it asks the trainer where training stands
     ):
         warnings.filterwarnings("ignore", message)

@@ -1,0 +1,116 @@
+"""The aligner: pooling, tuning, saving; and that what it learns is the donors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gtex_vae.errors import ConfigError, RunError
+from gtex_vae.models.aligner import Aligner
+from gtex_vae.models.vae import VAE
+from gtex_vae.nn.pooling import AttentionPool, mean_pool
+
+TYPES = ["B", "T", "NK"]
+G, D = 12, 4
+
+
+def vae() -> VAE:
+    torch.manual_seed(0)
+    return VAE(G, D, [6]).eval()
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_attention_starts_at_the_mean_and_ignores_what_is_not_there() -> None:
+    torch.manual_seed(0)
+    z, present = random(5, 3, D), torch.tensor([[True, True, False]] * 4 + [[False] * 3])
+    pool = AttentionPool(D, 3)
+    assert torch.allclose(pool(z, present), mean_pool(z, present), atol=1e-6)
+    torch.nn.init.normal_(pool.query.weight)
+    changed = z.clone()
+    changed[:, 2] = 99.0
+    assert torch.allclose(pool(z, present), pool(changed, present))
+    assert pool(z, present)[4].abs().sum() == 0
+
+
+@pytest.mark.parametrize("tune", ["none", "last", "all"])
+def test_embedding_is_that_of_the_vae_before_tuning(tune: str) -> None:
+    model, x = vae(), random(7, G)
+    expected = model.embed(x)
+    aligner = Aligner(model, TYPES, tune=tune).eval()
+    assert torch.allclose(aligner.embed(aligner.features(x)), expected, atol=1e-6)
+    trained = {name for name, p in aligner.named_parameters() if p.requires_grad and name.startswith("vae.")}
+    assert all("decoder" not in name and "log_var" not in name for name in trained)
+    assert bool(trained) == (tune != "none")
+    assert any("encoder.mlp" in name for name in trained) == (tune == "all")
+    assert not aligner.train().vae.training
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_pooling_does_not_depend_on_the_order_of_profiles(pooling: str) -> None:
+    aligner = Aligner(vae(), TYPES, tune="none", pooling=pooling).eval()
+    f, owner, kind = random(5, D), torch.tensor([0, 0, 1, 2, 2]), torch.tensor([0, 2, 1, 0, 1])
+    order = torch.tensor([4, 2, 0, 1, 3])
+    pooled, present = aligner.pool(f, owner, kind, 3)
+    again, _ = aligner.pool(f[order], owner[order], kind[order], 3)
+    assert torch.allclose(pooled, again)
+    assert torch.allclose(pooled[1], f[2], atol=1e-6)
+    assert present.sum(1).tolist() == [2, 1, 2]
+
+
+def test_a_donor_with_one_type_never_loses_it() -> None:
+    aligner = Aligner(vae(), TYPES, tune="none", drop_types=0.99, head=[]).train()
+    torch.manual_seed(0)
+    f, owner = random(40, D), torch.arange(40)
+    projected = aligner.project_cells(f, owner, torch.zeros(40, dtype=torch.long), 40)
+    assert torch.allclose(projected, f)
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "siglip", "sup_con", "vicreg"])
+def test_every_loss_prefers_the_right_donors(loss: str) -> None:
+    aligner = Aligner(vae(), TYPES, loss=loss)
+    v = 3.0 * random(8, D)
+    owner = torch.arange(8).repeat(2)
+    u = v[owner] + 0.1 * random(16, D, seed=1)
+    right = aligner.loss(u, v, owner)
+    wrong = aligner.loss(u, v, owner.roll(3))
+    assert torch.isfinite(right)
+    assert right < wrong
+
+
+def test_residual_head_adds_nothing_at_first_and_wants_the_right_width() -> None:
+    aligner = Aligner(vae(), TYPES, tune="none", head=[8, D], residual=True).eval()
+    f = random(6, D)
+    assert torch.allclose(aligner.project_donors(f), f)
+    with pytest.raises(ConfigError, match="must end in"):
+        Aligner(vae(), TYPES, head=[8, D + 1], residual=True)
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    model = vae()
+    arguments = {"tune": "last", "head": [8, 3], "residual": False, "pooling": "attention"}
+    aligner = Aligner(model, TYPES, **arguments).eval()
+    aligner.donor_center_d.copy_(random(D))
+    aligner.save(tmp_path / "alignment", arguments)
+    again = Aligner.load(tmp_path / "alignment", model)
+    f = aligner.features(random(5, G))
+    assert again.cell_types == TYPES
+    assert torch.equal(again.project_donors(f), aligner.project_donors(f))
+    with pytest.raises(RunError, match="no readable alignment"):
+        Aligner.load(tmp_path, model)
+
+
+def test_centers_take_off_what_the_sides_differ_in() -> None:
+    aligner = Aligner(vae(), TYPES, tune="none", head=[]).eval()
+    z = random(30, D)
+    aligner.fit_centers(z + 7.0, z - 3.0)
+    owner, kind = torch.arange(30), torch.zeros(30, dtype=torch.long)
+    u, v = aligner.project_donors(z + 7.0), aligner.project_cells(z - 3.0, owner, kind, 30)
+    assert torch.allclose(u, v, atol=1e-5)
+    assert float(u.detach().square().mean()) == pytest.approx(1.0, rel=1e-4)
+    assert np.isfinite(float(aligner.scale))
