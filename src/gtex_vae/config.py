@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from gtex_vae.errors import ConfigError
 
@@ -59,7 +59,8 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         key = error.full_key or "?"
         if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
-            key = missing.group(1)
+            # behind an interpolation the message has the full key; else it has the last part of it alone
+            key = missing.group(1) if isinstance(error, InterpolationToMissingValueError) else key
             raise ConfigError(f"{key} must be given: add {key}=... to the command") from error
         raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
