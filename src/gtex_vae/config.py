@@ -46,8 +46,9 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
     except OmegaConfBaseException as error:
         key = error.full_key or "?"
-        if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
-            key = missing.group(1)
+        if "Missing mandatory value" in str(error):
+            behind = re.search(r"interpolation: Missing mandatory value: (\S+)", str(error))
+            key = behind.group(1) if behind else key
             raise ConfigError(f"{key} must be given: add {key}=... to the command") from error
         raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
     assert isinstance(plain, dict)

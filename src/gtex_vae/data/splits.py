@@ -125,20 +125,6 @@ def check_fractions(val: float, test: float) -> None:
         )
 
 
-def check_fractions(val: float, test: float) -> None:
-    """Refuse fractions that leave one of the three splits without samples.
-
-    Raises
-    ------
-    SplitError
-        Naming both.
-    """
-    if not (0.0 < val < 1.0 and 0.0 < test < 1.0 and val + test < 1.0):
-        raise SplitError(
-            f"data.val={val} and data.test={test} must be positive and leave something to train on"
-        )
-
-
 def check_split(split: np.ndarray, donor: Iterable[str], *, by: Literal["donor", "sample"]) -> None:
     """Refuse a split with an empty part, or with a donor in two of them unless it is a split by sample.
 
