@@ -119,6 +119,17 @@ def test_run_for_one_batch(name, command, matrix, tiny_data, tmp_path):
     assert (tmp_path / "run" / "SUCCESS").exists()
 
 
+LAUNCHERS = sorted(f for f in FILES if f.startswith("hydra/launcher/"))
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_launcher_is_what_its_plugin_takes(name, command, tmp_path):
+    """Hydra checks the keys against the plugin's own schema; the jobs themselves are run in tests/slurm."""
+    done = command("gtex_vae.train", override(name), "--cfg", "hydra", "-p", "hydra.launcher", cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    assert "_target_: hydra_plugins" in done.stdout
+
+
 def test_preprocess_and_evaluate(command, tiny_data, tmp_path):
     preprocess = command("gtex_vae.preprocess", *SIMULATED[:2], f"paths.data={tmp_path}", cwd=tmp_path)
     assert preprocess.code == 0, preprocess.stderr
