@@ -6,6 +6,7 @@ Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from gtex_vae.config import build, nearest
 from gtex_vae.data.loader import Batch
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError
+from gtex_vae.functional.elbo import sample_posterior
 from gtex_vae.functional.masking import draw_observed, hide, step_seed
 from gtex_vae.models.objective import Objective
 from gtex_vae.models.trained import TrainedModel
@@ -24,6 +26,7 @@ from gtex_vae.models.vae import VAE
 
 VALIDATION_SEED = 20_160  # of the masks: the same entries are hidden in every epoch and every run
 VALIDATION_RATIO = 0.2
+SAMPLE_STREAM = 2  # keeps the posterior samples of validation apart from its masks
 ACTIVE_VARIANCE = 0.01  # Burda et al. (2016), section 5
 
 
@@ -214,6 +217,11 @@ class VAEModule(LightningModule):
         x_ng = batch.x_ng
         output = self._run_vae(x_ng)
         terms = self.objective(self.vae.likelihood, output, x_ng, beta=1.0)
+        # the ELBO is an expectation over the posterior: its likelihood needs a sample where R2 takes the mean
+        torch.manual_seed(step_seed(VALIDATION_SEED, batch_idx, self.global_rank, SAMPLE_STREAM))
+        z_nd = sample_posterior(output.mu_nd, output.log_var_nd)
+        sampled = replace(output, z_nd=z_nd, x_hat_ng=self.vae.decoder(z_nd))
+        nll_nats = self.objective(self.vae.likelihood, sampled, x_ng, beta=1.0).nll_nats
         generator = torch.Generator(x_ng.device).manual_seed(
             step_seed(VALIDATION_SEED, batch_idx, self.global_rank)
         )
@@ -223,7 +231,7 @@ class VAEModule(LightningModule):
         mu_nd, n = output.mu_nd.float(), len(x_ng)
         sums = {
             "n": torch.tensor(float(n), device=x_ng.device),
-            "nll": terms.nll_nats * n,
+            "nll": nll_nats * n,
             "kl_d": terms.kl_d * n,
             "mu_d": mu_nd.sum(0),
             "mu2_d": mu_nd.square().sum(0),
