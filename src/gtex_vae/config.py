@@ -187,8 +187,5 @@ def _check_arguments(node: Mapping[str, Any], target: Callable[..., Any], path: 
             adapter.validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
             problem = error.errors()[0]
-            if problem["type"] == "is_instance_of" and problem["ctx"]["class"] == "Sequence":
-                problem["msg"] = "Input should be a list"
-            raise ConfigError(
-                f"{full_key}={value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-            ) from error
+            what = problem["msg"].replace("valid array", "list")
+            raise ConfigError(f"{full_key}={value!r}: {what[0].lower()}{what[1:]}") from error
