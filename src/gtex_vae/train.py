@@ -14,7 +14,7 @@ from gtex_vae.stage import stage
 log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TrainConfig:
     """Root keys of ``conf/train.yaml``."""
 
@@ -22,10 +22,10 @@ class TrainConfig:
     model: dict[str, Any]
     objective: dict[str, Any]
     optimizer: dict[str, Any]
-    learning_rate: dict[str, Any] | None
+    learning_rate: dict[str, Any] | None = None
     trainer: dict[str, Any]
     callbacks: dict[str, Any]
-    logger: dict[str, Any] | None
+    logger: dict[str, Any] | None = None
     paths: dict[str, Any]
     seed: int
     run: str | None
