@@ -114,6 +114,13 @@ def test_compiled(train, tmp_path):
     assert not [name for name in state if "_orig_mod" in name]
 
 
+def test_a_checkpoint_holds_every_weight_once(train, tmp_path):
+    assert train(tmp_path, "trainer.max_epochs=1").code == 0
+    state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert {name.split(".")[0] for name in state} == {"vae", "scaler"}
+    assert len({tensor.data_ptr() for tensor in state.values()}) == len(state)
+
+
 @pytest.mark.slow
 def test_two_processes(train, tmp_path):
     done = train(
@@ -121,3 +128,5 @@ def test_two_processes(train, tmp_path):
     )
     assert done.code == 0, done.stderr
     assert (tmp_path / "SUCCESS").exists()
+    assert done.stdout.count("reconstruction R2") == 1  # measured once
+    assert done.stderr == ""
