@@ -20,7 +20,7 @@ FLOORS = {
     "stage": 4, "train": 4, "preprocess": 4, "pseudobulk": 4, "encode": 4, "evaluate": 4, "analyze": 4,
 }  # fmt: skip
 MAINS = sorted(name for name, floor in FLOORS.items() if floor == 4 and name != "stage")
-HYDRA_MAY = {"config", "stage", *MAINS, "training.build"}  # those below in sweeps and launchers: see tests
+HYDRA_MAY = {"config", "stage", *MAINS, "training.build"}
 LIGHTNING_MAY = {"stage", "train", "data.datamodule"}  # and everything in training
 HEAVY = {
     "torch",

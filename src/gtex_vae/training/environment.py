@@ -54,6 +54,7 @@ def quiet_libraries() -> None:
         ".*LeafSpec.*",
         ".*smaller than the logging interval.*",
         ".*does not have many workers.*",
+        ".*sync_dist=True.*",  # what is logged has been reduced over the processes
         ".*your dataloader is not resumable.*",  # it has no state: it asks the trainer where training stands
     ):
         warnings.filterwarnings("ignore", message)

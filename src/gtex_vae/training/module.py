@@ -88,8 +88,8 @@ class VAEModule(LightningModule):
         self.seed = seed
         self.beta, self.mask_ratio = 1.0, 0.0
         self.capacity: float | None = None
-        # the compiled callable shares the parameters; as a plain attribute it adds nothing to the state dict
-        self._run_vae = torch.compile(self.vae) if compile else self.vae
+        # the method, not the module: a module would be a second child, every weight twice in the state dict
+        self._run_vae = torch.compile(self.vae.forward) if compile else self.vae.forward
         self._sums: dict[str, Tensor] = {}
         self._steps, self._seconds, self._since = 0, 0.0, time.monotonic()
 
