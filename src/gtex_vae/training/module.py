@@ -26,6 +26,7 @@ from gtex_vae.models.vae import VAE
 
 VALIDATION_SEED = 20_160  # of the masks: the same entries are hidden in every epoch and every run
 VALIDATION_RATIO = 0.2
+LINEAR_PATH_RATE = 0.1  # of the learning rate; chosen on validation donors of GTEx v6
 SAMPLE_STREAM = 2  # keeps the posterior samples of validation apart from its masks
 ACTIVE_VARIANCE = 0.01  # Burda et al. (2016), section 5
 
@@ -97,12 +98,17 @@ class VAEModule(LightningModule):
         """Build the optimizer and its schedule.
 
         Weight decay is for the matrices of the MLPs: not for biases, norms and variances, and not for the linear
-        paths, which start as a PCA and need not shrink.
+        paths. Those start as a PCA, with entries far smaller than a step of Adam, so they learn more slowly.
         """
-        linear_paths = {id(part.skip.weight) for part in (self.vae.encoder, self.vae.decoder) if part.skip}
-        decay = [p for p in self.parameters() if p.ndim > 1 and id(p) not in linear_paths]
-        rest = [p for p in self.parameters() if p.ndim <= 1 or id(p) in linear_paths]
-        groups = [{"params": decay}, {"params": rest, "weight_decay": 0.0}]
+        paths = [part.skip.weight for part in (self.vae.encoder, self.vae.decoder) if part.skip is not None]
+        rest = [p for p in self.parameters() if not any(p is path for path in paths)]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in rest if p.ndim > 1]},
+            {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        if paths:
+            slow = LINEAR_PATH_RATE * self.optimizer_config["lr"]
+            groups.append({"params": paths, "weight_decay": 0.0, "lr": slow})
         optimizer = build(self.optimizer_config, under="torch.optim", params=groups)
         if self.learning_rate_config is None:
             return optimizer
