@@ -52,7 +52,13 @@ CELL_TYPES: tuple[tuple[str, float, str], ...] = (
 )
 LINEAGES = tuple(dict.fromkeys(lineage for *_, lineage in CELL_TYPES))
 # the bulk simulator's cell type that each lineage descends from
-ANCESTOR = {"T": "lymphocyte", "NK": "lymphocyte", "B": "lymphocyte", "myeloid": "macrophage", "other": "erythroid"}
+ANCESTOR = {
+    "T": "lymphocyte",
+    "NK": "lymphocyte",
+    "B": "lymphocyte",
+    "myeloid": "macrophage",
+    "other": "erythroid",
+}
 TISSUE, TISSUE_GROUP = "Whole Blood", "Blood"
 POOL = 14  # donors in one batch
 MINOR_ALLELE = 0.3
@@ -221,9 +227,9 @@ def simulate_singlecell(
     adata.uns["expression"] = {"unit": "counts"}
     adata.uns["truth"] = {**arguments, "n_modules": world.activity_dcm.shape[2]}
     adata.uns["truth_proportions"] = pd.DataFrame(world.proportion_dc, world.donors.index, names)
-    adata.uns["truth_donors"] = pd.DataFrame(
-        world.covariate_de, world.donors.index, list(COVARIATES)
-    ).assign(truth_age=world.donors["truth_age"])
+    adata.uns["truth_donors"] = pd.DataFrame(world.covariate_de, world.donors.index, list(COVARIATES)).assign(
+        truth_age=world.donors["truth_age"]
+    )
     adata.uns["truth_activity"] = world.activity_dcm
     adata.uns["truth_dosage"] = world.dosage_dg
     return adata
@@ -293,7 +299,9 @@ def draw_world(
         proportion_dc=donor_rng.dirichlet(composition * typical_c / typical_c.sum(), n_donors),
         n_cells_d=np.maximum(1, cells_per_donor * donor_rng.lognormal(-0.045, 0.3, n_donors)).astype(int),
         activity_dcm=(activity * activity_nm).reshape(n_donors, n_cell_types, n_modules).astype(np.float32),
-        dosage_dg=(donor_rng.binomial(2, MINOR_ALLELE, (n_donors, n_genes)) * allele_cg.any(axis=0)).astype(np.int8),
+        dosage_dg=(donor_rng.binomial(2, MINOR_ALLELE, (n_donors, n_genes)) * allele_cg.any(axis=0)).astype(
+            np.int8
+        ),
         covariate_de=covariate_de,
         depth=depth,
         noise=noise,
@@ -304,17 +312,17 @@ def draw_world(
 
 def describe_cells(world: CellWorld, donor_i: np.ndarray, cell_type_i: np.ndarray) -> pd.DataFrame:
     """Make ``obs`` for cells of these donors and cell types."""
-    names = world.donors.index.to_numpy()
+    names, types = world.donors.index.to_numpy(), np.array(world.cell_types, dtype=object)
     obs = world.donors[["sex", "age", "batch"]].iloc[donor_i].reset_index(drop=True)
-    obs.insert(0, "donor", pd.Categorical.from_codes(donor_i, categories=list(names)))
-    obs.insert(1, "cell_type", pd.Categorical.from_codes(cell_type_i, categories=list(world.cell_types)))
+    obs["donor"] = pd.Categorical(names[donor_i], categories=names)
+    obs["cell_type"] = pd.Categorical(types[cell_type_i], categories=types)
     obs["tissue"] = pd.Categorical([TISSUE] * len(obs))
     obs["tissue_group"] = pd.Categorical([TISSUE_GROUP] * len(obs))
     number = pd.Series(donor_i).groupby(donor_i).cumcount() + 1
     obs.index = pd.Index(
         [f"{who}-{at:05d}" for who, at in zip(names[donor_i], number, strict=True)], name="cell"
     )
-    return obs
+    return obs[["donor", "cell_type", "sex", "age", "batch", "tissue", "tissue_group"]]
 
 
 def _draw_cell_types(
