@@ -49,7 +49,9 @@ def test_equals_a_pandas_groupby(cells: ad.AnnData) -> None:
     assert list(made.donors.obs_names) == list(by_donor.index)
     np.testing.assert_allclose(made.donors.X, million(by_donor.to_numpy()), rtol=1e-6)
     by_both = frame.groupby([donor, kind]).sum()
-    assert list(zip(made.profiles.obs["donor"], made.profiles.obs["cell_type"], strict=True)) == list(by_both.index)
+    assert list(zip(made.profiles.obs["donor"], made.profiles.obs["cell_type"], strict=True)) == list(
+        by_both.index
+    )
     np.testing.assert_allclose(made.profiles.X, million(by_both.to_numpy()), rtol=1e-6)
     share = pd.crosstab(donor, kind, normalize="index")
     np.testing.assert_allclose(made.proportions[list(share.columns)], share)
@@ -160,7 +162,10 @@ def test_storage_and_block_size_do_not_matter(
     cells: ad.AnnData, tmp_path: Path, name: str, rows: int | None
 ) -> None:
     arguments: dict[str, Any] = {"min_cells": 2, "disjoint": True, "mixtures_per_donor": 2}
-    same(make_pseudobulk(STORES[name](cells, tmp_path), rows=rows, **arguments), make_pseudobulk(cells, **arguments))
+    same(
+        make_pseudobulk(STORES[name](cells, tmp_path), rows=rows, **arguments),
+        make_pseudobulk(cells, **arguments),
+    )
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
@@ -260,7 +265,9 @@ def test_mixtures_are_of_the_stated_proportions(cells: ad.AnnData) -> None:
     np.testing.assert_allclose((2.0 ** donors.X.astype(float) - 1).sum(axis=1), 1e6, rtol=1e-4)
     of_donor = made.profiles.obs["donor"] == "SC00002"
     profile = made.profiles[of_donor]
-    per_cell = (2.0**profile.X - 1) / 1e6 * (profile.obs["n_counts"] / profile.obs["n_cells"]).to_numpy()[:, None]
+    per_cell = (
+        (2.0**profile.X - 1) / 1e6 * (profile.obs["n_counts"] / profile.obs["n_cells"]).to_numpy()[:, None]
+    )
     share = made.proportions.loc["SC00002_mix3", list(profile.obs["cell_type"])].to_numpy(float)
     expected = million((share @ per_cell)[None])[0]
     np.testing.assert_allclose(donors["SC00002_mix3"].X.ravel(), expected, rtol=1e-4, atol=1e-3)
@@ -277,7 +284,9 @@ def test_pooled_mixtures_are_nobodys(cells: ad.AnnData) -> None:
 
 
 def test_the_seed_decides_halves_and_mixtures(cells: ad.AnnData) -> None:
-    first, again, other = (make_pseudobulk(cells, disjoint=True, min_cells=1, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        make_pseudobulk(cells, disjoint=True, min_cells=1, seed=seed) for seed in (1, 1, 2)
+    )
     same(first, again)
     n = first.mixing["donors"]
     assert not np.array_equal(first.donors.X[:n], other.donors.X[:n])
@@ -288,7 +297,7 @@ def test_what_comes_out_is_a_processed_anndata(cells: ad.AnnData) -> None:
     made = make_pseudobulk(cells)
     for adata in (made.donors, made.profiles):
         check(adata, "made")
-        assert list(adata.obs.columns)[0] == "donor" and adata.X.dtype == np.float32
+        assert next(iter(adata.obs.columns)) == "donor" and adata.X.dtype == np.float32
         assert {"tissue", "tissue_group", "sex", "age", "n_cells"} <= set(adata.obs)
         assert adata.uns["expression"]["unit"] == "log2(TPM+1)"
         assert list(adata.var_names) == list(cells.var_names)
@@ -298,10 +307,19 @@ def test_what_comes_out_is_a_processed_anndata(cells: ad.AnnData) -> None:
 
 
 def test_genes_become_unversioned_ids_and_y_copies_are_added() -> None:
-    labels = ["TP53", "ENSG00000111640.15", "ENSG00000182378.14", "ENSG00000182378.14_PAR_Y", "no gene", "GAPDH"]
+    labels = [
+        "TP53",
+        "ENSG00000111640.15",
+        "ENSG00000182378.14",
+        "ENSG00000182378.14_PAR_Y",
+        "no gene",
+        "GAPDH",
+    ]
     x_ig = np.array([[1, 20, 3, 4, 5, 6], [10, 2, 30, 40, 50, 60]], np.float32)
     obs = pd.DataFrame({"donor_id": ["a", "b"], "CellType": ["T", "T"]}, index=["1", "2"])
-    made = make_pseudobulk(ad.AnnData(x_ig, obs=obs, var=pd.DataFrame(index=labels)), min_cells=1, tissue="Blood")
+    made = make_pseudobulk(
+        ad.AnnData(x_ig, obs=obs, var=pd.DataFrame(index=labels)), min_cells=1, tissue="Blood"
+    )
     assert list(made.donors.var["gene_name"]) == ["TP53", "GAPDH", "PLCXD1"]
     assert list(made.donors.var_names)[1:] == ["ENSG00000111640", "ENSG00000182378"]
     np.testing.assert_allclose(made.profiles.X, million(np.array([[1.0, 20, 7], [10, 2, 70]])), rtol=1e-6)
@@ -311,7 +329,9 @@ def test_genes_become_unversioned_ids_and_y_copies_are_added() -> None:
 
 def test_missing_columns_are_named_and_those_there_listed(cells: ad.AnnData) -> None:
     bare = ad.AnnData(cells.X, obs=cells.obs[["sex", "cell_type"]], var=cells.var)
-    with pytest.raises(DataError, match=r"looks like donor.*it has sex, cell_type: name one with donor=COLUMN"):
+    with pytest.raises(
+        DataError, match=r"looks like donor.*it has sex, cell_type: name one with donor=COLUMN"
+    ):
         make_pseudobulk(bare)
     with pytest.raises(DataError, match=r"no column cell_type=kind; it has donor, cell_type, sex"):
         make_pseudobulk(cells, cell_type="kind")
@@ -332,7 +352,9 @@ def test_values_that_are_no_counts(cells: ad.AnnData, value: float, message: str
 def test_fractional_counts_are_added_up(cells: ad.AnnData) -> None:
     fractions = ad.AnnData(cells.X * 0.5, obs=cells.obs, var=cells.var)
     assert fractions.X.max() > 30
-    np.testing.assert_allclose(make_pseudobulk(fractions).donors.X, make_pseudobulk(cells).donors.X, rtol=1e-5)
+    np.testing.assert_allclose(
+        make_pseudobulk(fractions).donors.X, make_pseudobulk(cells).donors.X, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 import scipy.sparse as sp
 
 from gtex_vae.data.simulate import simulate_gtex
-from gtex_vae.data.simulate_cells import CELL_TYPES, simulate_singlecell
+from gtex_vae.data.simulate_cell_world import CELL_TYPES
+from gtex_vae.data.simulate_cells import simulate_singlecell
 from gtex_vae.errors import ConfigError
 
 
@@ -35,7 +36,10 @@ def test_genes_are_those_of_the_bulk_data() -> None:
         pd.testing.assert_series_equal(singles.var[column], bulk.var[column])
     # a cell type descends from the bulk's, so their profiles are alike
     descendant = singles.varm["truth_profiles"]["CD14 Mono"]
-    related = [np.corrcoef(descendant, bulk.varm["truth_profiles"][name])[0, 1] for name in ("macrophage", "adipocyte")]
+    related = [
+        np.corrcoef(descendant, bulk.varm["truth_profiles"][name])[0, 1]
+        for name in ("macrophage", "adipocyte")
+    ]
     assert related[0] > related[1] + 0.1
 
 
@@ -57,7 +61,9 @@ def test_annotations(cells: ad.AnnData) -> None:
 
 def test_composition_is_drawn_from_the_stated_proportions(cells: ad.AnnData) -> None:
     truth = cells.uns["truth_proportions"]
-    found = pd.crosstab(cells.obs["donor"], cells.obs["cell_type"]).reindex(index=truth.index, columns=truth.columns)
+    found = pd.crosstab(cells.obs["donor"], cells.obs["cell_type"]).reindex(
+        index=truth.index, columns=truth.columns
+    )
     n = found.sum(axis=1).to_numpy()[:, None]
     z = (found - n * truth) / np.sqrt(n * truth * (1 - truth) + 0.5)
     assert np.abs(z.to_numpy()).max() < 5.5
@@ -78,13 +84,20 @@ def test_poisson_without_overdispersion_and_negative_binomial_with_it() -> None:
     def excess(overdispersion: float) -> float:
         """Overdispersion found in the cells of the one type of the one donor."""
         cells = simulate_singlecell(
-            n_donors=1, n_cell_types=1, cells_per_donor=3000, n_genes=50, overdispersion=overdispersion, depth=2000.0
+            n_donors=1,
+            n_cell_types=1,
+            cells_per_donor=3000,
+            n_genes=50,
+            overdispersion=overdispersion,
+            depth=2000.0,
         )
         x_ig = cells.X.toarray()
         share_g = x_ig.mean(axis=0) / x_ig.sum(axis=1).mean()
         rate_ig = x_ig.sum(axis=1, keepdims=True) * share_g
         frequent = (share_g > 0.005) & (share_g < 0.05)
-        return float(np.median((((x_ig - rate_ig) ** 2 - rate_ig).mean(axis=0) / (rate_ig**2).mean(axis=0))[frequent]))
+        return float(
+            np.median((((x_ig - rate_ig) ** 2 - rate_ig).mean(axis=0) / (rate_ig**2).mean(axis=0))[frequent])
+        )
 
     assert abs(excess(0.0)) < 0.03
     assert excess(0.5) == pytest.approx(0.5, abs=0.15)
@@ -92,7 +105,14 @@ def test_poisson_without_overdispersion_and_negative_binomial_with_it() -> None:
 
 def test_alleles_change_expression_as_stated() -> None:
     cells = simulate_singlecell(
-        n_donors=150, n_cell_types=1, cells_per_donor=60, n_genes=300, genetic=3.0, noise=0.05, activity=0.0, seed=4
+        n_donors=150,
+        n_cell_types=1,
+        cells_per_donor=60,
+        n_genes=300,
+        genetic=3.0,
+        noise=0.05,
+        activity=0.0,
+        seed=4,
     )
     donor = cells.obs["donor"].cat.codes.to_numpy(np.int64)
     one_of = sp.csr_matrix((np.ones(len(donor)), (donor, np.arange(len(donor)))))
@@ -110,7 +130,9 @@ def test_alleles_change_expression_as_stated() -> None:
 def test_shared_part_of_the_factors() -> None:
     def correlation(shared: float) -> float:
         """Of a module's activity between two cell types, over donors."""
-        activity = simulate_singlecell(n_donors=300, n_cell_types=2, cells_per_donor=1, n_genes=60, shared=shared)
+        activity = simulate_singlecell(
+            n_donors=300, n_cell_types=2, cells_per_donor=1, n_genes=60, shared=shared
+        )
         first, second = activity.uns["truth_activity"][:, 0], activity.uns["truth_activity"][:, 1]
         return float(np.mean([np.corrcoef(first[:, m], second[:, m])[0, 1] for m in range(first.shape[1])]))
 
@@ -124,12 +146,21 @@ def test_it_can_be_written_and_read(tmp_path: Path) -> None:
     cells.write_h5ad(tmp_path / "cells.h5ad")
     again = ad.read_h5ad(tmp_path / "cells.h5ad")
     assert (cells.X != again.X).nnz == 0
-    pd.testing.assert_frame_equal(cells.uns["truth_proportions"], again.uns["truth_proportions"], check_names=False)
+    pd.testing.assert_frame_equal(
+        cells.uns["truth_proportions"], again.uns["truth_proportions"], check_names=False
+    )
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("n_cell_types", 30), ("n_donors", 0), ("shared", 1.5), ("composition", 0), ("depth", "deep"), ("n_genes", 10)],
+    [
+        ("n_cell_types", 30),
+        ("n_donors", 0),
+        ("shared", 1.5),
+        ("composition", 0),
+        ("depth", "deep"),
+        ("n_genes", 10),
+    ],
 )
 def test_impossible_arguments_are_named(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"{key}={value!r}"):
