@@ -30,7 +30,6 @@ def generate(path: Path, cells: int) -> None:
     import anndata as ad
     import h5py
     import pandas as pd
-    import scipy.sparse as sp
     from anndata.io import sparse_dataset, write_elem
 
     from gtex_vae.data.simulate_cells import simulate_singlecell
@@ -43,20 +42,21 @@ def generate(path: Path, cells: int) -> None:
     ad.AnnData(few.X[:0], var=few.var[["gene_name", "biotype"]]).write_h5ad(path)
     with h5py.File(path, "r+") as file:
         del file["X"]
-        write_elem(file, "X", sp.csr_matrix((0, GENES), dtype="float32"))
-        written = 0
         for copy in range(-(-DONORS // donors)):
             kept = few.obs["donor"].cat.codes.to_numpy(int) + copy * donors < DONORS
             block = few[kept]
             tables.append(block.obs.assign(donor=f"{copy}_" + block.obs["donor"].astype(str)))
-            sparse_dataset(file["X"]).append(block.X)
-            written += block.n_obs
+            if copy == 0:
+                # an empty matrix would get chunks of one value, which cost a kilobyte each to read
+                write_elem(file, "X", block.X)
+            else:
+                sparse_dataset(file["X"]).append(block.X)
         obs = pd.concat(tables)
         obs["donor"] = obs["donor"].astype("category")
         obs.index = [f"cell{at}" for at in range(len(obs))]
         del file["obs"]
         write_elem(file, "obs", obs)
-    print(json.dumps({"cells": written, "donors": int(obs["donor"].nunique())}))
+    print(json.dumps({"cells": len(obs), "donors": int(obs["donor"].nunique())}))
 
 
 def streamed(path: Path) -> list[int]:
