@@ -15,6 +15,7 @@ from gtex_vae.data.simulate_cohort import DETAILS, TISSUES_OF_ANYONE, simulate_c
 from gtex_vae.data.simulate_expression import (
     COVARIATES,
     SHARED_CELL_TYPES,
+    Genes,
     draw_genes,
     draw_samples,
     draw_tpm,
@@ -113,14 +114,14 @@ def simulate_gtex(
     >>> adata.shape, adata.obs["donor"].nunique(), adata.uns["expression"]["unit"]
     ((30, 60), 2, 'log2(TPM+1)')
     """
-    _check_whole("n_samples", n_samples, 2, 500_000)
-    _check_whole("n_genes", n_genes, 50, ENSEMBL_NUMBERS)
+    check_whole("n_samples", n_samples, 2, 500_000)
+    check_whole("n_genes", n_genes, 50, ENSEMBL_NUMBERS)
     n_donors = max(1, n_samples // 12) if n_donors is None else n_donors
-    n_modules = min(100, max(1, n_genes // 30)) if n_modules is None else n_modules
-    _check_whole("n_donors", n_donors, 1, n_samples)
-    _check_whole("n_factors", n_factors, 1, n_genes - 1)
-    _check_whole("n_modules", n_modules, 1, n_genes // (2 * SMALLEST_MODULE))
-    _check_whole("seed", seed, 0, 2**63 - 1)
+    n_modules = default_modules(n_genes) if n_modules is None else n_modules
+    check_whole("n_donors", n_donors, 1, n_samples)
+    check_whole("n_factors", n_factors, 1, n_genes - 1)
+    check_whole("n_modules", n_modules, 1, n_genes // (2 * SMALLEST_MODULE))
+    check_whole("seed", seed, 0, 2**63 - 1)
     if n_samples > n_donors * TISSUES_OF_ANYONE:
         raise ConfigError(
             f"n_donors={n_donors} cannot give n_samples={n_samples}: a donor has {TISSUES_OF_ANYONE} tissues "
@@ -150,6 +151,45 @@ def simulate_gtex(
     fill = _fill_linear if linear else _fill_tissues
     fill(adata, module_g, gene_rng, sample_rng, noise_rng)
     return adata
+
+
+def simulate_genes(
+    n_genes: int, n_modules: int | None = None, *, noise: float = 0.3, seed: int = 0
+) -> tuple[pd.DataFrame, Genes]:
+    """The genes of `simulate_gtex` with the same arguments, for other data about the same genes.
+
+    Parameters
+    ----------
+    n_genes, n_modules, noise, seed
+        As there.
+
+    Returns
+    -------
+    var
+        Ids, names and module of each gene.
+    genes
+        What the genes are like; ``log_profile_cg`` has a row for each of ``DETAILS``, then ``SHARED_CELL_TYPES``.
+
+    Examples
+    --------
+    >>> var, genes = simulate_genes(60, seed=1)
+    >>> var.index.equals(simulate_gtex(n_samples=30, n_genes=60, seed=1).var_names)
+    True
+    """
+    n_modules = default_modules(n_genes) if n_modules is None else n_modules
+    gene_rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(4)[1])
+    module_g = _draw_modules(n_genes, n_modules, gene_rng)
+    var = _describe_genes(module_g, gene_rng)
+    return var, draw_genes(n_genes, module_g, noise, gene_rng)
+
+
+def default_modules(n_genes: int) -> int:
+    """One module per 30 genes, at most 100.
+
+    >>> default_modules(2000), default_modules(20_000)
+    (66, 100)
+    """
+    return min(100, max(1, n_genes // 30))
 
 
 def module_gene_sets(adata: ad.AnnData) -> dict[str, list[str]]:
@@ -183,7 +223,7 @@ def module_gene_sets(adata: ad.AnnData) -> dict[str, list[str]]:
     return {str(module): genes.astype(str).tolist() for module, genes in by_module}
 
 
-def _check_whole(key: str, value: object, low: int, high: int) -> None:
+def check_whole(key: str, value: object, low: int, high: int) -> None:
     """Refuse anything but a whole number in the range."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
         raise ConfigError(f"{key}={value!r}: give a whole number from {low} to {high}")

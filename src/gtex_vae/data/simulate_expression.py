@@ -115,7 +115,7 @@ def draw_samples(
     factor_nk = np.sqrt(0.4) * constitution[donor] + np.sqrt(0.6) * rng.standard_normal((n, n_factors))
     outlier_n = rng.random(n) < 0.01
 
-    activity_nm, modules = _activities(factor_nk, GROUP_OF_DETAIL[tissue], n_modules, rng)
+    activity_nm, modules = draw_activities(factor_nk, GROUP_OF_DETAIL[tissue], n_modules, rng)
     proportion_nc, pull_kc = _proportions(factor_nk, tissue, cultured, outlier_n, rng)
     modules["cell_type_pull"] = pd.DataFrame(pull_kc, columns=list(SHARED_CELL_TYPES))
 
@@ -204,7 +204,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-x))
 
 
-def _activities(
+def draw_activities(
     factor_nk: np.ndarray, group_n: np.ndarray, n_modules: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, dict[str, object]]:
     """Activity of each module: a curved function of two directions among the factors, gated by tissue.
