@@ -18,7 +18,7 @@ from gtex_vae.data.genes import bundled_genes, parse_ensembl
 from gtex_vae.data.readers.backed import block, probe
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix
 from gtex_vae.data.readers.units import UNITS, check_stated_unit, to_log2_tpm
-from gtex_vae.errors import DataError
+from gtex_vae.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,8 @@ class ModelInput:
         mean_g: npt.NDArray[np.float32],
         min_overlap: float = MIN_OVERLAP,
     ) -> None:
+        if not 0.0 <= min_overlap <= 1.0:
+            raise ConfigError(f"min_overlap={min_overlap} must lie between 0 and 1")
         self.matrix, self.unit, self.mean_g = matrix, unit, mean_g
         self._found_unit = _spelled(matrix.unit)
         self._as_is = self._found_unit == _spelled(unit)
@@ -115,6 +117,8 @@ class ModelInput:
         size
             Samples in a block; memory is a few times one dense block.
         """
+        if size < 1:
+            raise ConfigError(f"batch_size={size} must be at least 1")
         for start in range(0, len(self), size):
             rows = slice(start, min(start + size, len(self)))
             part = self._converted(block(self.matrix, rows.start, rows.stop))

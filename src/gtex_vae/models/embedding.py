@@ -8,18 +8,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from gtex_vae import provenance
 from gtex_vae.data.align import MIN_OVERLAP
 from gtex_vae.data.gene_columns import log_offset
 from gtex_vae.data.model_input import ModelInput
 from gtex_vae.data.readers.backed import from_anndata
 from gtex_vae.data.readers.matrix import RawMatrix
+from gtex_vae.paths import write_beside
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -52,9 +55,11 @@ class Encoded:
     x_hat_ng: np.ndarray | None
 
 
-def model_input(model: TrainedModel, matrix: RawMatrix, *, min_overlap: float = MIN_OVERLAP) -> ModelInput:
+def model_input(
+    model: TrainedModel, matrix: RawMatrix, *, impute: bool, min_overlap: float = MIN_OVERLAP
+) -> ModelInput:
     """Bring a matrix to a model's genes and unit; see `ModelInput`."""
-    return ModelInput(
+    data = ModelInput(
         matrix,
         gene_ids=model.gene_ids,
         gene_names=model.gene_names,
@@ -62,6 +67,9 @@ def model_input(model: TrainedModel, matrix: RawMatrix, *, min_overlap: float = 
         mean_g=model.scaler.center_g.cpu().numpy(),
         min_overlap=min_overlap,
     )
+    if impute:
+        data.report["missing_filled_with"] = "the model's prediction"
+    return data
 
 
 def encode_blocks(
@@ -121,8 +129,8 @@ def _in_unit(model: TrainedModel, x_ng: Tensor) -> np.ndarray:
     return allowed.float().cpu().numpy()
 
 
-def embedding_frame(model: TrainedModel, data: ModelInput, **uns: Any) -> AnnData:
-    """Empty AnnData (n x d) for embeddings: ids and ``obs`` of the samples, and where they come from.
+class Embeddings:
+    """Embeddings of all samples with their ids and what is known of them, collected block by block.
 
     Parameters
     ----------
@@ -130,37 +138,69 @@ def embedding_frame(model: TrainedModel, data: ModelInput, **uns: Any) -> AnnDat
         Trained model.
     data
         The samples.
-    **uns
-        More facts for ``uns["embedding"]``, as text.
+    sd
+        Keep the posterior standard deviations too, as ``layers["sd"]``.
+    **facts
+        More text for ``uns["embedding"]``, which says where the embeddings come from.
+
+    Attributes
+    ----------
+    adata
+        n x d.
     """
-    import anndata
 
-    n, d = len(data), model.vae.latent_dim
-    facts = {
-        "model": model.origin,
-        "model_sha256": model.digest,
-        "unit": model.unit,
-        "alignment": json.dumps(data.report),
-        **uns,
-    }
-    return anndata.AnnData(
-        np.empty((n, d), np.float32),
-        obs=samples_table(data.matrix),
-        var=pd.DataFrame(index=[f"z_{k}" for k in range(d)]),
-        uns={"embedding": facts},
-    )
+    def __init__(self, model: TrainedModel, data: ModelInput, *, sd: bool, **facts: str) -> None:
+        import anndata
+
+        shape = len(data), model.vae.latent_dim
+        source = data.matrix.source
+        self.adata = anndata.AnnData(
+            np.zeros(shape, np.float32),
+            obs=samples_table(data.matrix),
+            var=pd.DataFrame(index=[f"z_{k}" for k in range(shape[1])]),
+            layers={"sd": np.zeros(shape, np.float32)} if sd else {},
+            uns={
+                "embedding": {
+                    "model": model.origin,
+                    "model_sha256": model.digest,
+                    "unit": model.unit,
+                    "input_sha256": source.sha256 or "",
+                    "alignment": json.dumps(data.report),
+                    **facts,
+                }
+            },
+        )
+
+    def add(self, part: Encoded) -> None:
+        """Put the embeddings of a block in their place."""
+        self.adata.X[part.rows] = part.mu_nd
+        for layer in self.adata.layers:
+            self.adata.layers[layer][part.rows] = part.sd_nd
+
+    def write(self, folder: Path) -> None:
+        """Write ``embeddings.h5ad``, and the same numbers as ``embeddings.parquet`` (sample, z_0, ..., sd_0, ...)."""
+        table = self.adata.to_df()
+        if "sd" in self.adata.layers:
+            sd = self.adata.to_df("sd")
+            table = table.join(sd.set_axis([f"sd_{k}" for k in range(sd.shape[1])], axis=1))
+        with write_beside(folder / "embeddings.parquet") as temporary:
+            table.rename_axis("sample").to_parquet(temporary)
+        with write_beside(folder / "embeddings.h5ad") as temporary:
+            self.adata.uns["provenance"] = {"record": json.dumps(provenance.describe())}
+            self.adata.write_h5ad(temporary)
 
 
-def expression_var(model: TrainedModel, data: ModelInput) -> pd.DataFrame:
-    """Table of the model's genes: symbol, and whether the data has the gene."""
+def expression_tables(model: TrainedModel, data: ModelInput) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tables of the samples and of the model's genes: symbol, and whether the data has the gene."""
     index = pd.Index(model.gene_ids, name="gene_id")
-    return pd.DataFrame({"gene_name": model.gene_names, "measured": data.present_g}, index=index)
+    var = pd.DataFrame({"gene_name": model.gene_names, "measured": data.present_g}, index=index)
+    return samples_table(data.matrix), var
 
 
 def samples_table(matrix: RawMatrix) -> pd.DataFrame:
     """What is known of the samples, by id."""
     if matrix.obs is None:
-        return pd.DataFrame(index=matrix.sample_ids)
+        return pd.DataFrame(index=pd.Index(matrix.sample_ids))
     return matrix.obs.set_axis(pd.Index(matrix.sample_ids, name=matrix.obs.index.name), axis=0)
 
 
@@ -168,29 +208,27 @@ def encode_anndata(
     model: TrainedModel, adata: AnnData, *, unit: str | None, sd: bool, impute: bool
 ) -> AnnData:
     """See `TrainedModel.encode`."""
-    data = model_input(model, from_anndata(adata, unit=unit))
-    embedded = embedding_frame(model, data)
-    sd_nd = np.empty_like(embedded.X)
+    data = model_input(model, from_anndata(adata, unit=unit), impute=impute)
+    embeddings = Embeddings(model, data, sd=sd)
     for part in encode_blocks(model, data, impute=impute):
-        embedded.X[part.rows], sd_nd[part.rows] = part.mu_nd, part.sd_nd
-    if sd:
-        embedded.layers["sd"] = sd_nd
-    return embedded
+        embeddings.add(part)
+    return embeddings.adata
 
 
 def impute_anndata(model: TrainedModel, adata: AnnData, *, unit: str | None) -> AnnData:
     """See `TrainedModel.impute`."""
     import anndata
 
-    data = model_input(model, from_anndata(adata, unit=unit))
+    data = model_input(model, from_anndata(adata, unit=unit), impute=True)
     x_ng = np.empty((len(data), len(model.gene_ids)), np.float32)
     x_hat_ng = np.empty_like(x_ng)
     for part in encode_blocks(model, data, impute=True, reconstruct=True):
         x_ng[part.rows], x_hat_ng[part.rows] = part.x_ng, part.x_hat_ng
+    obs, var = expression_tables(model, data)
     return anndata.AnnData(
         x_ng,
-        obs=samples_table(data.matrix),
-        var=expression_var(model, data),
+        obs=obs,
+        var=var,
         layers={"reconstruction": x_hat_ng},
         uns={"expression": {"unit": model.unit}, "embedding": {"model_sha256": model.digest}},
     )
