@@ -139,13 +139,15 @@ class TrainedModel(nn.Module):
     @property
     def digest(self) -> str:
         """Hex sha256 of weights, genes, scaler and architecture, wherever the model lies."""
-        return hashlib.sha256(b"".join(self._files().values())).hexdigest()
+        digest = hashlib.sha256(json.dumps(self._description()).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy())
+        return digest.hexdigest()
 
-    def _files(self) -> dict[str, bytes]:
-        """Content of the files of a saved model."""
-        from safetensors.torch import save
-
-        description = {
+    def _description(self) -> dict[str, Any]:
+        """Everything but the weights."""
+        return {
             "format": FORMAT,
             "architecture": self.architecture,
             "standardize": self.scaler.settings,
@@ -153,17 +155,16 @@ class TrainedModel(nn.Module):
             "gene_ids": self.gene_ids,
             "gene_names": self.gene_names,
         }
-        return {
-            "weights.safetensors": save({name: t.contiguous() for name, t in self.state_dict().items()}),
-            "model.json": json.dumps(description, indent=1).encode(),
-        }
 
     def save(self, folder: Path) -> None:
         """Write ``weights.safetensors`` and ``model.json``, whole or not at all."""
+        from safetensors.torch import save
+
         with write_beside(folder) as temporary:
             temporary.mkdir()
-            for name, content in self._files().items():
-                (temporary / name).write_bytes(content)
+            weights = save({name: tensor.contiguous() for name, tensor in self.state_dict().items()})
+            (temporary / "weights.safetensors").write_bytes(weights)
+            (temporary / "model.json").write_text(json.dumps(self._description(), indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path | str) -> TrainedModel:
