@@ -104,7 +104,9 @@ def timed(*arguments: str, folder: Path) -> dict[str, float]:
     """Wall seconds and peak memory of one process."""
     environ = {**os.environ, "OMP_NUM_THREADS": THREADS}
     before = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environ, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, *arguments], cwd=folder, env=environ, stdout=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status):
         raise SystemExit(f"{' '.join(arguments)} failed")
@@ -115,21 +117,27 @@ def timed(*arguments: str, folder: Path) -> dict[str, float]:
 
 def main() -> None:
     """Generate, measure, print and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--csv-rows", type=int, default=500)
     parser.add_argument("--result", type=Path, default=Path(__file__).parent / "results" / "encode.json")
     parser.add_argument("--generate", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--way", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.generate:
-        return generate(arguments.generate, arguments.csv_rows)
+        generate(arguments.generate, arguments.csv_rows)
+        return
     if arguments.way:
-        return print(globals()[arguments.way[0]](Path.cwd(), *arguments.way[1:]))
+        print(globals()[arguments.way[0]](Path.cwd(), *arguments.way[1:]))
+        return
 
     me, runs, load = str(Path(__file__).resolve()), {}, os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        subprocess.run([sys.executable, me, "--generate", str(folder), "--csv-rows", str(arguments.csv_rows)], check=True)
+        subprocess.run(
+            [sys.executable, me, "--generate", str(folder), "--csv-rows", str(arguments.csv_rows)], check=True
+        )
         for name in FILES:
             command = ("-m", "gtex_vae.encode", f"run={folder}/run", f"input={name}.h5ad")
             runs[f"gtex_vae/{name}"] = timed(*command, folder=folder)
@@ -156,7 +164,9 @@ def main() -> None:
         "pandas_torch": {
             "measured_profiles": arguments.csv_rows,
             **runs["pandas_torch/subset"],
-            "seconds_for_all_extrapolated": round(runs["pandas_torch/subset"]["seconds"] * profiles / arguments.csv_rows),
+            "seconds_for_all_extrapolated": round(
+                runs["pandas_torch/subset"]["seconds"] * profiles / arguments.csv_rows
+            ),
         },
         "runs": runs,
         "threads": int(THREADS),

@@ -65,7 +65,11 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
         ) if config.impute or config.reconstruct else nullcontext()  # fmt: skip
         with expression as file:
             for part in encode_blocks(
-                model, data, impute=config.impute, reconstruct=config.reconstruct, batch_size=config.batch_size
+                model,
+                data,
+                impute=config.impute,
+                reconstruct=config.reconstruct,
+                batch_size=config.batch_size,
             ):
                 embeddings.add(part)
                 if file is not None:

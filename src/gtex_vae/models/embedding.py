@@ -100,7 +100,9 @@ def encode_blocks(
     from tqdm import tqdm
 
     present_g = torch.as_tensor(data.present_g, device=model.scaler.center_g.device)
-    with tqdm(total=len(data), desc="encode", unit=" samples", delay=2, leave=False) as progress:
+    with tqdm(
+        total=len(data), desc="encode", unit=" samples", delay=2, leave=False, disable=None
+    ) as progress:
         for rows, x_ng in data.blocks(batch_size):
             yield _encode(model, rows, x_ng, present_g, impute=impute, reconstruct=reconstruct)
             progress.update(rows.stop - rows.start)
