@@ -110,18 +110,10 @@ def test_the_command_writes_what_python_gives(trained, encoded):
     np.testing.assert_allclose(program(torch.from_numpy(expression.X)).detach(), embedded.X, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("run=run",), "input must be given: add input="),
-        (("run=nowhere", "input=part.h5ad"), "run=nowhere does not exist"),
-        (("run=run", "input=part.h5ad", "min_overlap=0.9"), "only 80 of the model's 120 genes (66.7%)"),
-    ],
-)
-def test_what_is_wrong_is_one_line(trained, encoded, arguments, says):
-    done = command("gtex_vae.encode", *arguments, cwd=trained)
+def test_too_few_genes_are_one_line(trained, encoded):
+    done = command("gtex_vae.encode", "run=run", "input=part.h5ad", "min_overlap=0.9", cwd=trained)
     assert done.returncode == 1
-    assert says in done.stderr and done.stderr.count("\n") == 1
+    assert "only 80 of the model's 120 genes (66.7%)" in done.stderr and done.stderr.count("\n") == 1
 
 
 def settings(**changed):

@@ -116,9 +116,9 @@ def _encode(
     vae, scaler = model.vae, model.scaler
     z_ng = scaler(torch.as_tensor(x_ng, device=present_g.device))
     if impute and not present_g.all():
-        z_ng = torch.where(present_g, z_ng, vae.reconstruct(z_ng, present_g.expand_as(z_ng)))
-        predicted_ng = _in_unit(model, scaler.inverse(z_ng))
-        x_ng = np.where(present_g.cpu().numpy(), x_ng, predicted_ng)
+        predicted_ng = vae.reconstruct(z_ng, present_g.expand_as(z_ng))
+        x_ng = np.where(present_g.cpu().numpy(), x_ng, _in_unit(model, scaler.inverse(predicted_ng)))
+        z_ng = scaler(torch.as_tensor(x_ng, device=present_g.device))
     mu_nd, log_var_nd = vae.encoder(z_ng)
     x_hat_ng = _in_unit(model, scaler.inverse(vae.decoder(mu_nd))) if reconstruct else None
     sd_nd = torch.exp(0.5 * log_var_nd)
