@@ -22,6 +22,7 @@ from gtex_vae.errors import ConfigError, DataError, RunError
 from gtex_vae.models.embedding import encode_blocks, model_input
 from gtex_vae.models.trained import TrainedModel
 from gtex_vae.models.vae import VAE
+from gtex_vae.paths import shared_dir
 
 N, G, D = 40, 120, 4
 TABLE = bundled_genes().of_biotype().frame
@@ -375,6 +376,33 @@ def test_load_takes_finished_runs_only(deep, tmp_path):
     (run / "SUCCESS").touch()
     for found in (gtex_vae.load(run), gtex_vae.load(outputs=tmp_path), gtex_vae.load(run / "model")):
         assert found.digest == deep.digest
+
+
+@pytest.mark.real
+def test_a_real_gct_gives_what_the_real_h5ad_gives():
+    folder = shared_dir() / "gtex_v6"
+    if not (folder / "gtex_v6.h5ad").exists():
+        pytest.skip("no shared GTEx v6 extract")
+    h5ad = anndata.read_h5ad(folder / "gtex_v6.h5ad", backed="r")
+    torch.manual_seed(0)
+    architecture = {"latent_dim": 16, "hidden_dims": [32]}
+    with open_matrix(folder / "gtex_v6_240.gct.gz") as matrix:
+        assert matrix.unit == "tpm/rpkm"
+        some = h5ad[matrix.sample_ids].to_memory()
+        model = TrainedModel(
+            VAE(h5ad.n_vars, **architecture),
+            Standardizer(h5ad.n_vars).fit(np.asarray(some.X)),
+            gene_ids=list(h5ad.var_names),
+            gene_names=list(h5ad.var["gene_name"]),
+            unit="log2(RPKM+1)",
+            architecture=architecture,
+        )
+        data = model_input(model, matrix, impute=False)
+        assert data.report["unit"]["same"] and data.present_g.all()
+        from_gct = np.concatenate([part.mu_nd for part in encode_blocks(model, data)])
+    # the .h5ad is rounded to 1/256
+    np.testing.assert_allclose(from_gct, model.encode(some).X, atol=0.05)
+    assert from_gct.std() > 0.5
 
 
 def test_importing_the_package_imports_nothing_heavy():
