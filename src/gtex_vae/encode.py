@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -43,7 +42,7 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
     from gtex_vae.data.readers.backed import open_matrix
     from gtex_vae.models.embedding import Embeddings, encode_blocks, expression_tables, model_input
     from gtex_vae.models.trained import TrainedModel
-    from gtex_vae.paths import write_text
+    from gtex_vae.paths import write_json
     from gtex_vae.runs import find_run
     from gtex_vae.training.environment import tune_process
 
@@ -55,7 +54,7 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
     how = {"unit": config.unit, "orientation": config.orientation, "layer": config.layer}
     with open_matrix(config.input, keep_gene=wanted_genes(model.gene_ids, model.gene_names), **how) as matrix:
         data = model_input(model, matrix, impute=config.impute, min_overlap=config.min_overlap)
-        write_text(run_dir / "alignment.json", json.dumps(data.report, indent=1))
+        write_json(run_dir / "alignment.json", data.report)
         log.info("%s: %d samples, %.1f %% of the model's %d genes, in %s", config.input, len(data),
                  100 * data.present_g.mean(), len(model.gene_ids), data.report["unit"]["used"])  # fmt: skip
         embeddings = Embeddings(model, data, run=str(run), input=config.input, sd=config.sd)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import anndata
@@ -20,53 +17,25 @@ from gtex_vae.encode import EncodeConfig
 from gtex_vae.errors import RunError
 from gtex_vae.stage import run_stage
 
-SOURCE = Path(__file__).parents[2] / "src"
-TINY = (
-    "data.prepare.n_samples=150",
-    "data.prepare.n_genes=120",
-    "data.val=0.2",
-    "data.test=0.3",
-    "data.batch_size=16",
-    "model.hidden_dims=[32]",
-    "model.latent_dim=8",
-    "trainer.max_epochs=3",
-    "trainer.accelerator=cpu",
-    "trainer.precision=32-true",
-)
 
-
-def command(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environ = {
-        **os.environ,
-        "PYTHONPATH": f"{SOURCE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-        "OMP_NUM_THREADS": "1",
-        "MPLBACKEND": "agg",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments], cwd=cwd, env=environ, capture_output=True, text=True
-    )
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with a tiny trained run in it, and the processed file it was trained on."""
+@pytest.fixture(scope="module")
+def trained(train, tmp_path_factory) -> Path:
+    """Folder with a tiny trained run in it, and a part of what it was trained on: a third of the genes is missing."""
     folder = tmp_path_factory.mktemp("encode")
-    done = command("gtex_vae.train", *TINY, "hydra.run.dir=run", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    done = train(folder / "run", "trainer.max_epochs=3", f"paths.data={folder / 'data'}")
+    assert done.code == 0, done.stderr
+    anndata.read_h5ad(folder / "data/processed/demo.h5ad")[:, 40:].write_h5ad(folder / "part.h5ad")
     return folder
 
 
-@pytest.fixture(scope="session")
-def encoded(trained: Path) -> Path:
-    """The run directory of one encode with everything asked for, half of whose genes are missing."""
-    adata = anndata.read_h5ad(trained / "data/processed/demo.h5ad")[:, 40:]
-    adata.write_h5ad(trained / "part.h5ad")
+@pytest.fixture(scope="module")
+def encoded(command, trained: Path) -> Path:
+    """The run directory of one encode with everything asked for."""
     done = command(
         "gtex_vae.encode", "run=run", "input=part.h5ad", "hydra.run.dir=encoded", "batch_size=64",
         "sd=true", "impute=true", "reconstruct=true", "export=true", cwd=trained,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     assert "150 samples, 66.7 % of the model's 120 genes" in done.stdout
     return trained / "encoded"
 
@@ -110,9 +79,9 @@ def test_the_command_writes_what_python_gives(trained, encoded):
     np.testing.assert_allclose(program(torch.from_numpy(expression.X)).detach(), embedded.X, atol=1e-3)
 
 
-def test_too_few_genes_are_one_line(trained, encoded):
+def test_too_few_genes_are_one_line(command, trained):
     done = command("gtex_vae.encode", "run=run", "input=part.h5ad", "min_overlap=0.9", cwd=trained)
-    assert done.returncode == 1
+    assert done.code == 1
     assert "only 80 of the model's 120 genes (66.7%)" in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -131,6 +100,7 @@ def test_run_names_the_trained_run_and_resumes_nothing(tmp_path):
     started = []
     with pytest.raises(KeyboardInterrupt):
         run_stage(interrupted, EncodeConfig, settings(run="a"), tmp_path, ["run=a", "sd=false"])
+    (tmp_path / "FAILED").unlink()  # as a kill would leave it
     with pytest.raises(RunError, match=r"other settings \(run\)"):
         run_stage(interrupted, EncodeConfig, settings(run="b"), tmp_path, ["run=b"])
     run_stage(lambda config, _: started.append(config.run), EncodeConfig, settings(run="a"), tmp_path, [])

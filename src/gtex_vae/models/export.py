@@ -5,6 +5,7 @@ Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ class ExpressionEncoder(nn.Module):
 
 
 def export(model: TrainedModel, path: Path) -> None:
-    """Write a ``.pt2`` program that takes any number of samples.
+    """Write a ``.pt2`` program for the CPU that takes any number of samples.
 
     The extra file ``genes.json`` in it holds ``gene_ids``, ``gene_names`` and ``unit`` of its input; genes that are not
     measured are to be given ``missing``, their training mean.
@@ -54,8 +55,10 @@ def export(model: TrainedModel, path: Path) -> None:
         program = torch.export.load("model.pt2", extra_files=files)
         z_nd = program.module()(x_ng)    # float32, columns as json.loads(files["genes.json"])["gene_ids"]
     """
-    encoder = ExpressionEncoder(model).eval()
-    center_g = model.scaler.center_g
+    encoder = (
+        copy.deepcopy(ExpressionEncoder(model)).cpu().eval()
+    )  # the program stays on the device of its export
+    center_g = encoder.scaler.center_g
     example_ng = center_g.expand(2, -1).clone()
     n_samples = torch.export.Dim("n_samples", min=1)
     with torch.no_grad():
