@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -49,16 +50,19 @@ def test_precision(precision, train, tmp_path):
 
 
 def test_nothing_is_chosen_or_stopped_inside_the_warm_up(train, tmp_path):
-    """The learning rate is so high that validation gets worse from the first epoch on."""
-    worse = (
-        "optimizer.lr=0.5", "~learning_rate", "trainer.max_epochs=12", "callbacks.kl_annealing.ratio=0.5",
-        "callbacks.early_stopping.patience=1", EVERY_EPOCH,
+    """The KL falls while its weight rises, so whoever wants much of it would choose and stop at once."""
+    done = train(
+        tmp_path, "trainer.max_epochs=8", "callbacks.kl_annealing.ratio=0.75", EVERY_EPOCH,
+        "callbacks.early_stopping.monitor=val/kl_nats", "callbacks.early_stopping.mode=max",
+        "callbacks.early_stopping.patience=1", "callbacks.best.monitor=val/kl_nats", "callbacks.best.mode=max",
     )  # fmt: skip
-    done = train(tmp_path, *worse)
     assert done.code == 0, done.stderr
-    assert 6 <= max(epochs(done.stdout)) < 12
+    kl = [float(nats) for nats in re.findall(r"KL (\S+) nats", done.stdout)]
+    assert max(kl[:5]) == max(kl)
+    assert min(b - a for a, b in itertools.pairwise(kl[:5])) < 0
+    assert max(epochs(done.stdout)) >= 6
     best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
-    assert best["global_step"] >= 0.5 * 12 * 5
+    assert best["global_step"] >= 6 * 5
 
 
 def test_without_a_validation_after_the_warm_up_the_last_weights_are_the_model(train, tmp_path):
