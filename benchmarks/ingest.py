@@ -184,7 +184,7 @@ def main() -> None:
     if "pandas_all" in best:
         ratios["pandas_all_over_gtex_vae_all"] = best["pandas_all"] / best["gtex_vae_all"]
     result = {
-        "command": "python benchmarks/ingest.py " + " ".join(sys.argv[1:]),
+        "command": "python benchmarks/ingest.py " + " ".join(Path(word).name for word in sys.argv[1:]),
         "matrix": {name: all_runs[0]["shape"] for name, all_runs in runs.items() if name != "decompress"},
         "compressed_gb": round(compressed / 1e9, 3),
         "text_gb": round(runs["decompress"][0]["shape"][0] / 1e9, 3),

@@ -1,4 +1,7 @@
-"""Embeddings of bulk gene expression: VAEs trained, evaluated and applied with Lightning and Hydra."""
+"""Embeddings of bulk gene expression: VAEs trained, evaluated and applied with Lightning and Hydra.
+
+``gtex_vae.load(run).encode(adata)`` embeds an AnnData with a trained run.
+"""
 
 from importlib.metadata import PackageNotFoundError, version
 
@@ -6,3 +9,7 @@ try:
     __version__ = version("gtex-vae")
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
+
+from gtex_vae.api import load
+
+__all__ = ["__version__", "load"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from gtex_vae.errors import ConfigError
 
@@ -59,7 +59,8 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         key = error.full_key or "?"
         if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
-            key = missing.group(1)
+            # behind an interpolation the message has the full key; else it has the last part of it alone
+            key = missing.group(1) if isinstance(error, InterpolationToMissingValueError) else key
             raise ConfigError(f"{key} must be given: add {key}=... to the command") from error
         raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
@@ -186,8 +187,5 @@ def _check_arguments(node: Mapping[str, Any], target: Callable[..., Any], path: 
             adapter.validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
             problem = error.errors()[0]
-            if problem["type"] == "is_instance_of" and problem["ctx"]["class"] == "Sequence":
-                problem["msg"] = "Input should be a list"
-            raise ConfigError(
-                f"{full_key}={value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-            ) from error
+            what = problem["msg"].replace("valid array", "list")
+            raise ConfigError(f"{full_key}={value!r}: {what[0].lower()}{what[1:]}") from error

@@ -41,7 +41,7 @@ def main(config: PseudobulkConfig, run_dir: Path) -> None:
     from gtex_vae import provenance
     from gtex_vae.config import build
     from gtex_vae.data.pseudobulk import make_pseudobulk
-    from gtex_vae.paths import write_beside, write_text
+    from gtex_vae.paths import write_beside, write_json
 
     simulated = config.input in (None, "demo")
     source = build(config.data["prepare"], under="gtex_vae.data") if simulated else Path(str(config.input))
@@ -60,7 +60,7 @@ def main(config: PseudobulkConfig, run_dir: Path) -> None:
             adata.write_h5ad(temporary)
     with write_beside(run_dir / "proportions.csv") as temporary:
         made.proportions.to_csv(temporary)
-    write_text(run_dir / "mixing.json", json.dumps(mixing, indent=1))
+    write_json(run_dir / "mixing.json", mixing)
     log.info(
         "%s: %d cells of %d donors and %d cell types made into %d profiles (%d had fewer than %d cells) and %d mixtures, "
         "%d genes", run_dir, mixing["cells"], mixing["donors"], len(mixing["cell_types"]), mixing["profiles"],

@@ -69,7 +69,7 @@ def stage(
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on, to be explained here in one line
             try:
                 hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
-            except Exception as error:
+            except (Exception, KeyboardInterrupt) as error:
                 exit_with(error, name)
 
         return main
@@ -77,7 +77,7 @@ def stage(
     return decorate
 
 
-def exit_with(error: Exception, config_name: str) -> NoReturn:
+def exit_with(error: BaseException, config_name: str) -> NoReturn:
     """Say in one line what is wrong and leave with status 1."""
     print(f"error: {explain(error, config_name)}", file=sys.stderr)
     sys.exit(1)
@@ -110,9 +110,11 @@ def run_stage(
     try:
         result = body(schema(**plain), run_dir)
     except BaseException as error:
+        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+            error = error.__context__  # Lightning exits without a word
         runs.mark(run_dir, f"{explain(error, '')}\n\n{traceback.format_exc()}")
         _log_to_file(traceback.format_exc())
-        raise
+        raise error
     runs.mark(run_dir)
     return result
 
@@ -145,6 +147,8 @@ def explain(error: BaseException, config_name: str) -> str:
         return "interrupted; the same command goes on with the run"
     if isinstance(error, OSError):
         return f"{type(error).__name__}: {error}"
+    if "Config group override must be" in str(error):
+        return "a group cannot be null: leave it out with ~GROUP, as in ~logger"
     return f"unexpected {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''} (see log.txt)"
 
 

@@ -46,7 +46,9 @@ def _run_dirs(sweep_dir: Path) -> list[Path]:
 
 
 def _job_order(run_dir: Path) -> tuple[int, str]:
-    return (int(run_dir.name), "") if run_dir.name.isdigit() else (1 << 30, run_dir.name)
+    """By the job's number, which its folder's name begins with."""
+    number = run_dir.name.partition("_")[0]
+    return (int(number), "") if number.isdigit() else (1 << 30, run_dir.name)
 
 
 def _row(run_dir: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from gtex_vae.stage import stage
 log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TrainConfig:
     """Root keys of ``conf/train.yaml``."""
 
@@ -24,10 +24,10 @@ class TrainConfig:
     model: dict[str, Any]
     objective: dict[str, Any]
     optimizer: dict[str, Any]
-    learning_rate: dict[str, Any] | None
+    learning_rate: dict[str, Any] | None = None
     trainer: dict[str, Any]
     callbacks: dict[str, Any]
-    logger: dict[str, Any] | None
+    logger: dict[str, Any] | None = None
     paths: dict[str, Any]
     seed: int
     run: str | None
@@ -41,7 +41,7 @@ class TrainConfig:
 
 
 @stage("train", TrainConfig, resumable=True)
-def main(config: TrainConfig, run_dir: Path) -> float:
+def main(config: TrainConfig, run_dir: Path) -> float | None:
     """Train a VAE; or, with an alignment, take the one that is given (or train it first) and align donors with it."""
     if config.alignment is None:
         if config.input is not None:
@@ -56,13 +56,14 @@ def main(config: TrainConfig, run_dir: Path) -> float:
             runs.mark(vae_dir)
     else:
         vae_dir = runs.find_run(config.pretrained, Path(config.paths["outputs"]))
-    return build(
+    mrr: float = build(
         config.alignment, under="gtex_vae.training.align",
         vae_dir=vae_dir, run_dir=run_dir, logger=config.logger, settings=asdict(config),
     )  # fmt: skip
+    return mrr
 
 
-def train_vae(config: TrainConfig, run_dir: Path) -> float:
+def train_vae(config: TrainConfig, run_dir: Path) -> float | None:
     """Prepare the data, train, keep the best model and measure it beside PCA on held-out donors."""
     import torch
     from lightning.pytorch import seed_everything
@@ -101,12 +102,15 @@ def train_vae(config: TrainConfig, run_dir: Path) -> float:
     last = run_dir / "checkpoints" / "last.ckpt"
     trainer.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None, weights_only=True)
 
-    trained = best_model(module, run_dir)
-    trained.save(run_dir / "model")
-    metrics = measure(trained, datamodule, pca, seed=config.metrics_seed)
-    write_json(run_dir / "metrics.json", metrics)
-    report(metrics, trainer, asdict(config), run_dir)
-    return metrics["reconstruction/r2"]
+    metrics: dict[str, float] = {}
+    if trainer.is_global_zero:
+        trained = best_model(module, run_dir)
+        trained.save(run_dir / "model")
+        metrics = measure(trained, datamodule, pca, seed=config.metrics_seed)
+        write_json(run_dir / "metrics.json", metrics)
+        report(metrics, trainer, asdict(config), run_dir)
+    trainer.strategy.barrier()  # no process marks the run a success before it is one
+    return metrics.get("reconstruction/r2")
 
 
 if __name__ == "__main__":

@@ -20,15 +20,16 @@ SMALL = (
     "trainer.accelerator=cpu", "trainer.precision=32-true", *ONE_BATCH,
 )  # fmt: skip
 SIMULATED = ("data.prepare.n_samples=150", "data.prepare.n_genes=120", "data.val=0.2", "data.test=0.3")
-ROOTS = {"train", "preprocess", "evaluate"}
+ROOTS = {"train", "preprocess", "evaluate", "pseudobulk", "encode"}  # the last two have tests of their own
 PARTS_OF_OTHERS = {"data/split", "data/matrix"}  # run by every data config that builds on them
 RUN_BY_EVERY_COMMAND = {"hydra/job_logging/run_log", "hydra/help/train"}
 DOWNLOADED = {"data/gtex_v8", "data/gtex_v10", "data/gtex_v11", "data/gtex_xena"}  # composed and checked
 SHARED = {"data/gtex_v6_shared"}
+SINGLE_CELLS = {"data/demo_singlecell"}  # of the pseudobulk stage
 
 FILES = {path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml")}
 OPTIONS = sorted(
-    FILES - ROOTS - PARTS_OF_OTHERS - RUN_BY_EVERY_COMMAND - {f for f in FILES if f.startswith("hydra/launcher/")}
+    FILES - ROOTS - PARTS_OF_OTHERS - RUN_BY_EVERY_COMMAND - SINGLE_CELLS - {f for f in FILES if f.startswith("hydra/launcher/")}
 )  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def override(name: str) -> str:
 
 def test_every_file_is_run_by_a_test():
     """The lists above name no file that has gone, and a new root config needs a test of its own below."""
-    listed = ROOTS | PARTS_OF_OTHERS | RUN_BY_EVERY_COMMAND | DOWNLOADED | SHARED
+    listed = ROOTS | PARTS_OF_OTHERS | RUN_BY_EVERY_COMMAND | DOWNLOADED | SHARED | SINGLE_CELLS
     assert listed - FILES <= {"hydra/help/train"}
     roots = {name for name in FILES if "/" not in name}
     assert roots == ROOTS, "add a test that runs the new stage's config"
@@ -119,6 +120,17 @@ def test_run_for_one_batch(name, command, matrix, tiny_data, tmp_path):
     assert (tmp_path / "run" / "SUCCESS").exists()
 
 
+LAUNCHERS = sorted(f for f in FILES if f.startswith("hydra/launcher/"))
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_launcher_is_what_its_plugin_takes(name, command, tmp_path):
+    """Hydra checks the keys against the plugin's own schema; the jobs themselves are run in tests/slurm."""
+    done = command("gtex_vae.train", override(name), "--cfg", "hydra", "-p", "hydra.launcher", cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    assert "_target_: hydra_plugins" in done.stdout
+
+
 def test_preprocess_and_evaluate(command, tiny_data, tmp_path):
     preprocess = command("gtex_vae.preprocess", *SIMULATED[:2], f"paths.data={tmp_path}", cwd=tmp_path)
     assert preprocess.code == 0, preprocess.stderr
@@ -130,3 +142,11 @@ def test_preprocess_and_evaluate(command, tiny_data, tmp_path):
     assert done.code == 0, done.stderr
     (run,) = (tmp_path / "outputs" / "train" / "runs").iterdir()
     assert (run / "evaluation" / "metrics.json").exists()
+
+
+def test_pseudobulk(command, tmp_path):
+    small = ("data.prepare.n_donors=4", "data.prepare.n_genes=60", "data.prepare.cells_per_donor=60")
+    for name in SINGLE_CELLS:
+        done = command("gtex_vae.pseudobulk", override(name), *small, f"hydra.run.dir={tmp_path / 'run'}")
+        assert done.code == 0, done.stderr
+        assert (tmp_path / "run" / "celltype_profiles.h5ad").exists()

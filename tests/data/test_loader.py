@@ -18,6 +18,29 @@ def loader(n: int = 23, batch_size: int = 4, **more: object) -> BatchLoader:
     return BatchLoader(torch.arange(300.0)[:, None], rows, **arguments)  # type: ignore[arg-type]
 
 
+class Training:
+    """What a trainer would say of itself: epochs over, and batches of the present one."""
+
+    def __init__(self, epochs: int = 0, batches: int = 0) -> None:
+        self.epochs, self.batches = epochs, batches
+
+    def __call__(self) -> tuple[int, int]:
+        return self.epochs, self.batches
+
+    def run(self, batches: BatchLoader, steps: int) -> list[list[int]]:
+        """Rows of each of the next steps."""
+        seen: list[list[int]] = []
+        while len(seen) < steps:
+            for batch in batches:
+                seen.append(batch.row_n.tolist())
+                self.batches += 1
+                if len(seen) == steps:
+                    break
+            if self.batches == len(batches):
+                self.epochs, self.batches = self.epochs + 1, 0
+        return seen
+
+
 def epoch(batches: BatchLoader) -> list[int]:
     return [int(row) for batch in batches for row in batch.row_n]
 
@@ -25,8 +48,8 @@ def epoch(batches: BatchLoader) -> list[int]:
 @settings(max_examples=80)
 @given(n=st.integers(2, 60), batch_size=st.integers(2, 20), epochs=st.integers(1, 3))
 def test_an_epoch_is_a_permutation_without_its_incomplete_batch(n: int, batch_size: int, epochs: int) -> None:
-    batches = loader(n, batch_size)
-    for _ in range(epochs):
+    for number in range(epochs):
+        batches = loader(n, batch_size, progress=Training(number))
         seen = epoch(batches)
         assert len(set(seen)) == len(seen)
         assert set(seen) <= set(range(100, 100 + n))
@@ -51,21 +74,21 @@ def test_batches_hold_the_rows_that_they_name() -> None:
         assert len(batch.row_n) == 4
 
 
+def of_epoch(number: int, n: int = 200, batch_size: int = 10, **more: object) -> list[int]:
+    return epoch(loader(n, batch_size, progress=Training(number), **more))
+
+
 def test_epochs_and_seeds_differ_and_the_same_seed_repeats() -> None:
-    batches = loader(200, 10)
-    first, second = epoch(batches), epoch(batches)
+    first, second = of_epoch(0), of_epoch(1)
     assert first != second
     assert sorted(first) == sorted(second)
-    other = loader(200, 10, seed=6)
-    assert epoch(other) != first
-    again = loader(200, 10)
+    assert of_epoch(0, seed=6) != first
     torch.randn(7)  # whatever else is drawn
-    assert [epoch(again), epoch(again)] == [first, second]
+    assert [of_epoch(1), of_epoch(0)] == [second, first]
 
 
 def test_incomplete_batches_leave_out_other_samples_each_epoch() -> None:
-    batches = loader(23, 4)
-    left_out = {frozenset(range(100, 123)) - frozenset(epoch(batches)) for _ in range(6)}
+    left_out = {frozenset(range(100, 123)) - frozenset(of_epoch(e, 23, 4)) for e in range(6)}
     assert len(left_out) > 3
 
 
@@ -89,38 +112,32 @@ def test_ranks_are_disjoint_and_cover(n: int, batch_size: int, world_size: int, 
 
 
 @settings(max_examples=60)
-@given(n=st.integers(4, 40), batch_size=st.integers(2, 6), served=st.integers(0, 30))
+@given(n=st.integers(4, 40), batch_size=st.integers(2, 6), steps=st.integers(0, 30))
 def test_restored_at_any_batch_it_goes_on_as_if_never_interrupted(
-    n: int, batch_size: int, served: int
+    n: int, batch_size: int, steps: int
 ) -> None:
-    def stream(batches: BatchLoader) -> itertools.chain[Batch]:
-        return itertools.chain.from_iterable(batches for _ in iter(int, 1))
-
-    uninterrupted = loader(n, batch_size)
-    expected = [batch.row_n.tolist() for batch in itertools.islice(stream(uninterrupted), served + 25)]
-    killed = loader(n, batch_size)
-    for _ in itertools.islice(stream(killed), served):
-        state = killed.state_dict()
-    state = killed.state_dict()
-    assert state == {"served": served}
-    restored = loader(n, batch_size)
-    restored.load_state_dict(state)
-    rest = [batch.row_n.tolist() for batch in itertools.islice(stream(restored), 25)]
-    assert rest == expected[served:]
+    uninterrupted = Training()
+    expected = uninterrupted.run(loader(n, batch_size, progress=uninterrupted), steps + 25)
+    killed = Training()
+    assert killed.run(loader(n, batch_size, progress=killed), steps) == expected[:steps]
+    # a new process: nothing is left but what the trainer's checkpoint says of itself
+    restored = Training(*killed())
+    assert restored.run(loader(n, batch_size, progress=restored), 25) == expected[steps:]
 
 
 def test_at_the_end_of_an_epoch_the_next_one_begins() -> None:
-    batches = loader()
-    epoch(batches)
-    restored = loader()
-    restored.load_state_dict(batches.state_dict())
-    second = epoch(restored)
+    training = Training()
+    batches = loader(progress=training)
+    training.run(batches, len(batches))
+    assert training() == (1, 0)
+    second = epoch(batches)
     assert len(second) == 20
-    assert second == epoch(batches)
+    assert second == of_epoch(1, 23, 4)
 
 
 def test_in_the_middle_only_the_rest_of_the_epoch_comes() -> None:
-    whole = epoch(loader())
-    restored = loader()
-    restored.load_state_dict({"served": 3})
-    assert epoch(restored) == whole[12:]
+    assert epoch(loader(progress=Training(2, 3))) == of_epoch(2, 23, 4)[12:]
+
+
+def test_without_shuffling_progress_does_not_matter() -> None:
+    assert epoch(loader(shuffle=False, progress=Training(2, 3))) == list(range(100, 123))

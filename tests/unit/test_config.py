@@ -220,6 +220,8 @@ def test_to_plain_resolves_to_plain_containers() -> None:
 def test_to_plain_names_what_is_missing_or_leads_nowhere() -> None:
     with pytest.raises(ConfigError, match=r"^a.b must be given: add a.b=... to the command$"):
         to_plain(OmegaConf.create({"a": {"b": "???"}}))
+    with pytest.raises(ConfigError, match=r"^a.b must be given: add a.b=... to the command$"):
+        to_plain(OmegaConf.create({"c": {"d": "x/${a.b}"}, "a": {"b": "???"}}))
     with pytest.raises(ConfigError, match=r"^a.b: .*nowhere") as error:
         to_plain(OmegaConf.create({"a": {"b": "${nowhere}"}}))
     assert "\n" not in str(error.value)

@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from gtex_vae.data.datamodule import ExpressionDataModule
 from gtex_vae.data.simulate import simulate_gtex
 from gtex_vae.errors import NonFiniteLossError
-from gtex_vae.training.callbacks.checkpoints import LastCheckpoint
+from gtex_vae.training.callbacks.checkpoints import LastCheckpoint, place_checkpoints
 from gtex_vae.training.callbacks.finite_loss import FiniteLoss, likely_cause
 from gtex_vae.training.module import VAEModule
 
@@ -48,6 +48,7 @@ def fit(data: ExpressionDataModule, module: VAEModule, folder: Path, **trainer: 
         max_epochs=3, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         num_sanity_val_steps=0, default_root_dir=folder, callbacks=[FiniteLoss(), LastCheckpoint(1)], **trainer,
     )  # fmt: skip
+    place_checkpoints(made, folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made.fit(module, data)

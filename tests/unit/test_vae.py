@@ -90,7 +90,7 @@ def test_every_parameter_gets_a_gradient_and_moves(
     for name, p in vae.named_parameters():
         assert p.grad is not None, name
         assert p.grad.isfinite().all(), name
-        assert p.grad.any(), name
+        assert p.grad.abs().max() > 1e-6, name  # more than rounding, which is all that a dead one gets
     optimizer.step()
     for name, p in vae.named_parameters():
         assert not torch.equal(p, before[name]), name

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from gtex_vae.data.readers.annotated import _element, _gene_ids_and_names, _refuse_pickle
+from gtex_vae.data.readers.annotated import element_of, gene_ids_and_names, refuse_pickle
 from gtex_vae.errors import DataError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def open_cells(source: AnnData | Path | str, *, layer: str | None = None) -> Ite
             raise DataError(f"{path}: no AnnData, {' and '.join(missing)} missing")
         from anndata.io import read_elem, sparse_dataset
 
-        element = _element(path, store, layer)
+        element = element_of(path, store, layer)
         obs, var = read_elem(store["obs"]), read_elem(store["raw/var" if layer == "raw" else "var"])
         encoding = str(element.attrs.get("encoding-type", "array"))
         if encoding == "csr_matrix":
@@ -124,7 +124,7 @@ def _open_store(path: Path) -> Iterator[Any]:
     if path.is_dir():
         import zarr
 
-        _refuse_pickle(path)
+        refuse_pickle(path)
         try:
             store = zarr.open_group(str(path), mode="r")
         except Exception as error:
@@ -169,7 +169,7 @@ def _describe(where: str, obs: pd.DataFrame, var: pd.DataFrame, element: Any, la
         )
     if 0 in element.shape:
         raise DataError(f"{where} is empty: {element.shape[0]} cells x {element.shape[1]} genes")
-    ids, names = _gene_ids_and_names(var)
+    ids, names = gene_ids_and_names(var)
     biotypes = var["biotype"].astype(str).tolist() if "biotype" in var else None
     return Cells(where, obs, ids, names, biotypes, element, tuple(layers))
 

@@ -5,10 +5,11 @@ Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import RunError
 from gtex_vae.models.vae import VAE
 from gtex_vae.paths import write_beside
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 FORMAT = 1
 
@@ -35,7 +39,14 @@ class TrainedModel(nn.Module):
         Unit of expression before standardizing.
     architecture
         Arguments of `VAE` without ``n_genes``, plain.
+
+    Attributes
+    ----------
+    origin
+        Folder that it was loaded from; empty for a model that was not.
     """
+
+    origin = ""
 
     def __init__(
         self,
@@ -68,11 +79,75 @@ class TrainedModel(nn.Module):
         device = self.scaler.center_g.device
         return (None if array is None else torch.as_tensor(array, device=device) for array in arrays)
 
-    def save(self, folder: Path) -> None:
-        """Write ``weights.safetensors`` and ``model.json``, whole or not at all."""
-        from safetensors.torch import save
+    def encode(
+        self, adata: AnnData, *, unit: str | None = None, sd: bool = False, impute: bool = False
+    ) -> AnnData:
+        """Embed an AnnData of samples x genes: posterior means, never samples of the posterior.
 
-        description = {
+        Genes are matched by id or symbol, the unit is recognised and converted, genes that the data does not have
+        are filled with the training mean, and what was done is in ``uns["embedding"]``.
+
+        Parameters
+        ----------
+        adata
+            Processed or raw, dense, sparse or backed.
+        unit
+            One of `gtex_vae.data.readers.UNITS`, where neither ``uns["expression"]["unit"]`` nor the values tell it.
+        sd
+            Add ``layers["sd"]``, the posterior standard deviations.
+        impute
+            Fill missing genes with what the model predicts from the others, not with their training mean.
+
+        Returns
+        -------
+        AnnData
+            n x d, with the ``obs`` of ``adata``.
+
+        Raises
+        ------
+        DataError
+            Too few of the model's genes, or a unit that cannot be told or converted.
+        """
+        from gtex_vae.models.embedding import encode_anndata
+
+        return encode_anndata(self, adata, unit=unit, sd=sd, impute=impute)
+
+    def impute(self, adata: AnnData, *, unit: str | None = None) -> AnnData:
+        """Expression of all of the model's genes in its unit: as measured, or predicted where the data has none.
+
+        Parameters
+        ----------
+        adata, unit
+            See `encode`.
+
+        Returns
+        -------
+        AnnData
+            n x g, with the ``obs`` of ``adata``, ``var["measured"]``, and in ``layers["reconstruction"]`` the model's
+            own idea of every gene.
+        """
+        from gtex_vae.models.embedding import impute_anndata
+
+        return impute_anndata(self, adata, unit=unit)
+
+    def export(self, path: Path | str) -> None:
+        """Write a ``torch.export`` program of the encoder: see `gtex_vae.models.export`."""
+        from gtex_vae.models.export import export
+
+        export(self, Path(path))
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 of weights, genes, scaler and architecture, wherever the model lies."""
+        digest = hashlib.sha256(json.dumps(self._description()).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy())
+        return digest.hexdigest()
+
+    def _description(self) -> dict[str, Any]:
+        """Everything but the weights."""
+        return {
             "format": FORMAT,
             "architecture": self.architecture,
             "standardize": self.scaler.settings,
@@ -80,11 +155,16 @@ class TrainedModel(nn.Module):
             "gene_ids": self.gene_ids,
             "gene_names": self.gene_names,
         }
+
+    def save(self, folder: Path) -> None:
+        """Write ``weights.safetensors`` and ``model.json``, whole or not at all."""
+        from safetensors.torch import save
+
         with write_beside(folder) as temporary:
             temporary.mkdir()
             weights = save({name: tensor.contiguous() for name, tensor in self.state_dict().items()})
             (temporary / "weights.safetensors").write_bytes(weights)
-            (temporary / "model.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+            (temporary / "model.json").write_text(json.dumps(self._description(), indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path | str) -> TrainedModel:
@@ -123,4 +203,5 @@ class TrainedModel(nn.Module):
             raise RunError(
                 f"{folder}: the weights do not fit model.json: {str(error).splitlines()[0]}"
             ) from error
+        model.origin = str(folder)
         return model

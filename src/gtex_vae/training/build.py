@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
 
+PRECISIONS = (None, "32-true", "bf16-mixed", "16-mixed")  # weights are float32 in every one
 PLACEHOLDER_GENES = 1_000_000
 
 
@@ -81,6 +82,9 @@ def build_trainer(
     for key in ("max_epochs", "check_val_every_n_epoch"):
         if trainer.get(key) is not None and trainer[key] < 1:
             raise ConfigError(f"trainer.{key}={trainer[key]} must be at least 1")
+    if trainer.get("precision") not in PRECISIONS:
+        known = ", ".join(str(name) for name in PRECISIONS[1:])
+        raise ConfigError(f"trainer.precision={trainer['precision']} is none of {known}, or null")
     built = [
         build(node, under=("gtex_vae.training.callbacks", "lightning.pytorch.callbacks"))
         for node in callbacks.values()

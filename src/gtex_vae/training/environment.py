@@ -55,6 +55,7 @@ def quiet_libraries() -> None:
         ".*smaller than the logging interval.*",
         ".*does not have many workers.*",
         ".*module.s. in eval mode.*",  # a frozen encoder is meant to be
+        ".*sync_dist=True.*",  # what is logged has been reduced over the processes
         ".*your dataloader is not resumable.*",  # it has no state: it asks the trainer where training stands
     ):
         warnings.filterwarnings("ignore", message)

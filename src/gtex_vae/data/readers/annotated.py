@@ -6,19 +6,32 @@ Shapes: n samples, g genes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from tqdm import tqdm
 
 from gtex_vae.data.genes import parse_ensembl
-from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids, check_values
+from gtex_vae.data.readers.matrix import (
+    KeepGene,
+    Orientation,
+    RawMatrix,
+    Source,
+    check_sample_ids,
+    check_values,
+)
 from gtex_vae.data.readers.orientation import are_ensembl, find_orientation
 from gtex_vae.errors import DataError
 from gtex_vae.provenance import sha256
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+DECLARED = "the store states it in uns['expression']['unit']"
 _GENE_NAME = (
     "gene_name",
     "gene_symbol",
@@ -65,41 +78,117 @@ def read_annotated(
     DataError
         No AnnData in the store, a missing layer, damaged content, missing or infinite values.
     """
-    digest = sha256(path) if format == "h5ad" else None
-    try:
-        if format == "h5ad":
-            import h5py
+    with open_store(path, format) as store, explain_damage(path, format):
+        found = look(path, store, orientation=orientation, layer=layer)
+        genes, names = found.gene_ids, found.gene_names
+        keep = np.array(
+            [
+                keep_gene is None or keep_gene(gene, names[at] if names else None)
+                for at, gene in enumerate(genes)
+            ],
+            bool,
+        )
+        x_ng = _values(found.element, keep, found.orientation)
+        genes = [gene for gene, wanted in zip(genes, keep.tolist(), strict=True) if wanted]
+        names = names and [name for name, wanted in zip(names, keep.tolist(), strict=True) if wanted]
+        unit = found.unit and found.unit.lower().replace(" ", "").replace("tpmorrpkm", "tpm/rpkm")
+        return RawMatrix(
+            x_ng=x_ng,
+            sample_ids=found.sample_ids,
+            gene_ids=genes,
+            gene_names=names,
+            source=found.source(path, format),
+            unit=unit or "",
+            unit_reason=DECLARED if unit else "",
+            obs=found.obs,
+            var=found.var[keep],
+            first_negative=check_values(path, x_ng, found.sample_ids, genes),
+        )
 
-            with h5py.File(path, "r") as store:
-                return _read(path, format, store, digest, keep_gene, orientation, layer)
+
+@dataclass(frozen=True)
+class Found:
+    """What an open store holds, its values not yet read.
+
+    Parameters
+    ----------
+    element
+        X or a layer: array, or group of a sparse matrix.
+    orientation
+        Which axis holds the genes.
+    obs, var
+        Tables of the samples and of the genes.
+    gene_ids, gene_names
+        One for each row of ``var``; names None where the store has none.
+    unit
+        As ``uns["expression"]["unit"]`` states it, empty where it does not.
+    """
+
+    element: Any
+    orientation: Orientation
+    obs: pd.DataFrame
+    var: pd.DataFrame
+    gene_ids: list[str]
+    gene_names: list[str] | None
+    unit: str
+
+    @property
+    def sample_ids(self) -> list[str]:
+        """In the order of the store."""
+        return [str(name) for name in self.obs.index]
+
+    def source(self, path: Path, format: str) -> Source:
+        """Facts for the provenance record; reads the whole store for its digest."""
+        return Source(
+            path=path,
+            format=format,
+            orientation=self.orientation,
+            found_shape=(len(self.var), len(self.obs)),
+            sha256=sha256(path),
+        )
+
+
+@contextmanager
+def open_store(path: Path, format: str) -> Iterator[Any]:
+    """Open an AnnData store, ``h5ad`` or ``zarr``, for reading."""
+    if format == "h5ad":
+        import h5py
+
+        with explain_damage(path, format):
+            store = h5py.File(path, "r")
+        with store:
+            yield store
+    else:
         import zarr
 
-        _refuse_pickle(path)
-        return _read(
-            path, format, zarr.open_group(str(path), mode="r"), digest, keep_gene, orientation, layer
-        )
-    except DataError:
-        raise
-    except MemoryError:
+        with explain_damage(path, format):
+            refuse_pickle(path)
+            store = zarr.open_group(str(path), mode="r")
+        yield store
+
+
+@contextmanager
+def explain_damage(path: Path, format: str) -> Iterator[None]:
+    """Turn whatever h5py, zarr and anndata raise for damaged bytes into a `DataError`: all mean the same."""
+    try:
+        yield
+    except (DataError, MemoryError):
         raise
     except Exception as error:
-        # h5py, zarr and anndata raise many kinds for damaged bytes; all mean the same to the user
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
             f"{path}: the {format} store is damaged or no AnnData ({first}); write it again"
         ) from error
 
 
-def _read(
-    path: Path,
-    format: str,
-    store: Any,
-    digest: str | None,
-    keep_gene: KeepGene | None,
-    orientation: str | None,
-    layer: str | None,
-) -> RawMatrix:
-    """Read from an open store."""
+def look(path: Path, store: Any, *, orientation: str | None, layer: str | None) -> Found:
+    """Read the tables of an open store, and find its values.
+
+    Raises
+    ------
+    DataError
+        No AnnData, no such layer, a shape that does not fit, repeated samples.
+    """
     from anndata.io import read_elem
 
     missing = [name for name in ("obs", "var") if name not in store]
@@ -107,47 +196,24 @@ def _read(
         what = "; a 10x file: convert it with scanpy.read_10x_h5" if "matrix" in store else ""
         raise DataError(f"{path}: no AnnData, {' and '.join(missing)} missing{what}")
     obs, var = read_elem(store["obs"]), read_elem(store["var"] if layer != "raw" else store["raw/var"])
-    element = _element(path, store, layer)
+    element = element_of(path, store, layer)
     if tuple(element.attrs.get("shape", ())) or hasattr(element, "shape"):
         shape = tuple(int(size) for size in element.attrs.get("shape", getattr(element, "shape", ())))
         if shape != (len(obs), len(var)):
             raise DataError(
                 f"{path}: X is {shape} but obs has {len(obs):,} rows and var {len(var):,}; write it again"
             )
-    way = _orientation(path, obs.index, var.index, orientation)
+    way = find_axes(path, obs.index, var.index, orientation)
     genes_table, samples_table = (obs, var) if way == "genes_in_rows" else (var, obs)
-    samples = [str(name) for name in samples_table.index]
-    check_sample_ids(path, samples, "row" if way == "samples_in_rows" else "column")
-    genes, names = _gene_ids_and_names(genes_table)
-    keep = np.array(
-        [keep_gene is None or keep_gene(gene, names[at] if names else None) for at, gene in enumerate(genes)],
-        bool,
-    )
-    x_ng = _values(element, keep, way)
-    genes = [gene for gene, wanted in zip(genes, keep.tolist(), strict=True) if wanted]
-    names = names and [name for name, wanted in zip(names, keep.tolist(), strict=True) if wanted]
-    unit = _declared_unit(store) if layer is None else None
-    return RawMatrix(
-        x_ng=x_ng,
-        sample_ids=samples,
-        gene_ids=genes,
-        gene_names=names,
-        source=Source(
-            path=path,
-            format=format,
-            orientation=way,
-            found_shape=(len(genes_table), len(samples)),
-            sha256=digest,
-        ),
-        unit=unit or "",
-        unit_reason="the store states it in uns['expression']['unit']" if unit else "",
-        obs=samples_table,
-        var=genes_table[keep],
-        first_negative=check_values(path, x_ng, samples, genes),
-    )
+    genes, names = gene_ids_and_names(genes_table)
+    stated = "uns/expression/unit" in store and layer is None
+    unit = str(read_elem(store["uns/expression/unit"])) if stated else ""
+    found = Found(element, way, samples_table, genes_table, genes, names, unit)
+    check_sample_ids(path, found.sample_ids, "row" if way == "samples_in_rows" else "column")
+    return found
 
 
-def _element(path: Path, store: Any, layer: str | None) -> Any:
+def element_of(path: Path, store: Any, layer: str | None) -> Any:
     """X, raw.X or a layer."""
     if layer in (None, "X"):
         if "X" not in store:
@@ -164,7 +230,7 @@ def _element(path: Path, store: Any, layer: str | None) -> Any:
     return store[key]
 
 
-def _orientation(path: Path, rows: Sequence[str], columns: Sequence[str], stated: str | None) -> Any:
+def find_axes(path: Path, rows: Sequence[str], columns: Sequence[str], stated: str | None) -> Any:
     """AnnData says samples in rows; only gene ids in rows, or the user, overrule it."""
     rows, columns = [str(name) for name in rows], [str(name) for name in columns]
     if stated is None and not (are_ensembl(rows) and not are_ensembl(columns)):
@@ -172,7 +238,7 @@ def _orientation(path: Path, rows: Sequence[str], columns: Sequence[str], stated
     return find_orientation(path, rows, columns, stated=stated)
 
 
-def _gene_ids_and_names(table: Any) -> tuple[list[str], list[str] | None]:
+def gene_ids_and_names(table: Any) -> tuple[list[str], list[str] | None]:
     """Ids from the index, or from the column that holds Ensembl ids where the index holds symbols."""
     index = [str(name) for name in table.index]
     by_name = {str(name).lower(): name for name in table.columns}
@@ -212,17 +278,7 @@ def _values(element: Any, keep: np.ndarray, way: str) -> Any:
     return x_ng
 
 
-def _declared_unit(store: Any) -> str | None:
-    """Unit that our own files state, in the readers' spelling."""
-    from anndata.io import read_elem
-
-    if "uns/expression/unit" not in store:
-        return None
-    stated = str(read_elem(store["uns/expression/unit"]))
-    return stated.lower().replace(" ", "").replace("tpmorrpkm", "tpm/rpkm")
-
-
-def _refuse_pickle(path: Path) -> None:
+def refuse_pickle(path: Path) -> None:
     """Refuse zarr v2 arrays of pickled objects, which could run code."""
     for metadata in path.rglob(".zarray"):
         try:

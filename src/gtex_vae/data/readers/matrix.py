@@ -37,7 +37,7 @@ class Source:
     compression
         ``gzip``, ``zstd`` or None.
     sha256
-        Hex digest of the file as it lies on disk; None for a zarr folder.
+        Hex digest of the file as it lies on disk; see `gtex_vae.provenance.sha256` for a zarr folder.
     orientation
         How the matrix lay in the file.
     declared_shape

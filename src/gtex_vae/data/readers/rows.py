@@ -18,8 +18,8 @@ from gtex_vae.data.readers.numbers import parse_number, parse_values
 from gtex_vae.data.readers.stream import LineBlocks
 from gtex_vae.errors import DataError
 
-# 64 rows of genes fill whole cache lines of the transposed panel; 1,024 columns fill whole pages of the result
-_GENES_PER_TILE = 64
+# 32 rows of genes stay in the cache until they are transposed; 1,024 columns fill whole pages of the result
+_GENES_PER_TILE = 32
 _GENES_PER_PANEL = 1024
 _SAMPLE_GROUPS = 8
 

@@ -24,6 +24,7 @@ UNITS = (
     "log2(tpm+1)",
     "log2(rpkm+1)",
     "log2(tpm/rpkm+1)",
+    "log2(cpm+1)",
     "log2(tpm+0.001)",
 )
 
@@ -167,9 +168,8 @@ def to_log2_tpm(matrix: RawMatrix, length_g: np.ndarray | None = None) -> tuple[
         raise DataError(f"{matrix.source.path}: the unit {unit!r} has no known conversion; state unit=")
     result = {"counts": "log2(CPM+1)" if length_g is None else "log2(TPM+1)"}.get(unit)
     if result is None:
-        result = (
-            "log2(TPM or RPKM+1)" if "tpm/rpkm" in unit else f"log2({'RPKM' if 'rpkm' in unit else 'TPM'}+1)"
-        )
+        measure = next((name for name in ("TPM/RPKM", "RPKM", "CPM") if name.lower() in unit), "TPM")
+        result = f"log2({measure.replace('/', ' or ')}+1)"
     if length_g is not None and unit == "counts" and not (np.asarray(length_g) > 0).all():
         raise DataError(
             f"{matrix.source.path}: a gene has no positive length; drop it before counts become TPM"

@@ -12,6 +12,8 @@ from gtex_vae.training.module import VAEModule
 
 log = logging.getLogger(__name__)
 
+FEW_STEPS = 200  # the running statistics of batch norm alone take some fifty
+
 
 class EpochLines(Callback):
     """Log the validation metrics of every ``every_n_epochs``-th epoch with the time that is left.
@@ -28,8 +30,15 @@ class EpochLines(Callback):
         self.every_n_epochs = every_n_epochs
 
     def on_train_start(self, trainer: Trainer, pl_module: VAEModule) -> None:  # type: ignore[override]
-        """Start the clock."""
+        """Start the clock; warn when the data are so few that training will hardly begin."""
         self._start, self._first_step = time.monotonic(), trainer.global_step
+        steps = int(trainer.estimated_stepping_batches)
+        if steps < FEW_STEPS and trainer.is_global_zero:
+            log.warning(
+                "the whole training has %d steps only: raise trainer.max_epochs or lower data.batch_size to have %d",
+                steps,
+                FEW_STEPS,
+            )
 
     def on_validation_end(self, trainer: Trainer, pl_module: VAEModule) -> None:  # type: ignore[override]
         """Write the line."""

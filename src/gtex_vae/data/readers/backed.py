@@ -1,0 +1,183 @@
+"""Matrices that are read a block of samples at a time: AnnData stores on disk, and AnnData in memory.
+
+Shapes: n samples, g genes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from gtex_vae.data.readers.annotated import (
+    DECLARED,
+    explain_damage,
+    find_axes,
+    gene_ids_and_names,
+    look,
+    open_store,
+)
+from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids, check_values
+from gtex_vae.data.readers.read import read_matrix
+from gtex_vae.data.readers.sniff import sniff
+from gtex_vae.data.readers.units import check_stated_unit, recognise_unit
+from gtex_vae.errors import DataError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_PROBED = 256
+
+
+@contextmanager
+def open_matrix(
+    path: Path | str,
+    *,
+    keep_gene: KeepGene | None = None,
+    unit: str | None = None,
+    orientation: str | None = None,
+    layer: str | None = None,
+) -> Iterator[RawMatrix]:
+    """Open any matrix that `read_matrix` reads; AnnData stores with samples in rows stay on disk.
+
+    Parameters
+    ----------
+    path, unit, orientation, layer
+        See `read_matrix`.
+    keep_gene
+        As there, for the formats that are read at once; a store keeps all its genes.
+
+    Yields
+    ------
+    RawMatrix
+        Its ``x_ng`` is an array, a CSR matrix, or what is sliced by rows like one (`block` slices all of them). A
+        unit that a store states stands as it is written there.
+
+    Raises
+    ------
+    DataError, ConfigError
+        As `read_matrix`; the values of a store are checked block by block.
+    """
+    path = Path(path)
+    kind = sniff(path)
+    if kind.format not in ("h5ad", "zarr"):
+        yield read_matrix(path, keep_gene=keep_gene, unit=unit, orientation=orientation, layer=layer)
+        return
+    with open_store(path, kind.format) as store:
+        with explain_damage(path, kind.format):
+            found = look(path, store, orientation=orientation, layer=layer)
+            matrix = RawMatrix(
+                x_ng=_by_rows(found.element),
+                sample_ids=found.sample_ids,
+                gene_ids=found.gene_ids,
+                gene_names=found.gene_names,
+                source=found.source(path, kind.format),
+                obs=found.obs,
+                var=found.var,
+            )
+        if found.orientation == "samples_in_rows":
+            yield name_unit(matrix, unit, found.unit)
+            return
+    yield read_matrix(path, keep_gene=keep_gene, unit=unit, orientation=orientation, layer=layer)
+
+
+def from_anndata(adata: AnnData, *, unit: str | None = None, layer: str | None = None) -> RawMatrix:
+    """See an AnnData, in memory or backed, as a matrix that was read; nothing is copied.
+
+    Parameters
+    ----------
+    adata
+        Samples x genes, or genes x samples where the ids say so.
+    unit
+        One of `gtex_vae.data.readers.UNITS`; as ``uns["expression"]["unit"]`` or the values say if None.
+    layer
+        Layer instead of X.
+
+    Raises
+    ------
+    DataError
+        No such layer, repeated samples, a unit that cannot be told.
+    """
+    where = Path("AnnData")
+    if layer is not None and layer not in adata.layers:
+        raise DataError(f"{where}: has no layer {layer!r}; it has {', '.join(['X', *adata.layers])}")
+    orientation = find_axes(where, adata.obs_names, adata.var_names, None)
+    if orientation == "genes_in_rows":
+        adata = adata.T
+    x_ng = adata.X if layer is None else adata.layers[layer]
+    if x_ng is None:
+        raise DataError(f"{where}: has no X; name a layer")
+    genes, names = gene_ids_and_names(adata.var)
+    samples = [str(name) for name in adata.obs_names]
+    check_sample_ids(where, samples, "row")
+    matrix = RawMatrix(
+        x_ng=sp.csr_array(x_ng) if sp.issparse(x_ng) and x_ng.format != "csr" else x_ng,
+        sample_ids=samples,
+        gene_ids=genes,
+        gene_names=names,
+        source=Source(
+            path=where, format="anndata", orientation=orientation, found_shape=(adata.n_vars, adata.n_obs)
+        ),
+        obs=adata.obs,
+        var=adata.var,
+    )
+    stated = adata.uns.get("expression", {}).get("unit", "") if layer is None else ""
+    return name_unit(matrix, unit, str(stated))
+
+
+def block(matrix: RawMatrix, start: int, stop: int) -> RawMatrix:
+    """Some consecutive samples as float32 in memory, dense or CSR, in a copy of their own; checked.
+
+    Raises
+    ------
+    DataError
+        Missing or infinite values.
+    """
+    return _in_memory(matrix, np.arange(start, stop), slice(start, stop))
+
+
+def probe(matrix: RawMatrix) -> RawMatrix:
+    """Up to 256 evenly spaced samples of a matrix, in memory; enough to tell its unit."""
+    n = len(matrix.sample_ids)
+    rows = np.unique(np.linspace(0, n - 1, min(n, _PROBED)).astype(int))
+    return _in_memory(matrix, rows, rows)
+
+
+def name_unit(matrix: RawMatrix, stated: str | None, declared: str) -> RawMatrix:
+    """State the unit of a matrix: the caller's word, else the store's, else what its values tell."""
+    path = matrix.source.path
+    if stated is not None:
+        return matrix.with_unit(check_stated_unit(path, stated, None), "stated by unit=")
+    if declared:
+        return matrix.with_unit(declared, DECLARED)
+    few = probe(matrix)
+    return matrix.with_unit(*recognise_unit(path, few.x_ng, few.first_negative))
+
+
+def _in_memory(matrix: RawMatrix, rows: np.ndarray, index: Any) -> RawMatrix:
+    """The rows that an index selects."""
+    with explain_damage(matrix.source.path, matrix.source.format):
+        if not isinstance(index, slice) and hasattr(matrix.x_ng, "oindex"):
+            taken = matrix.x_ng.oindex[index]
+        else:
+            taken = matrix.x_ng[index]
+    # not x_ng[rows] itself: to_log2_tpm works in place
+    x_ng = sp.csr_array(taken, dtype=np.float32) if sp.issparse(taken) else np.array(taken, np.float32)
+    samples = [matrix.sample_ids[row] for row in rows]
+    negative = check_values(matrix.source.path, x_ng, samples, matrix.gene_ids)
+    return replace(matrix, x_ng=x_ng, sample_ids=samples, obs=None, first_negative=negative)
+
+
+def _by_rows(element: Any) -> Any:
+    """What slices by rows: an array as it is, CSR still on disk, CSC read at once."""
+    from anndata.io import read_elem, sparse_dataset
+
+    encoding = str(element.attrs.get("encoding-type", "array"))
+    if encoding == "csc_matrix":
+        return sp.csr_array(read_elem(element))
+    return sparse_dataset(element) if encoding == "csr_matrix" else element
