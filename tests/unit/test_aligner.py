@@ -91,6 +91,20 @@ def test_residual_head_adds_nothing_at_first_and_wants_the_right_width() -> None
         Aligner(vae(), TYPES, head=[8, D + 1], residual=True)
 
 
+def test_units_change_neither_the_embedding_nor_the_saved_model() -> None:
+    model, x = vae(), random(20, G) * torch.linspace(0.1, 3.0, G)
+    x[:, 0] = 0.0
+    before, expected = model.encoder.skip.weight.clone(), model.embed(x)
+    aligner = Aligner(model, TYPES, tune="last").eval()
+    aligner.fit_units(x)
+    features = aligner.features(x)
+    assert torch.allclose(features[:, -G + 1 :].std(0, correction=0), torch.ones(G - 1), atol=1e-5)
+    assert torch.allclose(aligner.embed(features), expected, atol=1e-5)
+    aligner.fold_units()
+    assert torch.allclose(model.encoder.skip.weight, before)
+    assert torch.allclose(model.embed(x), expected, atol=1e-5)
+
+
 def test_save_and_load(tmp_path: Path) -> None:
     model = vae()
     arguments = {"tune": "last", "head": [8, 3], "residual": False, "pooling": "attention"}

@@ -64,6 +64,10 @@ class Aligner(nn.Module):
         other proportions, and other technical effects, than a mean of cell types), the donors do not.
     scale
         One standard deviation for all dimensions.
+    unit_g
+        With ``tune=last``, units in which the linear path from expression is trained: how much each gene varies among
+        the donors, instead of among tissues. Steps of Adam are of one size, so they must mean the same for all genes.
+        `fold_units` turns the path back into one for standardized expression.
 
     Raises
     ------
@@ -79,6 +83,7 @@ class Aligner(nn.Module):
     donor_center_d: Tensor
     cell_center_d: Tensor
     scale: Tensor
+    unit_g: Tensor
 
     def __init__(
         self,
@@ -110,6 +115,7 @@ class Aligner(nn.Module):
         for name in ("donor_center_d", "cell_center_d"):
             self.register_buffer(name, torch.zeros(d))
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("unit_g", torch.ones(vae.n_genes))
         vae.requires_grad_(False)
         if tune == "all":
             vae.encoder.requires_grad_(True)
@@ -134,7 +140,7 @@ class Aligner(nn.Module):
         if self.tune == "none":
             return self.vae.embed(x_ng)
         h_nh = self.vae.encoder.mlp(x_ng)
-        return h_nh if self.vae.encoder.skip is None else torch.cat([h_nh, x_ng], -1)
+        return h_nh if self.vae.encoder.skip is None else torch.cat([h_nh, x_ng / self.unit_g], -1)
 
     def embed(self, features_nf: Tensor) -> Tensor:
         """Posterior means (n, d) from `features`."""
@@ -174,6 +180,23 @@ class Aligner(nn.Module):
             mean_pool(z_ncd, present_nc) if self.attention is None else self.attention(z_ncd, present_nc)
         )
         return pooled_nd, present_nc
+
+    @torch.no_grad()
+    def fit_units(self, x_ng: Tensor) -> None:
+        """Take the units of genes from training donors' samples (n, g); to be called before `features`."""
+        if self.tune == "last" and self.vae.encoder.skip is not None:
+            sd_g = x_ng.std(0, correction=0)
+            self.unit_g.copy_(
+                torch.where(sd_g > 1e-6, sd_g, 1.0)
+            )  # a gene that the data does not have is constant
+            self.vae.encoder.skip.weight.mul_(self.unit_g)
+
+    @torch.no_grad()
+    def fold_units(self) -> None:
+        """Let the linear path take standardized expression again; `features` have to be computed anew."""
+        if self.vae.encoder.skip is not None:
+            self.vae.encoder.skip.weight.div_(self.unit_g)
+            self.unit_g.fill_(1.0)
 
     @torch.no_grad()
     def fit_centers(self, features_af: Tensor, pooled_nd: Tensor) -> None:

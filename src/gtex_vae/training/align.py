@@ -116,10 +116,11 @@ def align_donors(
     built_trainer.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None, weights_only=True)
 
     _keep_best(module, run_dir)
+    views = {"": module.project(), **views}
+    aligner.fold_units()
     trained.eval().save(run_dir / "model")
     arguments = {key: value for key, value in model.items() if key != "_target_"}
     aligner.save(run_dir / "alignment", arguments)
-    views = {"": module.project(), **views}
     metrics = compare(views, data)
     write_json(run_dir / "metrics.json", metrics)
     with write_beside(run_dir / "retrieval.csv") as temporary:

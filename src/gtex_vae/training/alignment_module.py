@@ -88,13 +88,15 @@ class AlignmentModule(LightningModule):
     ) -> None:
         super().__init__()
         self.aligner, self.optimizer_config, self.seed = aligner, optimizer, seed
+        train = cells.split_n == "train"
+        aligner.fit_units(torch.from_numpy(cells.x_ag[: len(cells.donors)][train]))
         self.of_samples_af = self._features(cells.x_ag)
         self.of_profiles_sf = self._features(cells.x_sg)
         self.owner_a, self.owner_s, self.type_s = (
             torch.from_numpy(numbers) for numbers in (cells.owner_a, cells.owner_s, cells.type_s)
         )
         self.n_donors = len(cells.donors)
-        train_n = torch.from_numpy(cells.split_n == "train").nonzero().squeeze(1)
+        train_n = torch.from_numpy(train).nonzero().squeeze(1)
         aligner.eval()
         with torch.no_grad():
             _, f_sf, owner_s, type_s, own_af, _ = self._gather(train_n)
