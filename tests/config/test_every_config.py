@@ -25,6 +25,12 @@ PARTS_OF_OTHERS = {"data/split", "data/matrix"}  # run by every data config that
 RUN_BY_EVERY_COMMAND = {"hydra/job_logging/run_log", "hydra/help/train"}
 DOWNLOADED = {"data/gtex_v8", "data/gtex_v10", "data/gtex_v11", "data/gtex_xena"}  # composed and checked
 SHARED = {"data/gtex_v6_shared"}
+ALIGNMENT = {"alignment/donors", "experiment/contrastive"}
+TINY_CELLS = (
+    "alignment.trainer.max_epochs=1", "alignment.trainer.check_val_every_n_epoch=1", "alignment.trainer.accelerator=cpu",
+    "alignment.cells.prepare.n_donors=12", "alignment.cells.prepare.n_cell_types=3",
+    "alignment.cells.prepare.cells_per_donor=40", "alignment.cells.prepare.n_genes=120",
+)  # fmt: skip
 SINGLE_CELLS = {"data/demo_singlecell"}  # of the pseudobulk stage
 
 FILES = {path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml")}
@@ -91,7 +97,7 @@ def needed(name: str, matrix: Path | None = None) -> tuple[str, ...]:
         return ("data.prepare.top_genes=120",)
     if name in DOWNLOADED:
         return ()
-    return SIMULATED
+    return (*SIMULATED, *TINY_CELLS) if name in ALIGNMENT else SIMULATED
 
 
 @pytest.mark.parametrize("name", OPTIONS)

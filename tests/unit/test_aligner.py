@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -105,6 +104,19 @@ def test_units_change_neither_the_embedding_nor_the_saved_model() -> None:
     assert torch.allclose(model.embed(x), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("tune", ["none", "last", "all"])
+def test_the_path_starts_beside_the_embedding_and_survives_folding(tune: str) -> None:
+    model, x = vae(), random(20, G)
+    expected = model.embed(x)
+    aligner = Aligner(model, TYPES, tune=tune, path=5).eval()
+    aligner.fit_units(x)
+    before = aligner.embed(aligner.features(x))
+    assert torch.allclose(before[:, :D], expected, atol=1e-5)
+    assert before.shape == (20, D + 5)
+    aligner.fold_units()
+    assert torch.allclose(aligner.embed(aligner.features(x)), before, atol=1e-5)
+
+
 def test_save_and_load(tmp_path: Path) -> None:
     model = vae()
     arguments = {"tune": "last", "head": [8, 3], "residual": False, "pooling": "attention"}
@@ -127,4 +139,4 @@ def test_centers_take_off_what_the_sides_differ_in() -> None:
     u, v = aligner.project_donors(z + 7.0), aligner.project_cells(z - 3.0, owner, kind, 30)
     assert torch.allclose(u, v, atol=1e-5)
     assert float(u.detach().square().mean()) == pytest.approx(1.0, rel=1e-4)
-    assert np.isfinite(float(aligner.scale))
+    assert torch.isfinite(aligner.scale_d).all()

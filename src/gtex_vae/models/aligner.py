@@ -44,8 +44,12 @@ class Aligner(nn.Module):
     head
         Widths of the head of each side, the last one linear; empty: embeddings are compared as they are.
     residual
-        The head adds to the embedding, by nothing at the start, so that training begins at the retrieval of the
-        untuned VAE. The last width must then be ``latent_dim``.
+        The head adds to its input, by nothing at the start. The last width must then be that of the input,
+        ``latent_dim + path``.
+    path
+        Further dimensions that are compared: a trained linear path from expression around the VAE, a random projection
+        at the start. What tells donors of one tissue apart is little of what a few dimensions keep of many tissues,
+        and with few donors nothing learned beats expression itself. 0: the VAE's embedding alone.
     pooling
         Of a donor's cell types: ``mean`` or ``attention``.
     loss
@@ -62,12 +66,12 @@ class Aligner(nn.Module):
     donor_center_d, cell_center_d
         Mean embedding of each side over training donors, which is taken off: the two sides differ in it (bulk has
         other proportions, and other technical effects, than a mean of cell types), the donors do not.
-    scale
-        One standard deviation for all dimensions.
+    scale_d
+        One standard deviation for all latent dimensions, one for all of the path.
     unit_g
-        With ``tune=last``, units in which the linear path from expression is trained: how much each gene varies among
-        the donors, instead of among tissues. Steps of Adam are of one size, so they must mean the same for all genes.
-        `fold_units` turns the path back into one for standardized expression.
+        Units in which linear paths from expression are trained: how much each gene varies among the donors, instead of
+        among tissues. Steps of Adam are of one size, so they must mean the same for all genes. `fold_units` turns the
+        paths back into such for standardized expression.
 
     Raises
     ------
@@ -77,12 +81,12 @@ class Aligner(nn.Module):
     References
     ----------
     Radford et al. (2021) for two towers with a learned temperature. The published system: ``tune=none``,
-    ``head=[128, 64]``, ``residual=false``, ``pooling=mean``, with a fixed temperature of 0.2.
+    ``head=[128, 64]``, ``path=0``, ``pooling=mean``, with a fixed temperature of 0.2.
     """
 
     donor_center_d: Tensor
     cell_center_d: Tensor
-    scale: Tensor
+    scale_d: Tensor
     unit_g: Tensor
 
     def __init__(
@@ -93,6 +97,7 @@ class Aligner(nn.Module):
         tune: Tune = "last",
         head: Sequence[int] = (),
         residual: bool = False,
+        path: int = 0,
         pooling: Literal["mean", "attention"] = "mean",
         loss: Loss = "info_nce",
         dropout: float = 0.2,
@@ -107,14 +112,19 @@ class Aligner(nn.Module):
             raise ConfigError(f"alignment.model.temperature={temperature} must lie between 0.01 and 100")
         self.vae, self.cell_types = vae, list(cell_types)
         self.tune, self.loss_name, self.dropout, self.drop_types = tune, loss, dropout, drop_types
-        d = vae.latent_dim
+        if path < 0:
+            raise ConfigError(f"alignment.model.path={path} must not be negative")
+        d = vae.latent_dim + path
+        self.path = nn.Linear(vae.n_genes, path, bias=False) if path else None
+        if self.path is not None:
+            nn.init.normal_(self.path.weight, std=vae.n_genes**-0.5)
         self.donor_head, self.cell_head = (ProjectionHead(d, head, residual=residual) for _ in range(2))
         self.attention = AttentionPool(d, len(cell_types)) if pooling == "attention" else None
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
         self.bias = nn.Parameter(torch.tensor(SIGLIP_BIAS), requires_grad=loss == "siglip")
         for name in ("donor_center_d", "cell_center_d"):
             self.register_buffer(name, torch.zeros(d))
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("scale_d", torch.ones(d))
         self.register_buffer("unit_g", torch.ones(vae.n_genes))
         vae.requires_grad_(False)
         if tune == "all":
@@ -137,23 +147,29 @@ class Aligner(nn.Module):
         """What the part of the encoder that is not trained makes of standardized expression; computed once."""
         if self.tune == "all":
             return x_ng
-        if self.tune == "none":
-            return self.vae.embed(x_ng)
-        h_nh = self.vae.encoder.mlp(x_ng)
-        return h_nh if self.vae.encoder.skip is None else torch.cat([h_nh, x_ng / self.unit_g], -1)
+        frozen_nh: Tensor = self.vae.embed(x_ng) if self.tune == "none" else self.vae.encoder.mlp(x_ng)
+        return torch.cat([frozen_nh, x_ng / self.unit_g], -1) if self._sees_expression else frozen_nh
+
+    @property
+    def _sees_expression(self) -> bool:
+        """Whether a trained layer starts from expression."""
+        return self.path is not None or (self.tune == "last" and self.vae.encoder.skip is not None)
 
     def embed(self, features_nf: Tensor) -> Tensor:
-        """Posterior means (n, d) from `features`."""
-        if self.tune == "none":
-            return features_nf
-        features_nf = functional.dropout(features_nf, self.dropout, self.training)
+        """Posterior means, and the path beside them, (n, d) from `features`."""
         encoder = self.vae.encoder
         if self.tune == "all":
-            mu_nd: Tensor = encoder(features_nf)[0]
-            return mu_nd
-        width = encoder.mlp.out_features
-        mu_nd = encoder.mu(features_nf[:, :width])
-        return mu_nd if encoder.skip is None else mu_nd + encoder.skip(features_nf[:, width:])
+            features_nf = functional.dropout(features_nf, self.dropout, self.training)
+            mu_nd, x_ng = encoder(features_nf)[0], features_nf / self.unit_g
+        else:
+            width = self.vae.latent_dim if self.tune == "none" else encoder.mlp.out_features
+            mu_nd, x_ng = features_nf[:, :width], features_nf[:, width:]
+            if self._sees_expression:
+                x_ng = functional.dropout(x_ng, self.dropout, self.training)
+            if self.tune == "last":
+                mu_nd = encoder.mu(functional.dropout(mu_nd, self.dropout, self.training))
+                mu_nd = mu_nd if encoder.skip is None else mu_nd + encoder.skip(x_ng)
+        return mu_nd if self.path is None else torch.cat([mu_nd, self.path(x_ng)], -1)
 
     def pool(self, features_sf: Tensor, owner_s: Tensor, type_s: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """Pool profiles by donor.
@@ -184,31 +200,34 @@ class Aligner(nn.Module):
     @torch.no_grad()
     def fit_units(self, x_ng: Tensor) -> None:
         """Take the units of genes from training donors' samples (n, g); to be called before `features`."""
+        sd_g = x_ng.std(0, correction=0)
+        # a gene that the data does not have is constant
+        self.unit_g.copy_(torch.where(sd_g > 1e-6, sd_g, 1.0))
         if self.tune == "last" and self.vae.encoder.skip is not None:
-            sd_g = x_ng.std(0, correction=0)
-            self.unit_g.copy_(
-                torch.where(sd_g > 1e-6, sd_g, 1.0)
-            )  # a gene that the data does not have is constant
             self.vae.encoder.skip.weight.mul_(self.unit_g)
 
     @torch.no_grad()
     def fold_units(self) -> None:
-        """Let the linear path take standardized expression again; `features` have to be computed anew."""
-        if self.vae.encoder.skip is not None:
+        """Let the linear paths take standardized expression again; `features` have to be computed anew."""
+        if self.tune == "last" and self.vae.encoder.skip is not None:
             self.vae.encoder.skip.weight.div_(self.unit_g)
-            self.unit_g.fill_(1.0)
+        if self.path is not None:
+            self.path.weight.div_(self.unit_g)
+        self.unit_g.fill_(1.0)
 
     @torch.no_grad()
     def fit_centers(self, features_af: Tensor, pooled_nd: Tensor) -> None:
-        """Take the means of both sides, and their common scale, from training donors."""
+        """Take the means of both sides, and the scales of latent dimensions and path, from training donors."""
         z_ad = self.embed(features_af)
         self.donor_center_d.copy_(z_ad.mean(0))
         self.cell_center_d.copy_(pooled_nd.mean(0))
-        self.scale.copy_((z_ad - z_ad.mean(0)).square().mean().sqrt().clamp_min(1e-6))
+        d = self.vae.latent_dim
+        for part in (slice(0, d), slice(d, None)):
+            self.scale_d[part] = (z_ad - z_ad.mean(0))[:, part].square().mean().sqrt().clamp_min(1e-6)
 
     def project_donors(self, features_af: Tensor) -> Tensor:
         """Projections (a, p) of donor samples."""
-        projected: Tensor = self.donor_head((self.embed(features_af) - self.donor_center_d) / self.scale)
+        projected: Tensor = self.donor_head((self.embed(features_af) - self.donor_center_d) / self.scale_d)
         return projected
 
     def project_cells(self, features_sf: Tensor, owner_s: Tensor, type_s: Tensor, n: int) -> Tensor:
@@ -220,7 +239,7 @@ class Aligner(nn.Module):
             kept_s |= count_n[owner_s] == 0
             features_sf, owner_s, type_s = features_sf[kept_s], owner_s[kept_s], type_s[kept_s]
         pooled_nd, _ = self.pool(features_sf, owner_s, type_s, n)
-        projected: Tensor = self.cell_head((pooled_nd - self.cell_center_d) / self.scale)
+        projected: Tensor = self.cell_head((pooled_nd - self.cell_center_d) / self.scale_d)
         return projected
 
     def loss(self, u_ap: Tensor, v_np: Tensor, owner_a: Tensor) -> Tensor:
