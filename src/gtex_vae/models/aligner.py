@@ -47,8 +47,8 @@ class Aligner(nn.Module):
         The head adds to its input, by nothing at the start. The last width must then be that of the input,
         ``latent_dim + path``.
     path
-        Further dimensions that are compared: a trained linear path from expression around the VAE, a random projection
-        at the start. What tells donors of one tissue apart is little of what a few dimensions keep of many tissues,
+        Further dimensions that are compared: a trained linear path from expression around the VAE, an orthogonal
+        projection at the start, which keeps all angles where there are no more genes than dimensions. What tells donors of one tissue apart is little of what a few dimensions keep of many tissues,
         and with few donors nothing learned beats expression itself. 0: the VAE's embedding alone.
     pooling
         Of a donor's cell types: ``mean`` or ``attention``.
@@ -117,7 +117,7 @@ class Aligner(nn.Module):
         d = vae.latent_dim + path
         self.path = nn.Linear(vae.n_genes, path, bias=False) if path else None
         if self.path is not None:
-            nn.init.normal_(self.path.weight, std=vae.n_genes**-0.5)
+            nn.init.orthogonal_(self.path.weight)
         self.donor_head, self.cell_head = (ProjectionHead(d, head, residual=residual) for _ in range(2))
         self.attention = AttentionPool(d, len(cell_types)) if pooling == "attention" else None
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
