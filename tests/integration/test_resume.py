@@ -36,8 +36,7 @@ def result(run_dir: Path) -> tuple[str, bytes, dict[str, float]]:
     state = {
         key: last[key] for key in ("epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers")
     }
-    torch.set_printoptions(profile="full", precision=10)
-    digest = hashlib.sha256(repr(state).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(state, default=torch.Tensor.tolist).encode()).hexdigest()
     weights = (run_dir / "model" / "weights.safetensors").read_bytes()
     return digest, weights, json.loads((run_dir / "metrics.json").read_text())
 
