@@ -52,6 +52,7 @@ def quiet_libraries() -> None:
         logger.handlers.clear()  # the root logger prints it once
     for message in (
         ".*LeafSpec.*",
+        ".*`srun` command is available.*",  # a run of one process needs no scheduler
         ".*smaller than the logging interval.*",
         ".*does not have many workers.*",
         ".*sync_dist=True.*",  # what is logged has been reduced over the processes
