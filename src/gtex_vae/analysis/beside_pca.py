@@ -74,7 +74,8 @@ def by_gene_and_tissue(
     kept = codes >= 0
     samples = np.bincount(codes[kept], minlength=len(names))
     of_tissues = {
-        key: np.bincount(codes[kept], values[kept], minlength=len(names)) for key, values in tissues.items()
+        key: np.bincount(codes[kept], values[kept], minlength=len(names)).astype(np.float64)
+        for key, values in tissues.items()
     }
     by_gene = _r2(genes, np.full(g, n))
     by_tissue = _r2(of_tissues, samples * g)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gtex_vae.analysis.findings import Findings
 from gtex_vae.analysis.plots import DPI, LEGEND_COLUMNS, tissue_colors, tissue_markers
-from gtex_vae.analysis.verdicts import BASELINES, LABELS, MAIN
+from gtex_vae.analysis.verdicts import BASELINES, LABELS, MAIN, Intervals
 from gtex_vae.paths import write_beside
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # of the palette of Okabe and Ito, in which colour-blind readers tell all apart
-MODEL, PCA = "#0072B2", "#D55E00"
+MODEL, PCA, GREEN = "#0072B2", "#D55E00", "#009E73"
 TISSUES_NAMED = 60
 
 
@@ -84,7 +84,7 @@ def embedding_map(xy_n2: NDArray[np.floating], tissue: pd.Series, method: str) -
     for name, color in colors.items():
         chosen = labels == name
         axes.scatter(
-            *xy_n2[chosen].T, s=size, color=color, marker=markers[name], label=name, linewidths=0,
+            xy_n2[chosen, 0], xy_n2[chosen, 1], s=size, color=color, marker=markers[name], label=name, linewidths=0,
             rasterized=len(labels) > 3000,
         )  # fmt: skip
     _plain(axes, f"{method} 1", f"{method} 2")
@@ -99,34 +99,26 @@ def embedding_map(xy_n2: NDArray[np.floating], tissue: pd.Series, method: str) -
     return figure
 
 
-def differences(intervals: pd.DataFrame) -> Figure:
+def differences(intervals: Intervals) -> Figure:
     """Model minus baseline on the main metrics, with 95 % intervals; right of zero the model is better."""
-    baselines = [
-        b for b in BASELINES if b != "baseline/mean" and b in intervals.index.get_level_values("minus")
-    ]
-    metrics = [metric for metric in MAIN if (metric, "") in intervals.index]
-    figure = _figure(9.0, 0.9 + 0.55 * len(metrics))
+    known = {baseline for _, baseline in intervals}
+    baselines = [baseline for baseline in BASELINES if baseline in known and baseline != "baseline/mean"]
+    metrics = [metric for metric in MAIN if (metric, "") in intervals]
+    figure = _figure(9.0, 1.2 + 0.5 * len(metrics))
     axes = figure.subplots()
-    styles = zip((MODEL, PCA, "#009E73"), "osD", baselines, strict=False)
-    for i, (color, marker, baseline) in enumerate(styles):
-        shown = [metric for metric in metrics if (metric, baseline) in intervals.index]
-        rows = intervals.loc[[(metric, baseline) for metric in shown]]
+    for i, (color, marker, baseline) in enumerate(zip((MODEL, PCA, GREEN), "osD", baselines, strict=False)):
+        shown = [metric for metric in metrics if (metric, baseline) in intervals]
+        value, low, high = np.array([intervals[metric, baseline] for metric in shown]).T
         y = np.array([metrics.index(metric) for metric in shown]) + 0.22 * (i - (len(baselines) - 1) / 2)
-        error = np.abs(rows[["low", "high"]].to_numpy() - rows[["value"]].to_numpy()).T
-        axes.errorbar(
-            rows["value"],
-            y,
-            xerr=error,
-            fmt=marker,
-            color=color,
-            capsize=3,
-            label=f"minus {BASELINES[baseline]}",
-        )
+        label = f"minus {BASELINES[baseline]}"
+        # a percentile interval need not hold the value itself
+        axes.hlines(y, low, high, color=color, lw=1.6)
+        axes.plot(value, y, marker, color=color, label=label)
     axes.axvline(0, color="0.3", lw=0.8)
     axes.set_yticks(range(len(metrics)), [LABELS[metric] for metric in metrics])
     axes.invert_yaxis()
     _plain(axes, "difference; right of zero the model is better")
-    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.legend(loc="outside upper center", ncols=len(baselines), frameon=False, fontsize=9)
     return figure
 
 
@@ -176,12 +168,14 @@ def tissues(table: pd.DataFrame) -> Figure:
 
 def kl_per_dimension(kl_d: NDArray[np.float64]) -> Figure:
     """KL of each latent dimension, the largest first."""
+    from matplotlib.ticker import MaxNLocator
+
     figure = _figure(9.0, 3.0)
     axes = figure.subplots()
     axes.bar(np.arange(1, len(kl_d) + 1), kl_d, color=MODEL, width=0.8)
     axes.axhline(0.01, color="0.3", lw=0.8, ls=":")
     axes.set_xlim(0.3, len(kl_d) + 0.7)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _plain(axes, "latent dimension, by KL", "KL (nats per sample)")
     return figure
 

@@ -6,6 +6,7 @@ Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions, ``k`` neighbours.
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,15 @@ from numpy.typing import NDArray
 from gtex_vae.analysis import projections
 from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.beside_pca import by_gene_and_tissue
+from gtex_vae.analysis.bootstrap import Interval
 from gtex_vae.analysis.gene_embedding import decoder_jacobian, gene_embedding
 from gtex_vae.analysis.gene_neighbours import cosine_neighbours
 from gtex_vae.analysis.held_out import read_samples
 from gtex_vae.analysis.latent import kl_per_dimension
 from gtex_vae.analysis.leakage import audit
-from gtex_vae.analysis.score import embed_in_batches
+from gtex_vae.analysis.score import Reconstructor, embed_in_batches
 from gtex_vae.analysis.tissue import knn_predict, labelled
+from gtex_vae.analysis.verdicts import Intervals
 from gtex_vae.models.trained import TrainedModel
 
 NEIGHBOURS = 10
@@ -77,7 +80,7 @@ class Findings:
     checks: pd.DataFrame
     pairs: pd.DataFrame
     metrics: dict[str, float | None]
-    intervals: pd.DataFrame
+    intervals: Intervals
     record: dict[str, Any]
 
 
@@ -108,7 +111,7 @@ def collect(run: Path, model: TrainedModel, *, seed: int = 0) -> Findings:
         x_test_ng = x_ng[test]
         pca = PCA.fit(x_ng[train], z_nd.shape[1], seed=seed)
         begin("genes and tissues")
-        methods = {"model": model, "pca": pca}
+        methods: dict[str, Reconstructor] = {"model": model, "pca": pca}
         genes, tissues = by_gene_and_tissue(methods, x_test_ng, obs["tissue"][test], seed=seed)
         genes.index = pd.Index(model.gene_ids, name="gene_id")
         genes.insert(0, "gene_name", model.gene_names)
@@ -136,19 +139,23 @@ def collect(run: Path, model: TrainedModel, *, seed: int = 0) -> Findings:
         )
 
 
-def read_intervals(path: Path) -> pd.DataFrame:
-    """Intervals that evaluate wrote, indexed by metric and by what was subtracted."""
-    return pd.read_csv(path, keep_default_na=False, na_values={"value": [""], "low": [""], "high": [""]}).set_index(
-        ["metric", "minus"]
-    )  # fmt: skip
+def read_intervals(path: Path) -> Intervals:
+    """Intervals that evaluate wrote."""
+    table = pd.read_csv(path, dtype={"metric": str, "minus": str}).fillna({"minus": ""})
+    keys = zip(table["metric"], table["minus"], strict=True)
+    bounds = table[["value", "low", "high"]].to_numpy(dtype=float)
+    return {key: Interval(*map(float, row)) for key, row in zip(keys, bounds, strict=True)}
 
 
 def read_curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Training curves from the event files; none where the run was not logged."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+        EventAccumulator,
+    )
 
     if not list(folder.glob("events*")):
         return {}
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it reports every file that it opens
     events = EventAccumulator(str(folder), size_guidance={"scalars": 2000}).Reload()
     logged = set(events.Tags()["scalars"])
     found = {tag: events.Scalars(tag) for tag in CURVES if tag in logged}
@@ -159,11 +166,11 @@ def read_curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
 def _kl(model: TrainedModel, x_ng: NDArray[np.float32]) -> NDArray[np.float64]:
     """KL per latent dimension over the samples."""
     device = model.scaler.center_g.device
-    sums = 0.0
+    sums = np.zeros(model.vae.latent_dim)
     for start in range(0, len(x_ng), 512):
         mu_nd, log_var_nd = model.vae.encoder(torch.as_tensor(x_ng[start : start + 512], device=device))
         sums = sums + kl_per_dimension(mu_nd.cpu().numpy(), log_var_nd.cpu().numpy()) * len(mu_nd)
-    return np.asarray(sums / len(x_ng))
+    return sums / len(x_ng)
 
 
 def _confusion(

@@ -5,6 +5,8 @@ Shapes: ``n`` samples, ``d`` latent dimensions.
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -89,6 +91,7 @@ def tsne_map(z_nd: NDArray[np.floating], *, seed: int = 0) -> NDArray[np.float32
     """
     from openTSNE import TSNE
 
+    logging.getLogger("openTSNE").setLevel(logging.WARNING)  # it remarks on a start of its own choosing
     model = TSNE(
         perplexity=min(PERPLEXITY, (len(z_nd) - 1) / 3),
         neighbors="exact",  # no index whose building could differ from run to run

@@ -114,7 +114,7 @@ def _image(svg: str | None, alt: str) -> str:
 
 
 def _table(header: list[str], rows: list[list[Any]], *, numbers_from: int = 1) -> str:
-    """An HTML table; text is escaped, a leading ``<`` marks HTML made here."""
+    """An HTML table; text is escaped, but for `_Html`."""
 
     def cell(value: Any, column: int) -> str:
         kind = ' class="number"' if column >= numbers_from else ""
@@ -132,14 +132,14 @@ class _Html(str):
 
 
 def _text(value: Any) -> str:
-    """A figure to three or four digits, an integer as it is, what is undefined as a dash."""
+    """A figure to three digits, an integer as it is, what is undefined as a dash."""
     if value is None or (isinstance(value, float) and not np.isfinite(value)):
         return "–"
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float | np.floating):
+    if isinstance(value, float):
         return f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int | np.integer) else str(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 MARK = {"better": "▲ better", "worse": "▼ worse", "open": "◆ within chance"}
@@ -148,7 +148,7 @@ MARK = {"better": "▲ better", "worse": "▼ worse", "open": "◆ within chance
 def _summary(findings: Findings) -> str:
     """Verdicts in words."""
     items = "".join(
-        f'<li class="{v.tone}"><b>{MARK[v.tone]}</b> {escape(v.text)}</li>'
+        f'<li class="{v.tone}"><b>{MARK[v.tone]}</b><span>{escape(v.text)}</span></li>'
         for v in verdicts.verdicts(findings.intervals)
     )
     passed = bool(findings.checks["passed"].all())
@@ -169,13 +169,13 @@ def _comparison(findings: Findings) -> str:
     rows: list[list[Any]] = []
     for key in [key for key in metrics if f"baseline/pca/{key}" in metrics]:
         row: list[Any] = [verdicts.LABELS.get(key, key), metrics[key], "", metrics[f"baseline/pca/{key}"]]
-        if (key, "") in intervals.index and (key, "baseline/pca") in intervals.index:
-            own, paired = intervals.loc[(key, "")], intervals.loc[(key, "baseline/pca")]
-            tone = verdicts.tone(key, paired["low"], paired["high"])
-            row[2] = f"{own['low']:.3f} to {own['high']:.3f}"
+        if (key, "baseline/pca") in intervals:
+            own, paired = intervals[key, ""], intervals[key, "baseline/pca"]
+            tone = verdicts.tone(key, paired.low, paired.high)
+            row[2] = f"{own.low:.3f} to {own.high:.3f}"
             row += [
-                f"{paired['value']:+.3f}",
-                f"{paired['low']:+.3f} to {paired['high']:+.3f}",
+                f"{paired.value:+.3f}",
+                f"{paired.low:+.3f} to {paired.high:+.3f}",
                 _Html(f'<span class="{tone}">{MARK[tone]}</span>'),
             ]
         else:
@@ -206,16 +206,9 @@ def _data(findings: Findings) -> str:
 
 def _leakage(findings: Findings) -> str:
     """Checks, and the pairs that were found."""
-    rows = [
-        [
-            _Html(
-                f'<span class="{"better" if row.passed else "worse"}">{"✔ clean" if row.passed else "✘ found"}</span>'
-            ),
-            row.check,
-            row.finding,
-        ]
-        for row in findings.checks.itertuples()
-    ]
+    marks = {True: '<span class="better">✔ clean</span>', False: '<span class="worse">✘ found</span>'}
+    checks = findings.checks[["passed", "check", "finding"]].to_numpy().tolist()
+    rows = [[_Html(marks[passed]), check, finding] for passed, check, finding in checks]
     table = _table(["", "check", "finding"], rows, numbers_from=3)
     if findings.pairs.empty:
         return table
@@ -229,13 +222,10 @@ def _confusions(table: pd.DataFrame) -> str:
         return ""
     total = int(table.to_numpy().sum())
     right = int(np.diag(table.to_numpy()).sum())
-    wrong = [
-        [str(truth), str(predicted), int(table.iloc[i, j]), int(table.iloc[i].sum())]
-        for i, truth in enumerate(table.index)
-        for j, predicted in enumerate(table.columns)
-        if i != j and table.iloc[i, j]
-    ]
-    wrong.sort(key=lambda row: -row[2])
+    counts, of = table.to_numpy(), table.to_numpy().sum(1)
+    order = [(i, j) for i, j in zip(*np.nonzero(counts), strict=True) if i != j]
+    order.sort(key=lambda place: -counts[place])
+    wrong = [[str(table.index[i]), str(table.columns[j]), int(counts[i, j]), int(of[i])] for i, j in order]
     text = f"<p>{right:,} of {total:,} held-out samples get their tissue from their nearest training samples."
     header = ["tissue", "taken for", "samples", "of"]
     return f"{text} The commonest mistakes:</p>{_table(header, wrong[:CONFUSIONS_SHOWN], numbers_from=2)}"
@@ -243,7 +233,11 @@ def _confusions(table: pd.DataFrame) -> str:
 
 def _tissues(table: pd.DataFrame) -> str:
     """Figures of each tissue."""
-    rows = [[str(name), int(row["samples"]), *row.drop("samples")] for name, row in table.iterrows()]
+    columns = table.drop(columns="samples").to_numpy().tolist()
+    rows = [
+        [str(name), int(count), *row]
+        for (name, count), row in zip(table["samples"].items(), columns, strict=True)
+    ]
     names = {"r2": "R2", "imputation": "imputation R2"}
     header = [f"{names[kind]}, {who}" for kind, _, who in (c.partition("_") for c in table.columns[1:])]
     return _table(["tissue", "held-out samples", *header], rows)
@@ -257,7 +251,7 @@ def _provenance(findings: Findings) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in record.get("packages", {}).items())
     git = record.get("git") or {}
     revision = f"{git.get('revision', 'unknown')}{' (edited)' if git.get('dirty') else ''}"
-    rows = [
+    rows: list[list[Any]] = [
         ["run", str(findings.run)],
         ["trained", record.get("created")],
         ["command", command],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-import pandas as pd
+from gtex_vae.analysis.bootstrap import Interval
 
 LABELS = {
     "reconstruction/r2": "reconstruction R2",
@@ -25,6 +26,9 @@ BASELINES = {
 MAIN = ("reconstruction/r2", "imputation/r2_20", "tissue/knn_accuracy", "tissue/logreg_accuracy")
 LESS_IS_BETTER = ("reconstruction/mse", "reconstruction/mae")
 
+# metric and baseline, "" for the model's own value
+Intervals = Mapping[tuple[str, str], Interval]
+
 
 class Verdict(NamedTuple):
     """One comparison; ``tone`` is ``better``, ``worse`` or ``open``."""
@@ -44,13 +48,13 @@ def tone(metric: str, low: float, high: float) -> str:
     return "better" if (low > 0) != (metric in LESS_IS_BETTER) else "worse"
 
 
-def verdicts(intervals: pd.DataFrame) -> list[Verdict]:
+def verdicts(intervals: Intervals) -> list[Verdict]:
     """Compare the model with each baseline on the main metrics.
 
     Parameters
     ----------
     intervals
-        Indexed by ``metric`` and ``minus`` ("" for the model's own value), with ``value``, ``low``, ``high``.
+        Of the model's metrics and of its differences from the baselines.
 
     Returns
     -------
@@ -60,11 +64,13 @@ def verdicts(intervals: pd.DataFrame) -> list[Verdict]:
     words = {"better": "beats", "worse": "falls behind", "open": "cannot be told from"}
     found = []
     for baseline, name in BASELINES.items():
+        if baseline == "baseline/mean":
+            continue  # beating it says next to nothing
         for metric in MAIN:
-            if (metric, baseline) not in intervals.index:
+            if (metric, baseline) not in intervals:
                 continue
-            value, low, high = intervals.loc[(metric, baseline), ["value", "low", "high"]]
-            own = intervals.loc[(metric, ""), "value"]
+            value, low, high = intervals[metric, baseline]
+            own = intervals[metric, ""].value
             judged = tone(metric, low, high)
             found.append(
                 Verdict(
@@ -76,13 +82,12 @@ def verdicts(intervals: pd.DataFrame) -> list[Verdict]:
     return found
 
 
-def headline(intervals: pd.DataFrame) -> str:
-    """One sentence: on how many of the main metrics the model beats PCA."""
-    tones = [
-        tone(metric, *intervals.loc[(metric, "baseline/pca"), ["low", "high"]])
-        for metric in MAIN
-        if (metric, "baseline/pca") in intervals.index
-    ]
+def headline(intervals: Intervals) -> str:
+    """One sentence: in how many of the main metrics the model beats PCA."""
+    paired = {
+        metric: intervals[metric, "baseline/pca"] for metric in MAIN if (metric, "baseline/pca") in intervals
+    }
+    tones = [tone(metric, found.low, found.high) for metric, found in paired.items()]
     better, worse = tones.count("better"), tones.count("worse")
     return (
         f"On donors it never saw, the model is better than a PCA of as many components in {better} of {len(tones)} "
