@@ -221,9 +221,9 @@ function fit() {
   canvas.width = width * ratio; canvas.height = height * ratio;
   place(); draw();
 }
-window.addEventListener("resize", fit);
-window.addEventListener("beforeprint", fit);
 legend(); fit();
+new ResizeObserver(fit).observe(canvas.parentNode);  // scroll bars come without the window's event
+window.addEventListener("beforeprint", fit);
 
 // ---- gene neighbours
 const genes = data.genes, neighbours = decode(genes.neighbours, Uint32Array), cosine = decode(genes.cosine, Int16Array);
