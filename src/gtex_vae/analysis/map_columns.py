@@ -52,17 +52,18 @@ def map_columns(obs: pd.DataFrame) -> list[dict[str, Any]]:
         levels = int(values.nunique())
         if levels < 2 or len(columns) == MOST_COLUMNS:
             continue
-        if pd.api.types.is_float_dtype(values):
+        if pd.api.types.is_float_dtype(values) and pd.api.types.is_numeric_dtype(obs[name]):
             columns.append({"name": str(name), "kind": "number", "values": encode(values, np.float32)})
         elif levels <= MOST_LEVELS or name in MANY_LEVELS_TOO:
-            columns.append({"name": str(name), "kind": "class", **_classes(values)})
+            columns.append({"name": str(name), "kind": "class", **_classes(obs[name])})
     return columns
 
 
 def _classes(values: pd.Series) -> dict[str, Any]:
     """Levels in order with colours and markers, the missing last and grey."""
     codes, found = pd.factorize(values.astype(object), sort=True)
-    levels = [str(level) for level in found]
+    # a code such as 0 is a float where another sample has none
+    levels = [f"{level:g}" if isinstance(level, float) else str(level) for level in found]
     if len(levels) <= len(FEW):
         colors = list(FEW[: len(levels)])
     else:

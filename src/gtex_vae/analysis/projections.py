@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 UMAP_NEIGHBOURS = 15
+UMAP_DISTANCE = 0.5  # tissues are so far apart that the default of 0.1 shrinks each to a dot
 PERPLEXITY = 30.0
 FFT_FROM = 2000  # samples above which interpolation beats the Barnes-Hut tree
 
@@ -43,7 +44,7 @@ def pca_map(z_nd: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def umap_map(z_nd: NDArray[np.floating], *, seed: int = 0) -> NDArray[np.float32]:
-    """UMAP of 15 neighbours.
+    """UMAP of 15 neighbours, least distance 0.5.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ def umap_map(z_nd: NDArray[np.floating], *, seed: int = 0) -> NDArray[np.float32
     neighbours = min(UMAP_NEIGHBOURS, len(z_nd) - 1)
     # the spectral start needs more samples than it has components
     start = "spectral" if len(z_nd) > 10 else "random"
-    model = UMAP(n_neighbors=neighbours, init=start, random_state=seed, n_jobs=1)
+    model = UMAP(n_neighbors=neighbours, min_dist=UMAP_DISTANCE, init=start, random_state=seed, n_jobs=1)
     return np.asarray(model.fit_transform(z_nd), dtype=np.float32)
 
 
