@@ -84,7 +84,7 @@ def embedding_map(xy_n2: NDArray[np.floating], tissue: pd.Series, method: str) -
     for name, color in colors.items():
         chosen = labels == name
         axes.scatter(
-            xy_n2[chosen, 0], xy_n2[chosen, 1], s=size, color=color, marker=markers[name], label=name, linewidths=0,
+            xy_n2[chosen, 0], xy_n2[chosen, 1], s=size, color=color, marker=markers[name], label=name, linewidths=0.3, edgecolors="white",
             rasterized=len(labels) > 3000,
         )  # fmt: skip
     _plain(axes, f"{method} 1", f"{method} 2")

@@ -84,7 +84,7 @@ function draw() {
   const ratio = window.devicePixelRatio || 1;
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.clearRect(0, 0, width, height);
-  const size = Math.max(1.8, Math.min(5, 170 / Math.sqrt(n))) * Math.min(2, Math.sqrt(state.zoom));
+  const size = Math.max(1.8, Math.min(5, 120 / Math.sqrt(n))) * Math.min(2, Math.sqrt(state.zoom));
   let shown = 0;
   visible.fill(0);
   const parts = groups().filter(part => !state.hidden.has(part.level));
