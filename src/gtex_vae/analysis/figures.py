@@ -80,11 +80,11 @@ def embedding_map(xy_n2: NDArray[np.floating], tissue: pd.Series, method: str) -
     rows = -(-len(colors) // LEGEND_COLUMNS)
     figure = _figure(9.0, 6.5 + 0.18 * rows)
     axes = figure.subplots()
-    size = float(np.clip(12000 / len(labels), 5, 36))
+    size = float(np.clip(16000 / len(labels), 5, 36))
     for name, color in colors.items():
         chosen = labels == name
         axes.scatter(
-            xy_n2[chosen, 0], xy_n2[chosen, 1], s=size, color=color, marker=markers[name], label=name, linewidths=0.3, edgecolors="white",
+            xy_n2[chosen, 0], xy_n2[chosen, 1], s=size, color=color, marker=markers[name], label=name, linewidths=0,
             rasterized=len(labels) > 3000,
         )  # fmt: skip
     _plain(axes, f"{method} 1", f"{method} 2")
