@@ -55,6 +55,7 @@ def quiet_libraries() -> None:
         ".*`srun` command is available.*",  # a run of one process needs no scheduler
         ".*smaller than the logging interval.*",
         ".*does not have many workers.*",
+        ".*srun. command is available.*",  # one process needs none
         ".*sync_dist=True.*",  # what is logged has been reduced over the processes
         ".*your dataloader is not resumable.*",  # it has no state: it asks the trainer where training stands
     ):
