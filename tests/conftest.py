@@ -122,3 +122,14 @@ def train(command: WarmPython, tiny_data: Path) -> Train:
         return command("gtex_vae.train", *tiny, f"paths.data={tiny_data}", *where, *overrides, **how)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def analyzed(train: Train, command: WarmPython, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run with its report, never evaluated before."""
+    run = tmp_path_factory.mktemp("analyzed") / "run"
+    done = train(run, "trainer.log_every_n_steps=1")
+    assert done.code == 0, done.stderr
+    done = command("gtex_vae.analyze", f"run={run}", cwd=run.parent)
+    assert done.code == 0, done.stderr
+    return run

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -14,59 +12,16 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from webdriver import call, wait_for
 
 pytestmark = pytest.mark.browser
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--window-size=1500,1100",
-    "--enable-unsafe-swiftshader", "--use-gl=angle", "--use-angle=swiftshader",  # WebGL for the projector
-)  # fmt: skip
-# the text of a page, in its shadow roots and frames too; and how many of its pictures have come
-LOOK = """
-function* walk(node) {
-  for (const child of [...(node.shadowRoot ? [node.shadowRoot] : []), ...node.childNodes]) {
-    if (["STYLE", "SCRIPT", "TEMPLATE", "DOM-MODULE"].includes(child.tagName)) continue;
-    yield child;
-    yield* walk(child);
-    if (child.tagName === "IFRAME" && child.contentDocument) yield* walk(child.contentDocument);
-  }
-}
-const all = [...walk(document.body)];
-return [all.filter(n => n.nodeType === 3).map(n => n.data.trim()).filter(s => s).join(" "),
-        all.filter(n => n.tagName === "IMG" && n.naturalWidth > 400).length];
-"""
-
-
-def call(url: str, body: Any = None, method: str | None = None) -> Any:
-    """JSON answer of a server."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(
-        url, data, {"Content-Type": "application/json"} if data else {}, method=method
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.loads(answer.read())
 
 
 def squeeze(text: str) -> str:
     """Without blanks: pages break long tags into several elements."""
     return re.sub(r"\s", "", text)
-
-
-def wait_for(process: subprocess.Popen[str], log: Path, pattern: str) -> str:
-    """First group of the pattern in what a server prints."""
-    for _ in range(600):
-        match = re.search(pattern, log.read_text())
-        if match:
-            return match.group(1)
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.1)
-    raise AssertionError(log.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -93,57 +48,6 @@ def site(outputs, tmp_path_factory) -> Iterator[str]:
                 break
             time.sleep(0.1)
         yield address
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-class Browser:
-    """A headless Chromium, spoken to in the W3C WebDriver protocol."""
-
-    def __init__(self, address: str, profile: Path) -> None:
-        options = {"binary": CHROMIUM, "args": [*FLAGS, f"--user-data-dir={profile}"]}
-        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
-        answer = call(f"{address}/session", {"capabilities": {"alwaysMatch": wanted}})
-        self.session = f"{address}/session/{answer['value']['sessionId']}"
-
-    def open(self, url: str) -> None:
-        """Load a page anew, even where only the fragment differs."""
-        call(f"{self.session}/url", {"url": "about:blank"})
-        self.errors()
-        call(f"{self.session}/url", {"url": url})
-
-    def look(self) -> tuple[str, int]:
-        """Text and number of pictures that are to be seen."""
-        return tuple(call(f"{self.session}/execute/sync", {"script": LOOK, "args": []})["value"])
-
-    def errors(self) -> list[str]:
-        """Errors in the console since the last call."""
-        entries = call(f"{self.session}/se/log", {"type": "browser"})["value"]
-        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
-
-    def picture(self, path: Path) -> None:
-        """Save a screenshot."""
-        path.write_bytes(base64.b64decode(call(f"{self.session}/screenshot")["value"]))
-
-    def close(self) -> None:
-        """End Chromium."""
-        call(self.session, method="DELETE")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Browser]:
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("no chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
-    folder = tmp_path_factory.mktemp("browser")
-    log = folder / "log"
-    with log.open("w") as stream:
-        process = subprocess.Popen([DRIVER, "--port=0"], stdout=stream, stderr=stream, text=True)
-    try:
-        port = wait_for(process, log, r"started successfully on port (\d+)")
-        browser = Browser(f"http://127.0.0.1:{port}", folder / "profile")
-        yield browser
-        browser.close()
     finally:
         process.terminate()
         process.wait(30)

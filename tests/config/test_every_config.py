@@ -20,7 +20,11 @@ SMALL = (
     "trainer.accelerator=cpu", "trainer.precision=32-true", *ONE_BATCH,
 )  # fmt: skip
 SIMULATED = ("data.prepare.n_samples=150", "data.prepare.n_genes=120", "data.val=0.2", "data.test=0.3")
-ROOTS = {"train", "preprocess", "evaluate", "pseudobulk", "encode"}  # the last two have tests of their own
+ROOTS = {"train", "preprocess", "evaluate"} | {
+    "pseudobulk",
+    "encode",
+    "analyze",
+}  # the latter have tests of their own
 PARTS_OF_OTHERS = {"data/split", "data/matrix"}  # run by every data config that builds on them
 RUN_BY_EVERY_COMMAND = {"hydra/job_logging/run_log", "hydra/help/train"}
 DOWNLOADED = {"data/gtex_v8", "data/gtex_v10", "data/gtex_v11", "data/gtex_xena"}  # composed and checked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ def test_a_learning_rate_out_of_all_bounds_is_named(
 ) -> None:
     with pytest.raises(NonFiniteLossError) as error:
         fit(data, module(data, lr=lr), tmp_path)
-    assert "loss is not finite at step 2 (epoch 0), batch of rows [" in str(error.value)
+    # the first steps blow the weights up; which loss is the first to show it depends on the size of the rate
+    assert re.match(r"loss is not finite at step [23] \(epoch 0\), batch of rows \[", str(error.value))
     assert f"the learning rate is {shown}: lower optimizer.lr" in str(error.value)
 
 

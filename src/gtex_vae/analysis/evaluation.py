@@ -5,8 +5,9 @@ Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from gtex_vae.analysis.baselines import PCA, Mean
 from gtex_vae.analysis.bootstrap import interval, metric_names
 from gtex_vae.analysis.gene_embedding import decoder_jacobian, gene_embedding
 from gtex_vae.analysis.gene_function import function_table
+from gtex_vae.analysis.gene_sets import collections_for
+from gtex_vae.analysis.held_out import open_samples
 from gtex_vae.analysis.latent import effective_rank
 from gtex_vae.analysis.nearest import NearestProfiles
 from gtex_vae.analysis.predictability import predictability
@@ -24,6 +27,7 @@ from gtex_vae.analysis.score import Reconstructor, embed_in_batches, examine
 from gtex_vae.analysis.tables import gene_table, tissue_table
 from gtex_vae.analysis.tissue import accuracy, labelled, logreg_predict
 from gtex_vae.models.trained import TrainedModel
+from gtex_vae.paths import write_beside, write_json
 
 COVARIATES = ("tissue", "donor", "sex", "age", "ischemic_time", "rin", "hardy", "batch")
 
@@ -44,6 +48,35 @@ class Evaluation:
 
     metrics: dict[str, float] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def evaluate_run(
+    run: Path, model: TrainedModel, genesets: Sequence[str] = (), *, seed: int = 0
+) -> Evaluation:
+    """Evaluate a run on its own held-out donors and write ``evaluation/`` into it.
+
+    Parameters
+    ----------
+    run, model
+        A finished training run and its model.
+    genesets
+        GMT files.
+    seed
+        As for `evaluate`.
+    """
+    adata = open_samples(run, model)
+    parts = {
+        split: (adata.X[(chosen := (adata.obs["split"] == split).to_numpy())], adata.obs[chosen])
+        for split in ("train", "test")
+    }
+    gene_sets = collections_for(adata, genesets)
+    result = evaluate(model, parts["train"], parts["test"], gene_sets=gene_sets, seed=seed)
+    folder = run / "evaluation"
+    for name, table in result.tables.items():
+        with write_beside(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, float_format="%.6g")
+    write_json(folder / "metrics.json", result.metrics)  # last: it says that all is there
+    return result
 
 
 def evaluate(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def open_samples(run_dir: Path, model: TrainedModel) -> AnnData:
-    """Read the run's processed AnnData, standardize it with the model's scaler and recall its split.
+def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
+    """Read the run's processed AnnData and recall its split.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def open_samples(run_dir: Path, model: TrainedModel) -> AnnData:
     Returns
     -------
     AnnData
-        X standardized, ``obs["split"]`` as in the run's ``splits.csv``.
+        X not standardized, ``obs["split"]`` as in the run's ``splits.csv``.
 
     Raises
     ------
@@ -47,5 +47,11 @@ def open_samples(run_dir: Path, model: TrainedModel) -> AnnData:
         raise RunError(f"{path} has other genes than the model of {run_dir}: it was made anew since")
     split = read_splits(run_dir / "splits.csv", list(adata.obs_names))
     adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
+    return adata
+
+
+def open_samples(run_dir: Path, model: TrainedModel) -> AnnData:
+    """The samples of `read_samples`, standardized with the model's scaler."""
+    adata = read_samples(run_dir, model)
     model.scaler.apply_(adata.X)
     return adata

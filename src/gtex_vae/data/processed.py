@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock
 
 from gtex_vae import provenance
 from gtex_vae.config import build
@@ -35,15 +36,18 @@ def make_processed(processed: Path, prepare: dict[str, Any], *, overwrite: bool 
         Whether it was made now.
     """
     settings = provenance.fingerprint({**prepare, "source": _source_state(prepare.get("path"))})
-    if processed.exists() and not overwrite and _settings_of(processed) == settings:
-        return False
-    adata: AnnData = build(prepare)
-    record = adata.uns.get("provenance") or provenance.describe()
-    # HDF5 has no null and no empty list, and text is read everywhere
-    adata.uns["provenance"] = {"settings": settings, "record": json.dumps({**record, "config": prepare})}
-    check(adata, str(processed))
-    with write_beside(processed) as temporary:
-        adata.write_h5ad(temporary)
+    processed.parent.mkdir(parents=True, exist_ok=True)
+    # the jobs of a sweep start together: one makes the file, the others wait for it
+    with FileLock(processed.with_name(f".{processed.name}.lock")):
+        if processed.exists() and not overwrite and _settings_of(processed) == settings:
+            return False
+        adata: AnnData = build(prepare)
+        record = adata.uns.get("provenance") or provenance.describe()
+        # HDF5 has no null and no empty list, and text is read everywhere
+        adata.uns["provenance"] = {"settings": settings, "record": json.dumps({**record, "config": prepare})}
+        check(adata, str(processed))
+        with write_beside(processed) as temporary:
+            adata.write_h5ad(temporary)
     return True
 
 

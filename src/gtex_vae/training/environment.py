@@ -52,9 +52,11 @@ def quiet_libraries() -> None:
         logger.handlers.clear()  # the root logger prints it once
     for message in (
         ".*LeafSpec.*",
+        ".*`srun` command is available.*",  # a run of one process needs no scheduler
         ".*smaller than the logging interval.*",
         ".*does not have many workers.*",
         ".*module.s. in eval mode.*",  # a frozen encoder is meant to be
+        ".*srun. command is available.*",  # one process needs none
         ".*sync_dist=True.*",  # what is logged has been reduced over the processes
         ".*your dataloader is not resumable.*",  # it has no state: it asks the trainer where training stands
     ):

@@ -1,0 +1,285 @@
+"""The report: one HTML file that needs nothing beside it.
+
+Shapes: ``n`` samples, ``g`` genes, ``k`` neighbours.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gtex_vae.analysis import verdicts
+from gtex_vae.analysis.findings import Findings
+from gtex_vae.analysis.map_columns import encode, map_columns
+from gtex_vae.data.splits import SPLITS
+
+PAGE = Path(__file__).with_name("report_page")
+PAIRS_SHOWN, CONFUSIONS_SHOWN = 20, 15
+
+
+def tables(findings: Findings) -> dict[str, pd.DataFrame]:
+    """File stem to table, of what is new here: coordinates, genes, tissues, neighbours, confusion, leakage."""
+    coordinates = pd.DataFrame(index=findings.obs.index.rename("sample"))
+    for method, xy_n2 in findings.maps.items():
+        name = method.lower().replace("-", "")
+        coordinates[f"{name}_1"], coordinates[f"{name}_2"] = xy_n2.T
+    coordinates = coordinates.join(findings.obs[["tissue", "donor", "split"]])
+    ids, names = findings.genes.index.to_numpy(), findings.genes["gene_name"].to_numpy()
+    g, k = findings.neighbours_gk.shape
+    neighbours = pd.DataFrame(
+        {
+            "gene_id": np.repeat(ids, k),
+            "gene_name": np.repeat(names, k),
+            "rank": np.tile(np.arange(1, k + 1), g),
+            "neighbour_id": ids[findings.neighbours_gk.ravel()],
+            "neighbour_name": names[findings.neighbours_gk.ravel()],
+            "cosine": findings.cosine_gk.ravel(),
+        }
+    ).set_index("gene_id")
+    return {
+        "coordinates": coordinates,
+        "gene_neighbours": neighbours,
+        "genes": findings.genes,
+        "tissues": findings.tissues,
+        "confusion": findings.confusion,
+        "leakage": findings.checks.set_index("check"),
+        "near_duplicates": findings.pairs.set_index("sample"),
+    }
+
+
+def report(findings: Findings, figures: Mapping[str, str]) -> str:
+    """The page.
+
+    Parameters
+    ----------
+    findings
+        What to show.
+    figures
+        Name to SVG text.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    name = str(findings.record.get("config", {}).get("data", {}).get("name") or "data")
+    parts = {
+        "title": escape(f"{name}: {findings.run.name}"),
+        "summary": _summary(findings),
+        "comparison": _comparison(findings),
+        "data": _data(findings),
+        "leakage": _leakage(findings),
+        "confusions": _confusions(findings.confusion),
+        "tissues": _tissues(findings.tissues),
+        "provenance": _provenance(findings),
+        "json": json.dumps(_embedded(findings), allow_nan=False, separators=(",", ":")).replace(
+            "<", "\\u003c"
+        ),
+        "css": (PAGE / "page.css").read_text(encoding="utf-8"),
+        "js": (PAGE / "page.js").read_text(encoding="utf-8"),
+    }
+    for figure, alt in FIGURES.items():
+        parts[f"figure:{figure}"] = _image(figures.get(figure), alt)
+    page = (PAGE / "page.html").read_text(encoding="utf-8")
+    # cut before filling in, so that text from the data is never taken for a place to fill
+    first, *rest = page.split("{{")
+    return first + "".join(
+        parts[key] + text for key, _, text in (piece.partition("}}") for piece in rest)
+    )  # fmt: skip
+
+
+FIGURES = {
+    "differences": "Model minus baselines with 95 % intervals",
+    "genes": "R2 of the genes, model beside PCA",
+    "tissues": "R2 of each tissue, model beside PCA",
+    "kl_per_dimension": "KL of each latent dimension",
+    "training_curves": "Loss, R2 and KL over training",
+    "confusion": "Tissues of held-out samples by predicted tissue",
+}
+
+
+def _image(svg: str | None, alt: str) -> str:
+    """A figure as data, which keeps its ids and styles apart from the page's."""
+    if svg is None:
+        return '<p class="none">Nothing to draw for this run.</p>'
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img class="figure" alt="{escape(alt)}" src="data:image/svg+xml;base64,{data}">'
+
+
+def _table(header: list[str], rows: list[list[Any]], *, numbers_from: int = 1) -> str:
+    """An HTML table; text is escaped, but for `_Html`."""
+
+    def cell(value: Any, column: int) -> str:
+        kind = ' class="number"' if column >= numbers_from else ""
+        return f"<td{kind}>{value if isinstance(value, _Html) else escape(_text(value))}</td>"
+
+    head = "".join(
+        f"<th{' class=number' if i >= numbers_from else ''}>{escape(h)}</th>" for i, h in enumerate(header)
+    )
+    body = "".join("<tr>" + "".join(cell(value, i) for i, value in enumerate(row)) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+class _Html(str):
+    """Text that is HTML already."""
+
+
+def _text(value: Any) -> str:
+    """A figure to three digits, an integer as it is, what is undefined as a dash."""
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+MARK = {"better": "▲ better", "worse": "▼ worse", "open": "◆ within chance"}
+
+
+def _summary(findings: Findings) -> str:
+    """Verdicts in words."""
+    items = "".join(
+        f'<li class="{v.tone}"><b>{MARK[v.tone]}</b><span>{escape(v.text)}</span></li>'
+        for v in verdicts.verdicts(findings.intervals)
+    )
+    passed = bool(findings.checks["passed"].all())
+    leak = (
+        "No leak was found between training and held-out samples."
+        if passed
+        else "The leakage audit found something: see below before trusting any figure."
+    )
+    return (
+        f'<p class="headline">{escape(verdicts.headline(findings.intervals))}</p>'
+        f'<p class="{"better" if passed else "worse"} audit">{leak}</p><ul class="verdicts">{items}</ul>'
+    )
+
+
+def _comparison(findings: Findings) -> str:
+    """Every metric that PCA has too, with intervals where there are some."""
+    metrics, intervals = findings.metrics, findings.intervals
+    rows: list[list[Any]] = []
+    for key in [key for key in metrics if f"baseline/pca/{key}" in metrics]:
+        row: list[Any] = [verdicts.LABELS.get(key, key), metrics[key], "", metrics[f"baseline/pca/{key}"]]
+        if (key, "baseline/pca") in intervals:
+            own, paired = intervals[key, ""], intervals[key, "baseline/pca"]
+            tone = verdicts.tone(key, paired.low, paired.high)
+            row[2] = f"{own.low:.3f} to {own.high:.3f}"
+            row += [
+                f"{paired.value:+.3f}",
+                f"{paired.low:+.3f} to {paired.high:+.3f}",
+                _Html(f'<span class="{tone}">{MARK[tone]}</span>'),
+            ]
+        else:
+            a, b = metrics[key], metrics[f"baseline/pca/{key}"]
+            row += [f"{a - b:+.3f}" if a is not None and b is not None else "–", "", ""]
+        rows.append(row)
+    own_keys = [k for k in metrics if not k.startswith("baseline/") and f"baseline/pca/{k}" not in metrics]
+    rows += [[key, metrics[key], "", "", "", "", ""] for key in own_keys]
+    header = ["metric", "model", "95 % interval", "PCA", "difference", "95 % interval", ""]
+    return _table(header, rows)
+
+
+def _data(findings: Findings) -> str:
+    """Samples, donors and tissues of each split."""
+    obs = findings.obs
+    rows = []
+    for split in (*SPLITS, "all"):
+        part = obs if split == "all" else obs[obs["split"] == split]
+        rows.append([split, len(part), part["donor"].nunique(), part["tissue"].nunique()])
+    text = f"{len(obs):,} samples × {len(findings.genes):,} genes, {escape(findings.unit)}."
+    counts = pd.crosstab(obs["tissue"].astype("string").fillna("missing"), obs["split"])
+    by_tissue = [[name, *(int(row.get(s, 0)) for s in SPLITS)] for name, row in counts.iterrows()]
+    return (
+        f"<p>{text}</p>{_table(['split', 'samples', 'donors', 'tissues'], rows)}"
+        f"<details><summary>samples of each tissue</summary>{_table(['tissue', *SPLITS], by_tissue)}</details>"
+    )
+
+
+def _leakage(findings: Findings) -> str:
+    """Checks, and the pairs that were found."""
+    marks = {True: '<span class="better">✔ clean</span>', False: '<span class="worse">✘ found</span>'}
+    checks = findings.checks[["passed", "check", "finding"]].to_numpy().tolist()
+    rows = [[_Html(marks[passed]), check, finding] for passed, check, finding in checks]
+    table = _table(["", "check", "finding"], rows, numbers_from=3)
+    if findings.pairs.empty:
+        return table
+    shown = findings.pairs.head(PAIRS_SHOWN)
+    return table + _table(list(shown.columns), shown.to_numpy().tolist(), numbers_from=6)
+
+
+def _confusions(table: pd.DataFrame) -> str:
+    """The commonest mistakes in words."""
+    if table.empty:
+        return ""
+    total = int(table.to_numpy().sum())
+    right = int(np.diag(table.to_numpy()).sum())
+    counts, of = table.to_numpy(), table.to_numpy().sum(1)
+    order = [(i, j) for i, j in zip(*np.nonzero(counts), strict=True) if i != j]
+    order.sort(key=lambda place: -counts[place])
+    wrong = [[str(table.index[i]), str(table.columns[j]), int(counts[i, j]), int(of[i])] for i, j in order]
+    text = f"<p>{right:,} of {total:,} held-out samples get their tissue from their nearest training samples."
+    header = ["tissue", "taken for", "samples", "of"]
+    return f"{text} The commonest mistakes:</p>{_table(header, wrong[:CONFUSIONS_SHOWN], numbers_from=2)}"
+
+
+def _tissues(table: pd.DataFrame) -> str:
+    """Figures of each tissue."""
+    columns = table.drop(columns="samples").to_numpy().tolist()
+    rows = [
+        [str(name), int(count), *row]
+        for (name, count), row in zip(table["samples"].items(), columns, strict=True)
+    ]
+    names = {"r2": "R2", "imputation": "imputation R2"}
+    header = [f"{names[kind]}, {who}" for kind, _, who in (c.partition("_") for c in table.columns[1:])]
+    return _table(["tissue", "held-out samples", *header], rows)
+
+
+def _provenance(findings: Findings) -> str:
+    """What made the run."""
+    record = dict(findings.record)
+    config = record.pop("config", {})
+    command = " ".join(map(str, record.get("command", [])))
+    packages = ", ".join(f"{name} {version}" for name, version in record.get("packages", {}).items())
+    git = record.get("git") or {}
+    revision = f"{git.get('revision', 'unknown')}{' (edited)' if git.get('dirty') else ''}"
+    rows: list[list[Any]] = [
+        ["run", str(findings.run)],
+        ["trained", record.get("created")],
+        ["command", command],
+        ["version", f"{record.get('package')} {record.get('version')}, revision {revision}"],
+        ["Python", f"{record.get('python')} on {record.get('platform')}"],
+        ["packages", packages],
+        *([f"source {path}", digest] for path, digest in record.get("sources", {}).items()),
+    ]
+    text = escape(json.dumps(config, indent=1))
+    return (
+        _table(["", ""], rows, numbers_from=2)
+        + f"<details><summary>the whole config</summary><pre>{text}</pre></details>"
+    )
+
+
+def _embedded(findings: Findings) -> dict[str, Any]:
+    """What the page's script draws from."""
+    r2 = {name: encode(findings.genes[name], np.float32) for name in findings.genes.columns[1:]}
+    return {
+        "samples": findings.obs.index.astype(str).tolist(),
+        "maps": {method: encode(xy_n2, np.float32) for method, xy_n2 in findings.maps.items()},
+        "columns": map_columns(findings.obs),
+        "genes": {
+            "ids": findings.genes.index.tolist(),
+            "names": findings.genes["gene_name"].astype(str).tolist(),
+            "k": findings.neighbours_gk.shape[1],
+            "neighbours": encode(findings.neighbours_gk, np.uint32),
+            "cosine": encode(np.round(findings.cosine_gk * 10_000), np.int16),
+            "r2": r2,
+        },
+    }

@@ -1,0 +1,54 @@
+"""Make a run's report: ``python -m gtex_vae.analyze run=<run>|latest``."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gtex_vae.paths import write_beside
+from gtex_vae.runs import find_run
+from gtex_vae.stage import stage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class AnalyzeConfig:
+    """Root keys of ``conf/analyze.yaml``."""
+
+    run: str
+    genesets: list[str]
+    seed: int
+    paths: dict[str, Any]
+
+
+@stage("analyze", AnalyzeConfig)
+def main(config: AnalyzeConfig, run_dir: Path) -> None:
+    """Draw maps, figures and the report into the run, evaluating it first where that was not done."""
+    from gtex_vae.analysis.evaluation import evaluate_run
+    from gtex_vae.analysis.figures import figures, write_figure
+    from gtex_vae.analysis.findings import collect
+    from gtex_vae.analysis.report import report, tables
+    from gtex_vae.models.trained import TrainedModel
+
+    run = find_run(config.run, Path(config.paths["outputs"]))
+    model = TrainedModel.load(run / "model")
+    if not (run / "evaluation" / "metrics.json").exists():
+        log.info("measuring %s on held-out donors first", run)
+        evaluate_run(run, model, config.genesets, seed=config.seed)
+    log.info("analyzing %s", run)
+    findings = collect(run, model, seed=config.seed)
+    folder = run / "analysis"
+    for name, table in tables(findings).items():
+        with write_beside(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, float_format="%.6g")
+    drawn = {name: write_figure(folder / "figures" / name, figure) for name, figure in figures(findings)}
+    with write_beside(folder / "report.html") as temporary:
+        temporary.write_text(report(findings, drawn), encoding="utf-8")
+    log.info("report: %s", folder / "report.html")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""One browser for all pages."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from webdriver import CHROMIUM, DRIVER, Browser, wait_for
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    """A new Chromium; skipped where there is none."""
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("no chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
+    folder = tmp_path_factory.mktemp("browser")
+    log = folder / "log"
+    with log.open("w") as stream:
+        process = subprocess.Popen([DRIVER, "--port=0"], stdout=stream, stderr=stream, text=True)
+    try:
+        port = wait_for(process, log, r"started successfully on port (\d+)")
+        browser = Browser(f"http://127.0.0.1:{port}", folder / "profile")
+        yield browser
+        browser.close()
+    finally:
+        process.terminate()
+        process.wait(30)
