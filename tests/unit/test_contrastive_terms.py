@@ -68,7 +68,7 @@ def test_labels_are_those_of_the_rows(vae: VAE, x: torch.Tensor, geometry: str) 
 
 
 def test_refusals() -> None:
-    with pytest.raises(ConfigError, match="contrastive.weight=-1"):
+    with pytest.raises(ConfigError, match=r"contrastive\.weight=-1"):
         ViewContrast(D, weight=-1.0)
     with pytest.raises(ConfigError, match="temperature"):
         LabelContrast(D, temperature=0.0)

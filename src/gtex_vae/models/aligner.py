@@ -48,8 +48,8 @@ class Aligner(nn.Module):
         ``latent_dim + path``.
     path
         Further dimensions that are compared: a trained linear path from expression around the VAE, an orthogonal
-        projection at the start, which keeps all angles where there are no more genes than dimensions. What tells donors of one tissue apart is little of what a few dimensions keep of many tissues,
-        and with few donors nothing learned beats expression itself. 0: the VAE's embedding alone.
+        projection at the start, which keeps all angles where there are no more genes than dimensions. What tells donors of one tissue apart is little of what a few dimensions keep of many tissues.
+        0: the VAE's embedding alone.
     pooling
         Of a donor's cell types: ``mean`` or ``attention``.
     loss
