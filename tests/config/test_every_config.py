@@ -116,7 +116,14 @@ def test_composed_and_checked(name):
     assert text.startswith(("#", "_target_")), "say in the first line what the file is for"
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIONS if name not in DOWNLOADED])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.real, pytest.mark.slow] if name in SHARED else [])
+        for name in OPTIONS
+        if name not in DOWNLOADED
+    ],
+)
 def test_run_for_one_batch(name, command, matrix, tiny_data, tmp_path):
     if name in SHARED and not (shared_dir() / "gtex_v6" / "gtex_v6.h5ad").exists():
         pytest.skip("GTEX_VAE_SHARED does not hold the real data")
