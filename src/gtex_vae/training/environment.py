@@ -56,7 +56,6 @@ def quiet_libraries() -> None:
         ".*smaller than the logging interval.*",
         ".*does not have many workers.*",
         ".*module.s. in eval mode.*",  # a frozen encoder is meant to be
-        ".*srun. command is available.*",  # one process needs none
         ".*sync_dist=True.*",  # what is logged has been reduced over the processes
         ".*your dataloader is not resumable.*",  # it has no state: it asks the trainer where training stands
     ):
