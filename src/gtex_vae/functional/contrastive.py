@@ -2,8 +2,8 @@
 
 All of the softmax losses (symmetric InfoNCE, NT-Xent, SupCon) are one cross-entropy, `positive_nll`, with other
 positives and other candidates. PyTorch brings the parts that are hard to get right (``log_softmax``, ``logsigmoid``);
-the packages of such losses that we looked at have no learnable temperature, average over pairs instead of anchors, or
-cannot leave out pairs that are neither positive nor negative, which every use here needs.
+what is left is a few lines, with a learnable temperature, an average over anchors and pairs that are neither positive
+nor negative, which every use here needs.
 
 Shapes: ``n`` anchors, ``m`` candidates, ``p`` dimensions of a projection.
 """

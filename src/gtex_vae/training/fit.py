@@ -1,0 +1,78 @@
+"""Fitting a VAE: prepare the data, train, keep the best model and measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import seed_everything
+
+from gtex_vae.config import build
+from gtex_vae.paths import write_json
+from gtex_vae.training import environment
+from gtex_vae.training.build import build_trainer, check_values
+from gtex_vae.training.finish import best_model, fit_pca, measure, report
+from gtex_vae.training.module import VAEModule
+
+
+def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
+    """Train a VAE in a run directory, going on from ``last.ckpt`` where there is one.
+
+    Parameters
+    ----------
+    settings
+        The root keys of ``conf/train.yaml``.
+    run_dir
+        Where everything is written.
+
+    Returns
+    -------
+    float or None
+        Reconstruction R2 on held-out donors; ``None`` in every process but the first.
+    """
+    environment.tune_process()
+    environment.quiet_libraries()
+    check_values(
+        settings["model"],
+        settings["objective"],
+        settings["optimizer"],
+        settings["learning_rate"],
+        settings["contrastive"],
+    )
+    trainer = build_trainer(settings["trainer"], settings["callbacks"], settings["logger"], run_dir)
+    datamodule = build(settings["data"], under="gtex_vae.data")
+    datamodule.prepare_data()
+    datamodule.setup()
+    datamodule.write_splits(run_dir / "splits.csv")
+
+    seed_everything(settings["seed"], workers=True, verbose=False)
+    module = VAEModule(
+        settings["model"],
+        settings["objective"],
+        settings["optimizer"],
+        settings["learning_rate"],
+        genes=datamodule.genes,
+        standardize=datamodule.standardize,
+        unit=datamodule.unit,
+        seed=settings["seed"],
+        compile=settings["compile"],
+        contrastive=settings["contrastive"],
+    )
+    module.scaler.load_state_dict(datamodule.scaler.state_dict())
+    pca = fit_pca(datamodule, module.vae.latent_dim)
+    if settings["model"]["linear_skip"]:
+        module.vae.start_from_pca(torch.from_numpy(pca.components_dg), torch.from_numpy(pca.variance_d))
+    last = run_dir / "checkpoints" / "last.ckpt"
+    trainer.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+
+    metrics: dict[str, float] = {}
+    if trainer.is_global_zero:
+        trained = best_model(module, run_dir)
+        trained.save(run_dir / "model")
+        metrics = measure(trained, datamodule, pca, seed=settings["metrics_seed"])
+        write_json(run_dir / "metrics.json", metrics)
+        report(metrics, trainer, settings, run_dir)
+    trainer.strategy.barrier()  # no process marks the run a success before it is one
+    return metrics.get("reconstruction/r2")
