@@ -65,6 +65,8 @@ def carry_out(order: dict[str, Any]) -> int:
     """Be the process that ``python -m argv`` would have been."""
     for stream, target in ((1, order["stdout"]), (2, order["stderr"])):
         os.dup2(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    # a shell starts background commands with Ctrl-C ignored, and tests may run in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(order["cwd"])
     os.environ.update(order["environ"])
     sys.argv = order["argv"]
