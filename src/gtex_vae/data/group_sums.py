@@ -59,7 +59,9 @@ def sum_groups(
     total = np.zeros((n_groups, n_genes), np.int32 if method == "sum" else np.float32)
     count_s = np.zeros(n_groups)
     group_i = np.asarray(group_i, np.int64)
-    with tqdm(total=len(group_i), desc="add up cells", unit=" cells", delay=2, leave=False) as progress:
+    with tqdm(
+        total=len(group_i), desc="add up cells", unit=" cells", delay=2, leave=False, disable=None
+    ) as progress:
         for block, values in cells.blocks(rows):
             whole = _check(cells, block, values)
             if not whole and total.dtype.kind == "i":

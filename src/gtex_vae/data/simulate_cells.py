@@ -109,7 +109,7 @@ def simulate_singlecell(
     world = draw_world(**arguments)
     donor_of, type_of, blocks = [], [], []
     for d, cell_type_i, count_ig in tqdm(
-        world.blocks(), desc="simulate", total=n_donors, unit=" donors", delay=2, leave=False
+        world.blocks(), desc="simulate", total=n_donors, unit=" donors", delay=2, leave=False, disable=None
     ):
         donor_of.append(np.full(len(cell_type_i), d))
         type_of.append(cell_type_i)

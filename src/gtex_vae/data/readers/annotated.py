@@ -272,7 +272,7 @@ def _values(element: Any, keep: np.ndarray, way: str) -> Any:
     x_ng = np.empty((n, columns.size), np.float32)
     chunk = (element.chunks or (1,))[0]
     step = max(1, _BLOCK_VALUES // max(1, g) // chunk) * chunk
-    for start in tqdm(range(0, n, step), desc="reading samples", delay=2, leave=False):
+    for start in tqdm(range(0, n, step), desc="reading samples", delay=2, leave=False, disable=None):
         block = element[start : start + step]
         x_ng[start : start + step] = block if keep.all() else block[:, columns]
     return x_ng

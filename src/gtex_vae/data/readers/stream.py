@@ -97,6 +97,7 @@ class LineBlocks:
             unit_scale=True,
             delay=2,
             leave=False,
+            disable=None,
         )
 
     def __enter__(self) -> Self:

@@ -134,7 +134,9 @@ def _genes_in_rows(
         bool,
     )
     x_ng = np.empty((len(samples), int(keep.sum())), np.float32)
-    for start in tqdm(range(0, len(samples), _COLUMNS), desc="reading parquet", delay=2, leave=False):
+    for start in tqdm(
+        range(0, len(samples), _COLUMNS), desc="reading parquet", delay=2, leave=False, disable=None
+    ):
         batch = file.read(columns=samples[start : start + _COLUMNS])
         for at, sample in enumerate(samples[start : start + _COLUMNS], start=start):
             x_ng[at] = _float32(batch.column(sample))[keep]
@@ -148,7 +150,7 @@ def _samples_in_rows(file: Any, genes: list[str], n: int) -> np.ndarray:
     """Each column is a gene; row groups bound the memory."""
     x_ng = np.empty((n, len(genes)), np.float32)
     start = 0
-    bar = tqdm(total=n, desc="reading parquet", unit=" samples", delay=2, leave=False)
+    bar = tqdm(total=n, desc="reading parquet", unit=" samples", delay=2, leave=False, disable=None)
     with bar:
         for batch in file.iter_batches(batch_size=_ROWS, columns=genes):
             for at, gene in enumerate(genes):
