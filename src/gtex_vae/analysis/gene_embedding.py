@@ -10,9 +10,7 @@ import torch
 
 from gtex_vae.models.vae import VAE
 
-WHITENING = (
-    0.75  # 0 keeps the covariance of the loadings, 1 whitens them; chosen on GTEx v6 and a fifth of the gene sets
-)
+WHITENING = 0.75  # 0 keeps the covariance of the loadings, 1 whitens them; chosen on GTEx v6 and a fifth of the gene sets
 SAMPLES = 512
 
 
