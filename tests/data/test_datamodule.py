@@ -55,7 +55,7 @@ def test_loaders_serve_their_own_rows(path: str) -> None:
     validated = [int(row) for batch in data.val_dataloader() for row in batch.row_n]
     assert validated == data.rows("val").tolist()
     batch = next(iter(data.val_dataloader()))
-    assert torch.equal(batch.x_ng, data.expression("val")[:16])
+    assert torch.equal(batch.x_nf, data.expression("val")[:16])
 
 
 def test_training_seeds_share_a_split_and_not_the_order(path: str) -> None:

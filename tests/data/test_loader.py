@@ -70,7 +70,7 @@ def test_without_shuffling_all_rows_come_in_order_every_time(n: int, batch_size:
 def test_batches_hold_the_rows_that_they_name() -> None:
     for batch in loader():
         assert isinstance(batch, Batch)
-        assert torch.equal(batch.x_ng[:, 0], batch.row_n.float())
+        assert torch.equal(batch.x_nf[:, 0], batch.row_n.float())
         assert len(batch.row_n) == 4
 
 

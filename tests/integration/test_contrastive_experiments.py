@@ -67,16 +67,14 @@ def test_the_saved_alignment_gives_the_projections_that_were_measured(alignment_
     # units are folded back: the tuned encoder takes standardized expression as any other
     with torch.no_grad():
         z = aligner.embed(aligner.features(x))[:, : trained.vae.latent_dim]
-        assert torch.allclose(z, trained.vae.embed(x), atol=1e-5)
+        assert not torch.allclose(z, trained.vae.embed(x), atol=1e-2)  # what was trained has been saved
         assert aligner.project_donors(aligner.features(x)).shape == (5, 4)
     assert torch.equal(aligner.unit_g, torch.ones_like(aligner.unit_g))
 
 
 def test_the_given_vae_is_the_untuned_baseline_and_stays_as_it_is(alignment_run, vae_run):
     before, after = (TrainedModel.load(run / "model").vae.state_dict() for run in (vae_run, alignment_run))
-    changed = {name for name in before if not torch.allclose(before[name], after[name], atol=1e-6)}
-    assert changed
-    assert changed <= {"encoder.mu.weight", "encoder.mu.bias", "encoder.skip.weight"}
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_killed_alignment_goes_on_exactly(train, command, vae_run, alignment_run, tmp_path):
@@ -87,7 +85,7 @@ def test_a_killed_alignment_goes_on_exactly(train, command, vae_run, alignment_r
     assert done.code == 0, done.stderr
     assert metrics_of(run_dir) == metrics_of(alignment_run)
     whole, resumed = (
-        (run / "model" / "weights.safetensors").read_bytes() for run in (alignment_run, run_dir)
+        (run / "alignment" / "weights.safetensors").read_bytes() for run in (alignment_run, run_dir)
     )
     assert whole == resumed
 
@@ -149,7 +147,8 @@ def test_terms_beside_the_elbo_resume_exactly(train, command, tmp_path, experime
 
 def test_weight_zero_is_the_plain_vae(train, vae_run, tmp_path):
     run_dir = tmp_path / "run"
-    done = train(run_dir, "+experiment=contrastive_views", "contrastive.weight=0.0")
+    whole = ("callbacks.masking.low=0.0", "callbacks.masking.high=0.0")
+    done = train(run_dir, "+experiment=contrastive_views", "contrastive.weight=0.0", *whole)
     assert done.code == 0, done.stderr
     assert metrics_of(run_dir)["reconstruction/r2"] == pytest.approx(
         metrics_of(vae_run)["reconstruction/r2"], abs=1e-4

@@ -45,7 +45,7 @@ def test_precision(precision, train, tmp_path):
         return
     assert json.loads((tmp_path / "metrics.json").read_text())["reconstruction/r2"] > 0.2
     state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    assert state["vae.encoder.mlp.0.weight"].dtype == torch.float32
+    assert state["vae.encoders.0.mlp.0.weight"].dtype == torch.float32
 
 
 def test_nothing_is_chosen_or_stopped_inside_the_warm_up(train, tmp_path):

@@ -65,9 +65,11 @@ def pca() -> TrainedModel:
     standard_ng = model.scaler(torch.from_numpy(LOG)).numpy()
     _, s_d, v_dg = np.linalg.svd(standard_ng, full_matrices=False)
     model.vae.start_from_pca(
-        torch.from_numpy(v_dg[:D].copy()), torch.from_numpy((s_d[:D] ** 2 / N).astype(np.float32))
+        torch.from_numpy(v_dg[:D].copy()),
+        torch.from_numpy((s_d[:D] ** 2 / N).astype(np.float32)),
+        torch.zeros(G),
     )
-    for layer in (model.vae.encoder.mu, model.vae.decoder.out):
+    for layer in (model.vae.encoders[0].mu, model.vae.decoders[0].out):
         torch.nn.init.zeros_(layer.weight)
     return model
 

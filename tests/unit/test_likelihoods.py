@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from torch.distributions import Normal
+from torch.distributions import Gamma, Normal
 
-from gtex_vae.nn.likelihoods import LIKELIHOODS, PerGeneVariance, SharedVariance, UnitVariance, weighted_mean
+from gtex_vae.nn.likelihoods import (
+    LIKELIHOODS,
+    MOMENTUM,
+    PerGeneVariance,
+    SampleVariance,
+    SharedVariance,
+    UnitVariance,
+)
 
 
 def errors(n: int = 500, g: int = 6) -> torch.Tensor:
@@ -17,7 +25,7 @@ def errors(n: int = 500, g: int = 6) -> torch.Tensor:
     return torch.randn(n, g, generator=generator) * torch.linspace(0.2, 3.0, g)
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", sorted(set(LIKELIHOODS) - {"per_sample"}))
 def test_in_evaluation_it_is_the_normal_density_of_its_log_variance(name: str) -> None:
     likelihood = LIKELIHOODS[name](6).eval()
     with torch.no_grad():
@@ -60,7 +68,7 @@ def test_running_variance_converges_to_that_of_the_batches() -> None:
         likelihood(square_ng)
         gaps.append(abs(float(likelihood.log_var) - math.log(float(square_ng.mean()))))
     # an exponential mean: the distance to the limit shrinks by the same factor at each step
-    assert gaps[99] / gaps[98] == pytest.approx(1.0 - SharedVariance.momentum, rel=1e-3)
+    assert gaps[99] / gaps[98] == pytest.approx(1.0 - MOMENTUM, rel=1e-3)
     assert gaps[-1] < 1e-3
     assert float(likelihood.eval()(square_ng)) == pytest.approx(
         float(likelihood.train()(square_ng)), abs=1e-5
@@ -109,17 +117,64 @@ def test_per_gene_is_never_worse_than_shared_at_their_optima() -> None:
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_weights_of_one_change_nothing_and_a_weight_of_two_counts_an_entry_twice(name: str) -> None:
+def test_weights_of_one_change_nothing_and_a_weight_of_two_counts_a_gene_twice(name: str) -> None:
     square_ng = errors(4, 6).square()
     torch.testing.assert_close(
         LIKELIHOODS[name](6)(square_ng, torch.ones(4, 6)), LIKELIHOODS[name](6)(square_ng)
     )
     weight_ng = torch.ones(4, 6)
-    weight_ng[0], weight_ng[1] = 2.0, 0.0
-    doubled = torch.cat([square_ng[:1], square_ng[:1], square_ng[2:]])
+    weight_ng[:, 0], weight_ng[:, 1] = 2.0, 0.0
+    doubled = torch.cat([square_ng[:, :1], square_ng[:, :1], square_ng[:, 2:]], 1)
     torch.testing.assert_close(LIKELIHOODS[name](6)(square_ng, weight_ng), LIKELIHOODS[name](6)(doubled))
 
 
-def test_weighted_mean() -> None:
-    value, weight = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[0.0, 0.0], [2.0, 2.0]])
-    assert (float(weighted_mean(value, None)), float(weighted_mean(value, weight))) == (2.5, 3.5)
+@pytest.mark.parametrize("name", [name for name in LIKELIHOODS if LIKELIHOODS[name].isotropic])
+@pytest.mark.parametrize("training", [True, False])
+def test_nats_do_not_depend_on_the_basis(name: str, training: bool) -> None:
+    """Coordinates in three directions, and the length of what is left, stand for all six genes."""
+    residual_ng = errors(50, 6)
+    basis_gf = torch.linalg.qr(torch.randn(6, 3, generator=torch.Generator().manual_seed(1)))[0]
+    inside_nf = residual_ng @ basis_gf
+    outside_n = (residual_ng - inside_nf @ basis_gf.T).square().sum(1)
+    of_genes, of_coordinates = (LIKELIHOODS[name](6).train(training) for _ in range(2))
+    torch.testing.assert_close(
+        of_coordinates(inside_nf.square(), None, outside_n), of_genes(residual_ng.square())
+    )
+    torch.testing.assert_close(of_coordinates.log_var, of_genes.log_var)
+
+
+def test_per_sample_is_a_normal_density_with_its_variance_integrated_out() -> None:
+    likelihood = SampleVariance(6).eval()
+    likelihood.log_var.fill_(-0.7)
+    likelihood.spread.fill_(0.4)
+    square_ng = errors(20, 6).square()
+    a = 1.0 / 0.4 + 0.5
+    b = math.exp(-0.7 + float(torch.digamma(torch.tensor(a))))
+    precision = Gamma(torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64))
+    grid = torch.linspace(1e-6, 60.0, 400_001, dtype=torch.float64)
+    weight = precision.log_prob(grid).exp() * (grid[1] - grid[0])
+    by_hand = []
+    for total in square_ng.double().sum(1):
+        density = (3.0 * (grid / (2 * math.pi)).log() - 0.5 * grid * total).exp()
+        by_hand.append(-float((density * weight).sum().log()) / 6)
+    assert float(likelihood(square_ng)) == pytest.approx(float(np.mean(by_hand)), rel=1e-4)
+
+
+def test_per_sample_learns_the_moments_of_the_samples_log_variances() -> None:
+    generator = torch.Generator().manual_seed(0)
+    likelihood = SampleVariance(5000)
+    for _ in range(400):
+        log_variance_n = -1.0 + 0.5 * torch.randn(128, generator=generator)
+        likelihood(log_variance_n.exp()[:, None].expand(-1, 5000))
+    assert float(likelihood.log_var) == pytest.approx(-1.0, abs=0.05)
+    assert float(likelihood.spread) == pytest.approx(0.25, rel=0.2)
+
+
+def test_one_bad_sample_pulls_no_more_than_a_good_one_under_per_sample() -> None:
+    residual_ng = torch.cat([errors(1, 600), 100.0 * errors(1, 600)]).requires_grad_()
+    pull = {}
+    for name in ("shared", "per_sample"):
+        (gradient_ng,) = torch.autograd.grad(LIKELIHOODS[name](600)(residual_ng.square()), residual_ng)
+        good, bad = gradient_ng.norm(dim=1)
+        pull[name] = float(bad / good)
+    assert pull["per_sample"] < 0.02 < 50.0 < pull["shared"]

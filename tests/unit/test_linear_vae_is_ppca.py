@@ -62,9 +62,9 @@ def trained(data: Data) -> VAE:
 
 def decoder_weights(vae: VAE) -> tuple[torch.Tensor, torch.Tensor, float]:
     """W (g, d), mu (g) and sigma^2 of p(x | z) = N(W z + mu, sigma^2)."""
-    assert vae.decoder.skip is not None
-    weight_gd = (vae.decoder.out.weight + vae.decoder.skip.weight).detach().double()
-    return weight_gd, vae.decoder.out.bias.detach().double(), float(vae.likelihood.log_var.exp())  # type: ignore[operator]
+    assert vae.decoders[0].skip is not None
+    weight_gd = (vae.decoders[0].out.weight + vae.decoders[0].skip.weight).detach().double()
+    return weight_gd, vae.decoders[0].out.bias.detach().double(), float(vae.likelihood.log_var.exp())  # type: ignore[operator]
 
 
 def log_evidence(vae: VAE, x_ng: torch.Tensor) -> torch.Tensor:
@@ -79,8 +79,8 @@ def elbo(vae: VAE, x_ng: torch.Tensor) -> torch.Tensor:
     """ELBO of each sample (n,); E|x - W z - mu|^2 is exact for a linear decoder, the KL is the package's."""
     weight_gd, _, variance = decoder_weights(vae)
     with torch.no_grad():
-        mu_nd, log_var_nd = vae.encoder(x_ng.double())
-        residual_ng = x_ng.double() - vae.decoder(mu_nd)
+        mu_nd, log_var_nd = vae.encode(x_ng.double())
+        residual_ng = x_ng.double() - vae.decode(mu_nd)
     expected_square_n = residual_ng.square().sum(1) + log_var_nd.exp() @ weight_gd.square().sum(0)
     n_genes = x_ng.shape[1]
     log_likelihood_n = -0.5 * (n_genes * (LOG_2PI + math.log(variance)) + expected_square_n / variance)
@@ -137,7 +137,7 @@ def test_posterior_is_that_of_ppca(trained: VAE, data: Data) -> None:
     weight_gd, mean_g, variance = decoder_weights(trained)
     inverse_dd = torch.linalg.inv(weight_gd.T @ weight_gd + variance * torch.eye(LATENT, dtype=torch.float64))
     with torch.no_grad():
-        mu_nd, log_var_nd = trained.encoder(data.x_ng.double())
+        mu_nd, log_var_nd = trained.encode(data.x_ng.double())
     exact_nd = (data.x_ng.double() - mean_g) @ weight_gd @ inverse_dd
     assert (mu_nd - exact_nd).square().mean() < 1e-2 * exact_nd.square().mean()
     ratio = log_var_nd.exp().mean(0) / (variance * inverse_dd.diagonal())
@@ -172,11 +172,11 @@ def test_the_packages_sampled_elbo_has_the_exact_one_as_its_mean(trained: VAE, d
     x_ng = data.x_ng[:20].double()
     torch.manual_seed(0)
     with torch.no_grad():
-        mu_nd, log_var_nd = trained.encoder(x_ng)
+        mu_nd, log_var_nd = trained.encode(x_ng)
         kl_n = kl_standard_normal(mu_nd, log_var_nd).sum(1)
         draws = []
         for _ in range(2000):
-            x_hat_ng = trained.decoder(sample_posterior(mu_nd, log_var_nd))
+            x_hat_ng = trained.decode(sample_posterior(mu_nd, log_var_nd))
             nll_ng = gaussian_nll((x_ng - x_hat_ng).square(), trained.likelihood.log_var)  # type: ignore[arg-type]
             draws.append(-nll_ng.sum(1) - kl_n)
     sampled = torch.stack(draws)
@@ -189,5 +189,5 @@ def test_the_packages_sampled_elbo_has_the_exact_one_as_its_mean(trained: VAE, d
         output = trained.train()(x_ng)
         trained.eval()
         terms = Objective()(trained.likelihood, output, x_ng, beta=1.0)
-        nll_n = gaussian_nll((x_ng - output.x_hat_ng).square(), trained.likelihood.log_var).sum(1)  # type: ignore[arg-type]
+        nll_n = gaussian_nll((x_ng - output.x_hat_nf).square(), trained.likelihood.log_var).sum(1)  # type: ignore[arg-type]
     assert float(x_ng.shape[1] * terms.loss) == pytest.approx(float((nll_n + kl_n).mean()), rel=1e-5)

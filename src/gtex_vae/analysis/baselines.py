@@ -53,7 +53,7 @@ class PCA:
     noise: float
 
     @classmethod
-    def fit(cls, x_ng: Floats, n_components: int, *, seed: int = 0) -> PCA:
+    def fit(cls, x_ng: Floats, n_components: int, *, basis: int | None = None, seed: int = 0) -> PCA:
         """Find the leading components.
 
         Exact (eigenvectors of the smaller Gram matrix) for small matrices and where a large share of all
@@ -67,6 +67,9 @@ class PCA:
             Training samples, shape (n, g). Centred on the way, without a copy.
         n_components
             Number of components; at most min(n - 1, g) exist, and no more are returned.
+        basis
+            Return this many, if that is more: the further ones span nearly as much variance as any so many can, but
+            need not be single components.
         seed
             Seed of the random start.
 
@@ -76,13 +79,14 @@ class PCA:
             The fitted components.
         """
         n, g = x_ng.shape
-        d = min(n_components, n - 1, g)
+        leading = min(n_components, n - 1, g)
+        d = min(max(n_components, basis or 0), n - 1, g)
         mean_g = x_ng.mean(axis=0, dtype=np.float64)
         total = sum(float(np.square(row - mean_g).sum()) for row in x_ng) / n
         if min(n, g) <= EXACT_BELOW or 4 * d >= min(n, g):
             components_dg, variance_d = _exact(x_ng, mean_g, d)
         else:
-            components_dg, variance_d = _subspace(x_ng, mean_g, d, seed)
+            components_dg, variance_d = _subspace(x_ng, mean_g, leading, d, seed)
         largest_d = np.abs(components_dg).argmax(axis=1)
         components_dg *= np.sign(components_dg[np.arange(d), largest_d])[:, None]
         left = max(total - float(variance_d.sum()), 0.0) / max(g - d, 1)
@@ -92,6 +96,13 @@ class PCA:
             variance_d.astype(np.float32),
             left,
         )
+
+    def leading(self, n_components: int) -> PCA:
+        """The PCA of the first components alone."""
+        dropped, g = self.variance_d[n_components:], len(self.mean_g)
+        left = self.noise * (g - len(self.variance_d)) + float(dropped.sum())
+        d = len(self.variance_d) - len(dropped)
+        return PCA(self.mean_g, self.components_dg[:d], self.variance_d[:d], left / max(g - d, 1))
 
     def embed(self, x_ng: NDArray[np.floating]) -> Float32:
         """Scores of samples on the components, not whitened, shape (n, d)."""
@@ -167,19 +178,19 @@ def _exact(x_ng: Floats, mean_g: Floats, d: int) -> tuple[Floats, Floats]:
     return np.ascontiguousarray(components_dg), values_d / n
 
 
-def _subspace(x_ng: Floats, mean_g: Floats, d: int, seed: int) -> tuple[Floats, Floats]:
-    """Leading components and variances by subspace iteration, until the captured variance stands still."""
+def _subspace(x_ng: Floats, mean_g: Floats, leading: int, d: int, seed: int) -> tuple[Floats, Floats]:
+    """D components and variances by subspace iteration, until what the leading ones capture stands still."""
     n, g = x_ng.shape
     # a float64 mean would turn every product below into float64
     mean_g = mean_g.astype(x_ng.dtype)
     # twice the dimensions: convergence goes with the ratio of the variances d and 2d, not of neighbours
-    width = min(2 * d + 16, n, g)
+    width = min(max(2 * leading + 16, d), n, g)
     basis_gq = np.linalg.qr(np.random.default_rng(seed).standard_normal((g, width)).astype(x_ng.dtype))[0]
     captured = 0.0
     for _ in range(SUBSPACE_ITERATIONS):
         scores_nq = x_ng @ basis_gq - mean_g @ basis_gq
         values_q, rotation_qq = np.linalg.eigh((scores_nq.T @ scores_nq).astype(np.float64))
-        before, captured = captured, float(values_q[-d:].sum())
+        before, captured = captured, float(values_q[-leading:].sum())
         if captured - before <= 1e-5 * captured:
             break
         basis_gq = np.linalg.qr(x_ng.T @ scores_nq - np.outer(mean_g, scores_nq.sum(axis=0)))[0]

@@ -168,7 +168,7 @@ def _kl(model: TrainedModel, x_ng: NDArray[np.float32]) -> NDArray[np.float64]:
     device = model.scaler.center_g.device
     sums = np.zeros(model.vae.latent_dim)
     for start in range(0, len(x_ng), 512):
-        mu_nd, log_var_nd = model.vae.encoder(torch.as_tensor(x_ng[start : start + 512], device=device))
+        mu_nd, log_var_nd = model.vae.encode(torch.as_tensor(x_ng[start : start + 512], device=device))
         sums = sums + kl_per_dimension(mu_nd.cpu().numpy(), log_var_nd.cpu().numpy()) * len(mu_nd)
     return sums / len(x_ng)
 

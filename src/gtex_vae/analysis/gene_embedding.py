@@ -35,17 +35,13 @@ def decoder_jacobian(vae: VAE, z_nd: np.ndarray, *, seed: int = 0) -> np.ndarray
     """
     rows = np.random.default_rng(seed).permutation(len(z_nd))[:SAMPLES]
     z = torch.as_tensor(z_nd[np.sort(rows)], device=next(vae.parameters()).device)
-    decoder = vae.decoder
-    columns_h = []
+    columns_f = []
     with torch.no_grad():
         for d in range(z.shape[1]):
             direction_nd = torch.zeros_like(z)
             direction_nd[:, d] = 1.0
-            # the layers after the MLP are linear, so averaging may come before them
-            columns_h.append(torch.func.jvp(decoder.mlp, (z,), (direction_nd,))[1].mean(0))
-        jacobian_gd = decoder.out.weight @ torch.stack(columns_h, 1)
-        if decoder.skip is not None:
-            jacobian_gd = jacobian_gd + decoder.skip.weight
+            columns_f.append(torch.func.jvp(vae.decode_features, (z,), (direction_nd,))[1].mean(0))
+        jacobian_gd = vae.expand(torch.stack(columns_f)).T
     return jacobian_gd.float().cpu().numpy()
 
 

@@ -5,13 +5,10 @@ Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
 from gtex_vae.analysis.latent import kl_per_dimension
-from gtex_vae.functional.elbo import gaussian_nll
 from gtex_vae.models.vae import VAE
 
 
@@ -38,13 +35,12 @@ def rate_metrics(vae: VAE, x_ng: np.ndarray, *, seed: int = 0, batch_size: int =
     device = next(vae.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     log_likelihood, kl = 0.0, 0.0
-    log_var: Any = vae.likelihood.log_var
     for start in range(0, len(x_ng), batch_size):
         x = torch.as_tensor(x_ng[start : start + batch_size], device=device)
-        mu_nd, log_var_nd = vae.encoder(x)
+        mu_nd, log_var_nd = vae.encode(x)
         noise_nd = torch.randn(mu_nd.shape, generator=generator, device=device)
-        x_hat_ng = vae.decoder(mu_nd + torch.exp(0.5 * log_var_nd) * noise_nd)
-        log_likelihood -= float(gaussian_nll((x - x_hat_ng).square(), log_var).sum(dtype=torch.float64))
+        x_hat_ng = vae.decode(mu_nd + torch.exp(0.5 * log_var_nd) * noise_nd)
+        log_likelihood -= float(vae.likelihood((x - x_hat_ng).square())) * x.numel()
         kl += float(kl_per_dimension(mu_nd.cpu().numpy(), log_var_nd.cpu().numpy()).sum()) * len(x)
     n, g = x_ng.shape
     return {"rate/kl_nats": kl / n, "elbo/nats_per_gene": (log_likelihood - kl) / (n * g)}

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+BLOCK = 1024  # samples at a time
+
 
 class ExpressionDataModule(LightningDataModule):
     """Standardized expression in memory (on the GPU where it fits), split by donor.
@@ -108,6 +110,7 @@ class ExpressionDataModule(LightningDataModule):
         Standardizer(1, **self.standardize)  # refuses impossible values now, not after the data is read
         self.batch_size, self.seed = batch_size, seed
         self._x_ng: Tensor | None = None
+        self._coordinates: tuple[Tensor, Tensor] | None = None
 
     def prepare_data(self) -> None:
         """Make the processed AnnData where there is none; a ``path`` that is one already is taken as it is."""
@@ -164,6 +167,27 @@ class ExpressionDataModule(LightningDataModule):
         assert self._x_ng is not None, "setup() first"
         return self._x_ng[torch.from_numpy(self.rows(split))]
 
+    def rotate(self, basis_fg: Tensor) -> None:
+        r"""Let batches hold coordinates :math:`y = B x` in an orthonormal basis instead of genes.
+
+        Squared errors are the same in every basis, and what lies outside the span of this one adds the same number to
+        those of any decoder that stays inside it: :math:`\lVert x - B^\top \hat y \rVert^2 =
+        \lVert y - \hat y \rVert^2 + \lVert x \rVert^2 - \lVert y \rVert^2`.
+
+        Parameters
+        ----------
+        basis_fg
+            Orthonormal rows, shape (f, g).
+        """
+        assert self._x_ng is not None, "setup() first"
+        y_nf = torch.empty(len(self._x_ng), len(basis_fg))
+        outside_n = torch.empty(len(self._x_ng))
+        for start in range(0, len(y_nf), BLOCK):
+            block, x_ng = slice(start, start + BLOCK), self._x_ng[start : start + BLOCK].cpu()
+            torch.mm(x_ng, basis_fg.T, out=y_nf[block])
+            outside_n[block] = (x_ng.square().sum(1) - y_nf[block].square().sum(1)).clamp_min(0.0)
+        self._coordinates = y_nf, outside_n
+
     @property
     def genes(self) -> dict[str, list[str]]:
         """Ids and names of the genes in order."""
@@ -200,8 +224,13 @@ class ExpressionDataModule(LightningDataModule):
         assert self._x_ng is not None, "setup() first"
         trainer = self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        if trainer is not None:
-            self._x_ng = _resident(self._x_ng, trainer.strategy.root_device)
+        device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
+        outside_n = None
+        if self._coordinates is not None:
+            x_nf, outside_n = _resident(device, *self._coordinates)
+            self._coordinates = x_nf, outside_n
+        else:
+            (x_nf,) = (self._x_ng,) = _resident(device, self._x_ng)
         rows = torch.from_numpy(self.rows(split))
         if shuffle and len(rows) < self.batch_size * world_size:
             raise ConfigError(
@@ -209,7 +238,7 @@ class ExpressionDataModule(LightningDataModule):
                 f"{len(rows)} training samples"
             )
         return BatchLoader(
-            self._x_ng,
+            x_nf,
             rows,
             batch_size=self.batch_size,
             shuffle=shuffle,
@@ -217,6 +246,7 @@ class ExpressionDataModule(LightningDataModule):
             progress=self._progress,
             rank=rank,
             world_size=world_size,
+            outside_n=outside_n,
         )
 
     def _progress(self) -> tuple[int, int]:
@@ -229,12 +259,13 @@ class ExpressionDataModule(LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Copy a batch to the device, asynchronously; free where the matrix lies there already."""
-        return Batch(batch.x_ng.to(device, non_blocking=True), batch.row_n.to(device, non_blocking=True))
+        return batch.to(device)
 
 
-def _resident(x_ng: Tensor, device: torch.device) -> Tensor:
-    """The matrix on the GPU when it takes at most half of the free memory, else where it is."""
-    if device.type != "cuda" or x_ng.is_cuda:
-        return x_ng
+def _resident(device: torch.device, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Tensors on the GPU when they take at most half of the free memory, else where they are."""
+    if device.type != "cuda" or tensors[0].is_cuda:
+        return tensors
     free, _ = torch.cuda.mem_get_info(device)
-    return x_ng.to(device) if x_ng.nbytes <= free // 2 else x_ng
+    fit = sum(tensor.nbytes for tensor in tensors) <= free // 2
+    return tuple(tensor.to(device) for tensor in tensors) if fit else tensors

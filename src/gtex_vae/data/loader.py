@@ -1,6 +1,6 @@
 """Batches by index from a matrix that is already in memory.
 
-Shapes: ``n`` samples, ``g`` genes.
+Shapes: ``n`` samples, ``g`` genes, ``f`` features (genes, or their coordinates in a basis).
 """
 
 from __future__ import annotations
@@ -20,14 +20,24 @@ class Batch:
 
     Attributes
     ----------
-    x_ng
-        Standardized expression, shape (n, g), float32.
+    x_nf
+        Standardized expression, shape (n, g), or its coordinates in a basis, (n, f); float32.
     row_n
         Rows of the full matrix, shape (n,), int64.
+    outside_n
+        With coordinates: the squared length of what lies outside the span of the basis, shape (n,).
     """
 
-    x_ng: Tensor
+    x_nf: Tensor
     row_n: Tensor
+    outside_n: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device, copied asynchronously where it is not there already."""
+        outside_n = None if self.outside_n is None else self.outside_n.to(device, non_blocking=True)
+        return Batch(
+            self.x_nf.to(device, non_blocking=True), self.row_n.to(device, non_blocking=True), outside_n
+        )
 
 
 class BatchLoader:
@@ -39,7 +49,7 @@ class BatchLoader:
 
     Parameters
     ----------
-    x_ng
+    x_nf
         The matrix, on any device.
     rows
         Which rows belong to this split, int64.
@@ -54,6 +64,8 @@ class BatchLoader:
         Tells how many epochs, and how many batches of the present one, are over.
     rank, world_size
         This process and the number of processes; each takes every ``world_size``-th of the common order.
+    outside_n
+        See `Batch`; on the device of the matrix.
 
     Examples
     --------
@@ -64,7 +76,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        x_ng: Tensor,
+        x_nf: Tensor,
         rows: Tensor,
         *,
         batch_size: int,
@@ -73,8 +85,9 @@ class BatchLoader:
         progress: Callable[[], tuple[int, int]] = lambda: (0, 0),
         rank: int = 0,
         world_size: int = 1,
+        outside_n: Tensor | None = None,
     ) -> None:
-        self.x_ng, self.rows = x_ng, rows
+        self.x_nf, self.rows, self.outside_n = x_nf, rows, outside_n
         self.batch_size = batch_size
         self.shuffle, self.seed, self.progress = shuffle, seed, progress
         self.rank, self.world_size = rank, world_size
@@ -89,10 +102,11 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         """Yield what is left of the epoch."""
         epoch, done = self.progress() if self.shuffle else (0, 0)
-        order = self._order(epoch).to(self.x_ng.device)
+        order = self._order(epoch).to(self.x_nf.device)
         for batch in range(done, len(self)):
             row_n = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield Batch(self.x_ng.index_select(0, row_n), row_n)
+            outside_n = None if self.outside_n is None else self.outside_n[row_n]
+            yield Batch(self.x_nf.index_select(0, row_n), row_n, outside_n)
 
     def _order(self, epoch: int) -> Tensor:
         if not self.shuffle:

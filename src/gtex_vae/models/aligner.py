@@ -6,6 +6,7 @@ Shapes: ``n`` donors, ``a`` donor samples, ``s`` cell-type profiles, ``c`` cell 
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Sequence
@@ -35,12 +36,12 @@ class Aligner(nn.Module):
     Parameters
     ----------
     vae
-        Trained; its encoder is tuned in place.
+        Trained; stays as it is. What is tuned is a copy.
     cell_types
         Names of the cell types, in the order of ``c``.
     tune
-        ``none``: the encoder stays as it is. ``last``: the linear layers that give the posterior mean are trained,
-        the linear path from expression among them. ``all``: the whole encoder.
+        ``none``: the embedding is the VAE's. ``last``: the linear layers that give the posterior mean are trained, the
+        linear path from expression among them. ``all``: the whole encoder.
     head
         Widths of the head of each side, the last one linear; empty: embeddings are compared as they are.
     residual
@@ -127,19 +128,28 @@ class Aligner(nn.Module):
         self.register_buffer("scale_d", torch.ones(d))
         self.register_buffer("unit_g", torch.ones(vae.n_genes))
         vae.requires_grad_(False)
+        self.encoders: nn.ModuleList | None = None
+        self.means: nn.ModuleList | None = None
+        self.linear: nn.Linear | None = None
         if tune == "all":
-            vae.encoder.requires_grad_(True)
+            copies = copy.deepcopy(list(vae.encoders))
+            self.encoders = nn.ModuleList(copies).requires_grad_(True)
+            for encoder in copies:
+                encoder.log_var.requires_grad_(False)  # the variances have no part in the embedding
         elif tune == "last":
-            vae.encoder.mu.requires_grad_(True)
-            if vae.encoder.skip is not None:
-                vae.encoder.skip.requires_grad_(True)
-        # of the encoder, the layer of the variances has no part in the embedding
-        vae.encoder.log_var.requires_grad_(False)
+            self.means = nn.ModuleList(copy.deepcopy(encoder.mu) for encoder in vae.encoders)
+            self.means.requires_grad_(True)
+            linear_dg = vae.linear_path()
+            if linear_dg is not None:
+                self.linear = nn.Linear(vae.n_genes, vae.latent_dim, bias=False)
+                self.linear.weight = nn.Parameter(linear_dg)
 
     def train(self, mode: bool = True) -> Aligner:
         """Switch heads; the encoder always works as in evaluation, for its batch statistics are those of bulk."""
         super().train(mode)
         self.vae.eval()
+        if self.encoders is not None:
+            self.encoders.eval()
         return self
 
     @torch.no_grad()
@@ -147,28 +157,37 @@ class Aligner(nn.Module):
         """What the part of the encoder that is not trained makes of standardized expression; computed once."""
         if self.tune == "all":
             return x_ng
-        frozen_nh: Tensor = self.vae.embed(x_ng) if self.tune == "none" else self.vae.encoder.mlp(x_ng)
+        if self.tune == "none":
+            frozen_nh = self.vae.embed(x_ng)
+        else:
+            features_nf = self.vae.project(x_ng)
+            frozen_nh = torch.cat([encoder.mlp(features_nf) for encoder in self.vae.encoders], -1)
         return torch.cat([frozen_nh, x_ng / self.unit_g], -1) if self._sees_expression else frozen_nh
 
     @property
     def _sees_expression(self) -> bool:
         """Whether a trained layer starts from expression."""
-        return self.path is not None or (self.tune == "last" and self.vae.encoder.skip is not None)
+        return self.path is not None or self.linear is not None
 
     def embed(self, features_nf: Tensor) -> Tensor:
         """Posterior means, and the path beside them, (n, d) from `features`."""
-        encoder = self.vae.encoder
-        if self.tune == "all":
+        if self.encoders is not None:
             features_nf = functional.dropout(features_nf, self.dropout, self.training)
-            mu_nd, x_ng = encoder(features_nf)[0], features_nf / self.unit_g
+            coordinates_nf = self.vae.project(features_nf)
+            mu_nd = torch.stack([encoder(coordinates_nf)[0] for encoder in self.encoders]).mean(0)
+            x_ng = features_nf / self.unit_g
         else:
-            width = self.vae.latent_dim if self.tune == "none" else encoder.mlp.out_features
+            width = features_nf.shape[-1] - (len(self.unit_g) if self._sees_expression else 0)
             mu_nd, x_ng = features_nf[:, :width], features_nf[:, width:]
             if self._sees_expression:
                 x_ng = functional.dropout(x_ng, self.dropout, self.training)
-            if self.tune == "last":
-                mu_nd = encoder.mu(functional.dropout(mu_nd, self.dropout, self.training))
-                mu_nd = mu_nd if encoder.skip is None else mu_nd + encoder.skip(x_ng)
+            if self.means is not None:
+                hidden_nh = functional.dropout(mu_nd, self.dropout, self.training)
+                parts = hidden_nh.tensor_split(len(self.means), -1)
+                mu_nd = torch.stack([mean(part) for mean, part in zip(self.means, parts, strict=True)]).mean(
+                    0
+                )
+                mu_nd = mu_nd if self.linear is None else mu_nd + self.linear(x_ng)
         return mu_nd if self.path is None else torch.cat([mu_nd, self.path(x_ng)], -1)
 
     def pool(self, features_sf: Tensor, owner_s: Tensor, type_s: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -203,14 +222,14 @@ class Aligner(nn.Module):
         sd_g = x_ng.std(0, correction=0)
         # a gene that the data does not have is constant
         self.unit_g.copy_(torch.where(sd_g > 1e-6, sd_g, 1.0))
-        if self.tune == "last" and self.vae.encoder.skip is not None:
-            self.vae.encoder.skip.weight.mul_(self.unit_g)
+        if self.linear is not None:
+            self.linear.weight.mul_(self.unit_g)
 
     @torch.no_grad()
     def fold_units(self) -> None:
         """Let the linear paths take standardized expression again; `features` have to be computed anew."""
-        if self.tune == "last" and self.vae.encoder.skip is not None:
-            self.vae.encoder.skip.weight.div_(self.unit_g)
+        if self.linear is not None:
+            self.linear.weight.div_(self.unit_g)
         if self.path is not None:
             self.path.weight.div_(self.unit_g)
         self.unit_g.fill_(1.0)
@@ -268,7 +287,7 @@ class Aligner(nn.Module):
         return losses.info_nce(logits_an, positive_an)
 
     def save(self, folder: Path, arguments: dict[str, Any]) -> None:
-        """Write what comes after the encoder: ``weights.safetensors`` and ``alignment.json``.
+        """Write all but the VAE: ``weights.safetensors`` and ``alignment.json``.
 
         Parameters
         ----------
@@ -288,7 +307,7 @@ class Aligner(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, vae: VAE) -> Aligner:
-        """Read what `save` wrote, for the encoder of the same run.
+        """Read what `save` wrote, for the VAE of the same run.
 
         Raises
         ------

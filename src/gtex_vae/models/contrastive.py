@@ -21,7 +21,7 @@ from gtex_vae.nn.head import ProjectionHead
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gtex_vae.nn.encoder import Encoder
+    from gtex_vae.models.vae import VAE
 
 
 class ContrastiveTerm(nn.Module):
@@ -41,11 +41,18 @@ class ContrastiveTerm(nn.Module):
     learn_temperature
         Train its logarithm.
 
+    Attributes
+    ----------
+    views
+        Whether it makes further views of the samples' genes.
+
     Raises
     ------
     ConfigError
         A value is impossible.
     """
+
+    views = False
 
     def __init__(
         self,
@@ -70,15 +77,15 @@ class ContrastiveTerm(nn.Module):
     def look_up(self, obs: pd.DataFrame) -> None:
         """Take from the annotations of all samples what the term needs to know; by default nothing."""
 
-    def forward(self, encoder: Encoder, x_ng: Tensor, mu_nd: Tensor, row_n: Tensor) -> Tensor:
+    def forward(self, vae: VAE, x_ng: Tensor, mu_nd: Tensor, row_n: Tensor) -> Tensor:
         """Evaluate the term on one batch, with randomness from the global generator.
 
         Parameters
         ----------
-        encoder
+        vae
             For further views.
         x_ng
-            Whole standardized expression.
+            Whole standardized expression; read only by terms with ``views``.
         mu_nd
             Posterior means of the batch as the ELBO has them, from the masked input.
         row_n
@@ -116,6 +123,8 @@ class ViewContrast(ContrastiveTerm):
     Chen et al. (2020), SimCLR; Bardes, Ponce and LeCun (2022), VICReg.
     """
 
+    views = True
+
     def __init__(
         self,
         latent_dim: int,
@@ -143,11 +152,11 @@ class ViewContrast(ContrastiveTerm):
             )
         self.loss, self.hidden, self.noise = loss, hidden, noise
 
-    def forward(self, encoder: Encoder, x_ng: Tensor, mu_nd: Tensor, row_n: Tensor) -> Tensor:
+    def forward(self, vae: VAE, x_ng: Tensor, mu_nd: Tensor, row_n: Tensor) -> Tensor:
         """See `ContrastiveTerm.forward`."""
         view_ng = hide(x_ng + self.noise * torch.randn_like(x_ng), draw_observed(x_ng, self.hidden))
-        with frozen_running_statistics(encoder):
-            view_nd = encoder(view_ng)[0]
+        with frozen_running_statistics(vae):
+            view_nd = vae.encode(view_ng)[0]
         u_np, v_np = self.head(mu_nd), self.head(view_nd)
         if self.loss == "vicreg":
             return losses.vicreg(u_np, v_np)
@@ -211,7 +220,7 @@ class LabelContrast(ContrastiveTerm):
             codes = torch.from_numpy(pd.factorize(obs[column])[0].astype("int64"))
             self.register_buffer(name, codes, persistent=False)
 
-    def forward(self, encoder: Encoder, x_ng: Tensor, mu_nd: Tensor, row_n: Tensor) -> Tensor:
+    def forward(self, vae: VAE, x_ng: Tensor, mu_nd: Tensor, row_n: Tensor) -> Tensor:
         """See `ContrastiveTerm.forward`."""
         positive_nn, candidate_nn = losses.label_pairs(self.label_n[row_n], self.donor_n[row_n])
         u_np = self.head(mu_nd)

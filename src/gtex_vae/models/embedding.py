@@ -119,8 +119,8 @@ def _encode(
         predicted_ng = vae.reconstruct(z_ng, present_g.expand_as(z_ng))
         x_ng = np.where(present_g.cpu().numpy(), x_ng, _in_unit(model, scaler.inverse(predicted_ng)))
         z_ng = scaler(torch.as_tensor(x_ng, device=present_g.device))
-    mu_nd, log_var_nd = vae.encoder(z_ng)
-    x_hat_ng = _in_unit(model, scaler.inverse(vae.decoder(mu_nd))) if reconstruct else None
+    mu_nd, log_var_nd = vae.encode(z_ng)
+    x_hat_ng = _in_unit(model, scaler.inverse(vae.decode(mu_nd))) if reconstruct else None
     sd_nd = torch.exp(0.5 * log_var_nd)
     return Encoded(rows, mu_nd.float().cpu().numpy(), sd_nd.float().cpu().numpy(), x_ng, x_hat_ng)
 

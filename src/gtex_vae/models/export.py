@@ -26,12 +26,11 @@ class ExpressionEncoder(nn.Module):
 
     def __init__(self, model: TrainedModel) -> None:
         super().__init__()
-        self.scaler, self.encoder = model.scaler, model.vae.encoder
+        self.scaler, self.vae = model.scaler, model.vae
 
     def forward(self, x_ng: Tensor) -> Tensor:
         """Posterior means (n, d) of expression (n, g)."""
-        mu_nd: Tensor = self.encoder(self.scaler(x_ng))[0]
-        return mu_nd
+        return self.vae.embed(self.scaler(x_ng))
 
 
 def export(model: TrainedModel, path: Path) -> None:

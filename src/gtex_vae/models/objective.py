@@ -1,6 +1,6 @@
 """What training minimizes: the negative ELBO and its variants.
 
-Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
+Shapes: ``n`` samples, ``g`` genes, ``f`` features (genes, or their coordinates in a basis), ``d`` latent dimensions.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from gtex_vae.errors import ConfigError
 from gtex_vae.functional.elbo import free_bits, kl_standard_normal
 from gtex_vae.models.vae import VAEOutput
+from gtex_vae.nn.likelihoods import Likelihood, mean_square
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,14 @@ class Objective:
 
     def __call__(
         self,
-        likelihood: nn.Module,
+        likelihood: Likelihood,
         output: VAEOutput,
-        x_ng: Tensor,
+        x_nf: Tensor,
         *,
         beta: float,
         capacity: float | None = None,
         observed_ng: Tensor | None = None,
+        outside_n: Tensor | None = None,
     ) -> ObjectiveTerms:
         """Evaluate the objective on one batch.
 
@@ -97,18 +99,20 @@ class Objective:
             The model's likelihood module.
         output
             The model's output for the batch.
-        x_ng
-            What the decoder should give, shape (n, g).
+        x_nf
+            What the decoder should give, shape (n, f): genes, or coordinates in an orthonormal basis.
         beta
             Weight of the KL at this step.
         capacity
             Target C of the KL in nats: the penalty is then ``beta * |KL - C|``.
         observed_ng
             0 where the input was hidden, shape (n, g); ``None`` for a whole batch.
+        outside_n
+            Squared length of what lies outside the span of the basis, shape (n,); ``None``: nothing does.
         """
-        n_genes, latent_dim = x_ng.shape[-1], output.mu_nd.shape[-1]
-        squared_error_ng = (output.x_hat_ng.float() - x_ng).square()
-        nll_nats = n_genes * likelihood(squared_error_ng, self._weights(observed_ng))
+        n_genes, latent_dim = likelihood.n_genes, output.mu_nd.shape[-1]
+        squared_error_nf = (output.x_hat_nf.float() - x_nf).square()
+        nll_nats = n_genes * likelihood(squared_error_nf, self._weights(observed_ng), outside_n)
         kl_nd = kl_standard_normal(output.mu_nd.float(), output.log_var_nd.float())
         penalty = free_bits(kl_nd, self.free_bits)
         if capacity is not None:
@@ -119,7 +123,7 @@ class Objective:
             loss=(nll_nats + beta * penalty) / n_genes,
             nll_nats=nll_nats.detach(),
             kl_d=kl_nd.detach().mean(0),
-            mse=squared_error_ng.detach().mean(),
+            mse=mean_square(squared_error_nf.detach(), None, outside_n, n_genes).mean(),
         )
 
     def _weights(self, observed_ng: Tensor | None) -> Tensor | None:

@@ -1,6 +1,7 @@
 """The variational autoencoder of bulk expression.
 
-Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
+Shapes: ``n`` samples, ``g`` genes, ``f`` features (genes, or their coordinates in a basis), ``d`` latent dimensions,
+``m`` members of an ensemble.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from gtex_vae.functional.elbo import sample_posterior
 from gtex_vae.functional.masking import hide
 from gtex_vae.nn.decoder import Decoder
 from gtex_vae.nn.encoder import Encoder
-from gtex_vae.nn.likelihoods import LIKELIHOODS, LikelihoodName
+from gtex_vae.nn.likelihoods import LIKELIHOODS, Likelihood, LikelihoodName
 from gtex_vae.nn.mlp import Activation, Norm
 
 REFINEMENTS = 3  # rounds of filling in and encoding again; further ones change R2 in the fourth decimal
+NO_MEAN = 1e-3  # standardized units, root mean square over genes: what counts as a mean of 0
 QUIET = 0.1  # factor on the MLPs' output layers at the start, where the linear paths are a PCA
 
 
@@ -31,23 +33,24 @@ class VAEOutput:
     Attributes
     ----------
     mu_nd, log_var_nd
-        Parameters of the posterior q(z | x), shape (n, d).
+        Parameters of the posterior q(z | x), shape (n, d); in training those of each member, one after another:
+        (m n, d).
     z_nd
-        Where the decoder was evaluated: a posterior sample in training, the mean in evaluation; shape (n, d).
-    x_hat_ng
-        Mean of p(x | z), shape (n, g), in standardized units.
+        Where the decoder was evaluated: a posterior sample in training, the mean in evaluation.
+    x_hat_nf
+        Mean of p(x | z), in standardized units: genes, or coordinates where the model has a basis.
     """
 
     mu_nd: Tensor
     log_var_nd: Tensor
     z_nd: Tensor
-    x_hat_ng: Tensor
+    x_hat_nf: Tensor
 
 
 class VAE(nn.Module):
-    r"""Variational autoencoder with mirrored MLPs and linear paths around them.
+    r"""Variational autoencoder: mirrored MLPs, linear paths around them, a PCA to start from.
 
-    .. math:: z \sim N(0, I), \quad x \mid z \sim N(f(z), \sigma^2), \quad q(z \mid x) = N(\mu(x), \mathrm{diag}\,\sigma(x)^2)
+    .. math:: z \sim N(0, I), \quad x \mid z \sim N(f(z), \sigma^2 I), \quad q(z \mid x) = N(\mu(x), \mathrm{diag}\,\sigma(x)^2)
 
     Parameters
     ----------
@@ -58,8 +61,9 @@ class VAE(nn.Module):
     hidden_dims
         Widths of the encoder's layers; the decoder has them in reverse.
     likelihood
-        ``shared``: one variance for all genes, optimal in closed form (sigma-VAE); ``per_gene``: a learned variance
-        for each gene; ``mse``: variance 1 (the published loss together with ``objective.kl_reduction=mean``).
+        ``per_sample``: each sample has a variance of its own (multivariate Student t); ``shared``: one variance, optimal
+        in closed form (sigma-VAE); ``per_gene``: a learned variance for each gene; ``mse``: variance 1 (the published
+        loss together with ``objective.kl_reduction=mean``).
     norm
         ``batch``, ``layer`` or ``none``.
     activation
@@ -70,6 +74,12 @@ class VAE(nn.Module):
         In the decoder, in [0, 1). It costs reconstruction; the published set-up has it.
     linear_skip
         Linear paths around encoder and decoder, so that PCA is the special case with nothing in the MLPs.
+    n_components
+        Encoder and decoder work on coordinates in an orthonormal basis of this many directions (principal components,
+        see `start_from_pca`), a fixed first and last layer; ``None``: on the genes themselves.
+    n_members
+        Encoders and decoders that share one latent space. Each is trained on its own, with another's as partner from
+        step to step; the model's mean and reconstruction are the averages over all.
 
     Raises
     ------
@@ -78,7 +88,8 @@ class VAE(nn.Module):
 
     References
     ----------
-    Kingma and Welling (2014), Auto-Encoding Variational Bayes.
+    Kingma and Welling (2014), Auto-Encoding Variational Bayes; Lakshminarayanan, Pritzel and Blundell (2017), Simple and
+    Scalable Predictive Uncertainty Estimation using Deep Ensembles, for averages of networks that differ in their start.
 
     Examples
     --------
@@ -92,20 +103,30 @@ class VAE(nn.Module):
         self,
         n_genes: int,
         latent_dim: int = 64,
-        hidden_dims: Sequence[int] = (1024,),
+        hidden_dims: Sequence[int] = (2048, 512),
         *,
-        likelihood: LikelihoodName = "shared",
+        likelihood: LikelihoodName = "per_sample",
         norm: Norm = "batch",
         activation: Activation = "elu",
         dropout: float = 0.1,
         decoder_dropout: float = 0.0,
         linear_skip: bool = True,
+        n_components: int | None = None,
+        n_members: int = 1,
     ) -> None:
         super().__init__()
-        if not 1 <= latent_dim <= n_genes:
+        if n_components is not None and not 1 <= n_components <= n_genes:
             raise ConfigError(
-                f"model.latent_dim={latent_dim} must lie between 1 and the number of genes, {n_genes}"
+                f"model.n_components={n_components} must lie between 1 and the number of genes, {n_genes}, or be null"
             )
+        n_features = n_components or n_genes
+        if not 1 <= latent_dim <= n_features:
+            of = "genes" if n_components is None else "components"
+            raise ConfigError(
+                f"model.latent_dim={latent_dim} must lie between 1 and the number of {of}, {n_features}"
+            )
+        if n_members < 1:
+            raise ConfigError(f"model.n_members={n_members} must be at least 1")
         if any(width < 1 for width in hidden_dims):
             raise ConfigError(f"model.hidden_dims={list(hidden_dims)} must hold positive widths only")
         for key, value in (("dropout", dropout), ("decoder_dropout", decoder_dropout)):
@@ -113,21 +134,75 @@ class VAE(nn.Module):
                 raise ConfigError(f"model.{key}={value} must lie in [0, 1)")
         self.n_genes, self.latent_dim = n_genes, latent_dim
         shared: dict[str, Any] = {"norm": norm, "activation": activation, "linear_skip": linear_skip}
-        self.encoder = Encoder(n_genes, latent_dim, hidden_dims, dropout=dropout, **shared)
-        self.decoder = Decoder(
-            latent_dim, n_genes, list(hidden_dims)[::-1], dropout=decoder_dropout, **shared
+        inwards, outwards = list(hidden_dims), list(hidden_dims)[::-1]
+        # a ModuleList does not know the type of what it holds
+        self.encoders: Sequence[Encoder] = nn.ModuleList(  # type: ignore[assignment]
+            Encoder(n_features, latent_dim, inwards, dropout=dropout, **shared) for _ in range(n_members)
         )
-        self.likelihood = LIKELIHOODS[likelihood](n_genes)
+        self.decoders: Sequence[Decoder] = nn.ModuleList(  # type: ignore[assignment]
+            Decoder(latent_dim, n_features, outwards, dropout=decoder_dropout, **shared)
+            for _ in range(n_members)
+        )
+        # nats are those of all genes, whatever the basis
+        self.likelihood: Likelihood = LIKELIHOODS[likelihood](n_genes)
+        if n_components is not None and not self.likelihood.isotropic:
+            raise ConfigError(
+                f"model.likelihood={likelihood} works on genes alone: set model.n_components=null"
+            )
+        self.basis_fg: Tensor | None
+        self.register_buffer("basis_fg", None if n_components is None else torch.eye(n_components, n_genes))
 
-    def forward(self, x_ng: Tensor) -> VAEOutput:
-        """Encode, sample (in training; the mean is taken in evaluation) and decode standardized expression (n, g)."""
-        mu_nd, log_var_nd = self.encoder(x_ng)
-        z_nd = sample_posterior(mu_nd, log_var_nd) if self.training else mu_nd
-        return VAEOutput(mu_nd, log_var_nd, z_nd, self.decoder(z_nd))
+    def forward(self, x_nf: Tensor) -> VAEOutput:
+        """Encode, sample and decode standardized expression (n, f) as `project` gives it.
+
+        In evaluation the mean is taken for the sample, and averages over members.
+        """
+        if not self.training:
+            mu_nd, log_var_nd = self.encode_features(x_nf)
+            return VAEOutput(mu_nd, log_var_nd, mu_nd, self.decode_features(mu_nd))
+        posteriors = [encoder(x_nf) for encoder in self.encoders]
+        z_parts = [sample_posterior(*posterior) for posterior in posteriors]
+        # partners change, so that every decoder understands every encoder and the latent spaces stay one
+        shift = int(torch.randint(len(self.decoders), ())) if len(self.decoders) > 1 else 0
+        x_hat_parts = [self.decoders[m - shift](z_nd) for m, z_nd in enumerate(z_parts)]
+        mu_nd, log_var_nd = (torch.cat(parts) for parts in zip(*posteriors, strict=True))
+        return VAEOutput(mu_nd, log_var_nd, torch.cat(z_parts), torch.cat(x_hat_parts))
+
+    def project(self, x_ng: Tensor) -> Tensor:
+        """Genes (n, g) as `forward` takes them, (n, f)."""
+        return x_ng if self.basis_fg is None else x_ng @ self.basis_fg.T
 
     @torch.no_grad()
-    def start_from_pca(self, components_dg: Tensor, variance_d: Tensor) -> None:
-        r"""Set the linear paths to a PCA with whitened scores, and quieten the MLPs' part in the result.
+    def linear_path(self) -> Tensor | None:
+        """Weights (d, g) of the linear path from genes to the posterior mean, if there is one."""
+        weights = [encoder.skip.weight for encoder in self.encoders if encoder.skip is not None]
+        return self.expand(torch.stack(weights).mean(0)).clone() if weights else None
+
+    def encode(self, x_ng: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior mean and log variance, each (n, d), of standardized expression (n, g)."""
+        return self.encode_features(self.project(x_ng))
+
+    def expand(self, x_nf: Tensor) -> Tensor:
+        """Features (n, f) back to genes (n, g)."""
+        return x_nf if self.basis_fg is None else x_nf @ self.basis_fg
+
+    def decode(self, z_nd: Tensor) -> Tensor:
+        """Expected standardized expression (n, g) at latent positions (n, d)."""
+        return self.expand(self.decode_features(z_nd))
+
+    def encode_features(self, x_nf: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior mean and log variance, each (n, d), of features (n, f)."""
+        parts = [encoder(x_nf) for encoder in self.encoders]
+        mu_nd, log_var_nd = (torch.stack(part).mean(0) for part in zip(*parts, strict=True))
+        return mu_nd, log_var_nd
+
+    def decode_features(self, z_nd: Tensor) -> Tensor:
+        """Expected features (n, f) at latent positions (n, d)."""
+        return torch.stack([decoder(z_nd) for decoder in self.decoders]).mean(0)
+
+    @torch.no_grad()
+    def start_from_pca(self, components_dg: Tensor, variance_d: Tensor, mean_g: Tensor) -> None:
+        r"""Take the basis from a PCA, set the linear paths to its leading components and quieten the MLPs.
 
         .. math:: W_s^{enc} = \Lambda^{-1/2} V, \qquad W_s^{dec} = V^\top \Lambda^{1/2}
 
@@ -137,22 +212,32 @@ class VAE(nn.Module):
         Parameters
         ----------
         components_dg
-            Orthonormal components V, the strongest first; no more than ``latent_dim`` of them.
+            Orthonormal components V of the training samples, the strongest first: at least ``n_components`` of them
+            where the model has a basis, else no more than ``latent_dim`` are used.
         variance_d
             Variance of each.
+        mean_g
+            Mean of the training samples. Where it is not 0 its direction takes the last place of the basis: what a
+            decoder adds to every sample has to lie in there.
         """
-        assert self.encoder.skip is not None
-        assert self.decoder.skip is not None
-        found = len(components_dg)
-        sd_d = variance_d.clamp_min(1e-12).sqrt()
-        self.encoder.skip.weight[:found] = components_dg / sd_d[:, None]
-        self.decoder.skip.weight[:, :found] = (components_dg * sd_d[:, None]).T
-        for layer in (self.encoder.mu, self.decoder.out):
-            layer.weight.mul_(QUIET)
+        if self.basis_fg is not None:
+            self.basis_fg.copy_(_orthonormal(components_dg[: len(self.basis_fg)], mean_g))
+            components_df = torch.eye(len(self.basis_fg), device=components_dg.device)[: self.latent_dim]
+        else:
+            components_df = components_dg[: self.latent_dim]
+        found = len(components_df)
+        sd_d = variance_d[:found].clamp_min(1e-12).sqrt()
+        for encoder, decoder in zip(self.encoders, self.decoders, strict=True):
+            if encoder.skip is None or decoder.skip is None:
+                continue
+            encoder.skip.weight[:found] = components_df / sd_d[:, None]
+            decoder.skip.weight[:, :found] = (components_df * sd_d[:, None]).T
+            for layer in (encoder.mu, decoder.out):
+                layer.weight.mul_(QUIET)
 
     def embed(self, x_ng: Tensor, observed_ng: Tensor | None = None) -> Tensor:
         """Posterior mean (n, d), the embedding, of standardized expression (n, g); never a sample."""
-        return self.encoder(x_ng if observed_ng is None else hide(x_ng, observed_ng))[0]
+        return self.encode(x_ng if observed_ng is None else hide(x_ng, observed_ng))[0]
 
     def reconstruct(self, x_ng: Tensor, observed_ng: Tensor | None = None) -> Tensor:
         """Decoded posterior mean (n, g), completing hidden entries.
@@ -164,8 +249,17 @@ class VAE(nn.Module):
         ----------
         Rezende, Mohamed and Wierstra (2014), Stochastic Backpropagation, appendix F, here with means for samples.
         """
-        x_hat_ng: Tensor = self.decoder(self.embed(x_ng, observed_ng))
+        x_hat_ng = self.decode(self.embed(x_ng, observed_ng))
         if observed_ng is not None:
             for _ in range(REFINEMENTS):
-                x_hat_ng = self.decoder(self.embed(torch.where(observed_ng.bool(), x_ng, x_hat_ng)))
+                x_hat_ng = self.decode(self.embed(torch.where(observed_ng.bool(), x_ng, x_hat_ng)))
         return x_hat_ng
+
+
+def _orthonormal(components_fg: Tensor, mean_g: Tensor) -> Tensor:
+    """Rows of a basis that spans the components and the mean, as many as there are components."""
+    outside_g = mean_g - (mean_g @ components_fg.T) @ components_fg
+    if outside_g.square().mean() > NO_MEAN**2:
+        components_fg = torch.cat([components_fg[:-1], mean_g[None]])
+    basis_gf, triangle_ff = torch.linalg.qr(components_fg.T)
+    return (basis_gf * triangle_ff.diagonal().sign()).T  # QR may turn signs

@@ -1,6 +1,8 @@
 """Likelihoods of standardized expression around the decoder's mean.
 
-Shapes: ``n`` samples, ``g`` genes. Each likelihood turns squared errors into nats and knows its own variance.
+Shapes: ``n`` samples, ``g`` genes. Each likelihood turns squared errors into nats and knows its own variance. Those that
+depend on a sample's sum of squares alone can be evaluated in any orthonormal basis: ``squared_error_nf`` may then be that
+of f coordinates, and ``outside_n`` the squared length of what lies outside their span.
 """
 
 from __future__ import annotations
@@ -10,26 +12,76 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from gtex_vae.functional.elbo import gaussian_nll, optimal_gaussian_nll
+from gtex_vae.functional.elbo import LOG_2PI, gaussian_nll, optimal_gaussian_nll
 
-LikelihoodName = Literal["mse", "shared", "per_gene"]
+LikelihoodName = Literal["mse", "shared", "per_sample", "per_gene"]
 
 
-class UnitVariance(nn.Module):
-    """Gaussian with variance 1: squared error up to constants, as in the published GTEx VAE."""
+MOMENTUM = 0.02  # of running moments, per batch
+
+
+class Likelihood(nn.Module):
+    """What all likelihoods share.
+
+    Parameters
+    ----------
+    n_genes
+        Entries g of a sample.
+
+    Attributes
+    ----------
+    log_var
+        Log variance, one for all genes or one for each.
+    isotropic
+        Whether it depends on a sample's sum of squared errors alone, and so not on the basis.
+    """
 
     log_var: Tensor
+    isotropic = True
 
     def __init__(self, n_genes: int) -> None:
         super().__init__()
+        self.n_genes = n_genes
+
+    def forward(
+        self, squared_error_nf: Tensor, weight_nf: Tensor | None = None, outside_n: Tensor | None = None
+    ) -> Tensor:
+        """Mean negative log density per entry, in nats.
+
+        Parameters
+        ----------
+        squared_error_nf
+            Shape (n, f): of genes, or of coordinates in an orthonormal basis.
+        weight_nf
+            Positive, with mean 1; ``None``: all alike.
+        outside_n
+            Squared error outside the span of the basis, shape (n,).
+
+        Returns
+        -------
+        Tensor
+            Scalar.
+        """
+        return self.nats(mean_square(squared_error_nf, weight_nf, outside_n, self.n_genes))
+
+    def nats(self, mse_n: Tensor) -> Tensor:
+        """Mean negative log density per entry, from each sample's mean squared error."""
+        raise NotImplementedError
+
+
+class UnitVariance(Likelihood):
+    """Gaussian with variance 1: squared error up to constants, as in the published GTEx VAE."""
+
+    def __init__(self, n_genes: int) -> None:
+        super().__init__(n_genes)
         self.register_buffer("log_var", torch.zeros(1), persistent=False)
 
-    def forward(self, squared_error_ng: Tensor, weight_ng: Tensor | None = None) -> Tensor:
-        """Mean negative log density per entry in nats, a scalar; weights are positive with mean 1."""
-        return gaussian_nll(weighted_mean(squared_error_ng, weight_ng), self.log_var[0])
+    def nats(self, mse_n: Tensor) -> Tensor:
+        """See `Likelihood.nats`."""
+        return gaussian_nll(mse_n.mean(), self.log_var[0])
 
 
-class SharedVariance(nn.Module):
+class SharedVariance(Likelihood):
     """Gaussian with one variance for all genes, at its optimum for every batch (sigma-VAE).
 
     In training the variance is the batch's own mean squared error, in closed form; a running mean of it is kept in
@@ -40,43 +92,91 @@ class SharedVariance(nn.Module):
     Rybkin, Daniilidis and Levine (2021), Simple and Effective VAE Training with Calibrated Decoders.
     """
 
-    log_var: Tensor
-    momentum = 0.02
-
     def __init__(self, n_genes: int) -> None:
-        super().__init__()
+        super().__init__(n_genes)
         self.register_buffer("log_var", torch.zeros(1))
 
-    def forward(self, squared_error_ng: Tensor, weight_ng: Tensor | None = None) -> Tensor:
-        """Mean negative log density per entry in nats, a scalar; weights are positive with mean 1."""
-        mse = weighted_mean(squared_error_ng, weight_ng)
+    def nats(self, mse_n: Tensor) -> Tensor:
+        """See `Likelihood.nats`."""
+        mse = mse_n.mean()
         if not self.training:
             return gaussian_nll(mse, self.log_var[0])
         with torch.no_grad():
-            self.log_var.lerp_(mse.log().to(self.log_var.dtype), self.momentum)
+            self.log_var.lerp_(mse.log().to(self.log_var.dtype), MOMENTUM)
         return optimal_gaussian_nll(mse)
 
 
-class PerGeneVariance(nn.Module):
-    """Gaussian with a learned variance for each gene."""
+class SampleVariance(Likelihood):
+    r"""Each sample has a variance of its own, integrated out: a multivariate Student t.
+
+    .. math:: \sigma_n^2 \sim \mathrm{InvGamma}(a, b), \quad
+        -\log p(x_n) = \tfrac G2 \log 2\pi + \log\tfrac{\Gamma(a)}{\Gamma(a + G/2)} - a \log b
+        + (a + \tfrac G2) \log(b + \tfrac12 \lVert x_n - \hat x_n \rVert^2)
+
+    Samples differ in quality: a degraded one is far from any reconstruction, and with one variance for all it would pull
+    at the model more than a hundred good ones. Both parameters follow, in closed form, from running moments of the
+    samples' log mean squared errors; with thousands of genes their weight against the data is next to nothing.
+
+    References
+    ----------
+    Lange, Little and Taylor (1989), Robust Statistical Modeling Using the t Distribution; Takahashi et al. (2018),
+    Student-t Variational Autoencoder, for the elementwise form.
+    """
+
+    spread: Tensor
 
     def __init__(self, n_genes: int) -> None:
-        super().__init__()
+        super().__init__(n_genes)
+        self.register_buffer("log_var", torch.zeros(1))
+        self.register_buffer("spread", torch.ones(1))
+
+    def nats(self, mse_n: Tensor) -> Tensor:
+        """See `Likelihood.nats`."""
+        if self.training:
+            with torch.no_grad():
+                log_mse_n = mse_n.log().to(self.log_var.dtype)
+                off = log_mse_n - self.log_var
+                self.spread.lerp_(off.square().mean(), MOMENTUM)
+                self.log_var.add_(MOMENTUM * off.mean())
+        # log sigma^2 has mean log b - digamma(a) and variance trigamma(a), here to second order in 1 / a
+        a = (1.0 / self.spread + 0.5)[0]
+        b = torch.exp(self.log_var[0] + torch.digamma(a))
+        half = 0.5 * self.n_genes
+        constant = half * LOG_2PI + torch.lgamma(a) - torch.lgamma(a + half) - a * b.log()
+        return (constant + (a + half) * torch.log(b + half * mse_n)).mean() / self.n_genes
+
+
+class PerGeneVariance(Likelihood):
+    """Gaussian with a learned variance for each gene; genes only, for it depends on the basis."""
+
+    isotropic = False
+
+    def __init__(self, n_genes: int) -> None:
+        super().__init__(n_genes)
         self.log_var = nn.Parameter(torch.zeros(n_genes))
 
-    def forward(self, squared_error_ng: Tensor, weight_ng: Tensor | None = None) -> Tensor:
-        """Mean negative log density per entry in nats, a scalar; weights are positive with mean 1."""
-        return weighted_mean(gaussian_nll(squared_error_ng, self.log_var), weight_ng)
+    def forward(
+        self, squared_error_nf: Tensor, weight_nf: Tensor | None = None, outside_n: Tensor | None = None
+    ) -> Tensor:
+        """See `Likelihood.forward`."""
+        assert outside_n is None, "genes only"
+        nats_ng = gaussian_nll(squared_error_nf, self.log_var)
+        return nats_ng.mean() if weight_nf is None else (nats_ng * weight_nf).mean()
 
 
-LIKELIHOODS: dict[str, type[nn.Module]] = {
+LIKELIHOODS: dict[str, type[Likelihood]] = {
     "mse": UnitVariance,
     "shared": SharedVariance,
+    "per_sample": SampleVariance,
     "per_gene": PerGeneVariance,
 }
 assert set(LIKELIHOODS) == set(get_args(LikelihoodName))
 
 
-def weighted_mean(value_ng: Tensor, weight_ng: Tensor | None) -> Tensor:
-    """Mean over all entries, with weights of mean 1 where they are given."""
-    return value_ng.mean() if weight_ng is None else (value_ng * weight_ng).mean()
+def mean_square(
+    squared_error_nf: Tensor, weight_nf: Tensor | None, outside_n: Tensor | None, n_genes: int
+) -> Tensor:
+    """Each sample's mean squared error over its genes, shape (n,)."""
+    weighted_nf = squared_error_nf if weight_nf is None else squared_error_nf * weight_nf
+    total_n = weighted_nf.sum(-1)
+    return (total_n if outside_n is None else total_n + outside_n) / n_genes

@@ -60,7 +60,7 @@ def align_donors(
     vae_dir
         Run of the VAE.
     run_dir
-        Where everything goes: ``model/`` (the VAE, its encoder as tuned), ``alignment/`` (heads), ``metrics.json``,
+        Where everything goes: ``model/`` (the VAE as it was), ``alignment/`` (heads, and what was tuned), ``metrics.json``,
         ``retrieval.csv``, ``pseudobulk/``, ``splits.csv``, checkpoints.
     input
         Single cells, or a folder that ``gtex_vae.pseudobulk`` wrote; ``None``: ``cells["prepare"]`` makes them.

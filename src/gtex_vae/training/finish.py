@@ -41,10 +41,10 @@ def best_model(module: VAEModule, run_dir: Path) -> TrainedModel:
     return module.cpu().trained()
 
 
-def fit_pca(datamodule: ExpressionDataModule, latent_dim: int) -> PCA:
-    """PCA of the training samples: where the linear paths start, and the baseline at the end."""
-    log.info("fitting a PCA of %d components to the training samples", latent_dim)
-    return PCA.fit(datamodule.expression("train").cpu().numpy(), latent_dim)
+def fit_pca(datamodule: ExpressionDataModule, latent_dim: int, n_components: int | None) -> PCA:
+    """PCA of the training samples: where the model starts, the basis that it works in, and the baseline at the end."""
+    log.info("fitting a PCA to the training samples")
+    return PCA.fit(datamodule.expression("train").cpu().numpy(), latent_dim, basis=n_components)
 
 
 def measure(

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import seed_everything
+from lightning.pytorch import Trainer, seed_everything
 
 from gtex_vae.config import build
 from gtex_vae.paths import write_json
 from gtex_vae.training import environment
 from gtex_vae.training.build import build_trainer, check_values
+from gtex_vae.training.callbacks.masking import Masking
 from gtex_vae.training.finish import best_model, fit_pca, measure, report
 from gtex_vae.training.module import VAEModule
 
@@ -47,9 +48,10 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
     datamodule.setup()
     datamodule.write_splits(run_dir / "splits.csv")
 
+    pca = fit_pca(datamodule, settings["model"]["latent_dim"], settings["model"]["n_components"])
     seed_everything(settings["seed"], workers=True, verbose=False)
     module = VAEModule(
-        settings["model"],
+        with_components(settings["model"], len(pca.components_dg)),
         settings["objective"],
         settings["optimizer"],
         settings["learning_rate"],
@@ -61,9 +63,11 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
         contrastive=settings["contrastive"],
     )
     module.scaler.load_state_dict(datamodule.scaler.state_dict())
-    pca = fit_pca(datamodule, module.vae.latent_dim)
-    if settings["model"]["linear_skip"]:
-        module.vae.start_from_pca(torch.from_numpy(pca.components_dg), torch.from_numpy(pca.variance_d))
+    module.vae.start_from_pca(
+        *(torch.from_numpy(part) for part in (pca.components_dg, pca.variance_d, pca.mean_g))
+    )
+    if module.vae.basis_fg is not None and not reads_genes(module, trainer):
+        datamodule.rotate(module.vae.basis_fg)
     last = run_dir / "checkpoints" / "last.ckpt"
     trainer.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None, weights_only=True)
 
@@ -71,8 +75,22 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
     if trainer.is_global_zero:
         trained = best_model(module, run_dir)
         trained.save(run_dir / "model")
-        metrics = measure(trained, datamodule, pca, seed=settings["metrics_seed"])
+        metrics = measure(
+            trained, datamodule, pca.leading(module.vae.latent_dim), seed=settings["metrics_seed"]
+        )
         write_json(run_dir / "metrics.json", metrics)
         report(metrics, trainer, settings, run_dir)
     trainer.strategy.barrier()  # no process marks the run a success before it is one
     return metrics.get("reconstruction/r2")
+
+
+def with_components(model: Mapping[str, Any], found: int) -> dict[str, Any]:
+    """The model's config with no more components than the training samples have."""
+    wanted = model["n_components"]
+    return {**model, "n_components": None if wanted is None else min(wanted, found)}
+
+
+def reads_genes(module: VAEModule, trainer: Trainer) -> bool:
+    """Whether a training step needs the genes themselves, to hide some."""
+    masks = any(isinstance(callback, Masking) and callback.high > 0.0 for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    return masks or (module.contrastive is not None and module.contrastive.views)

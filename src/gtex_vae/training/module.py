@@ -1,6 +1,6 @@
 """The LightningModule: one training step, one validation step, and what they report.
 
-Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
+Shapes: ``n`` samples, ``g`` genes, ``f`` features (genes, or their coordinates in a basis), ``d`` latent dimensions.
 """
 
 from __future__ import annotations
@@ -86,9 +86,12 @@ class VAEModule(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        self.vae: VAE = build(model, under="gtex_vae.models", n_genes=len(genes["ids"]))
-        self.scaler = Standardizer(len(genes["ids"]), **standardize)
+        n_genes = len(genes["ids"])
+        self.vae: VAE = build(model, under="gtex_vae.models", n_genes=n_genes)
+        self.scaler = Standardizer(n_genes, **standardize)
         self.objective: Objective = build(objective, under="gtex_vae.models")
+        if self.vae.basis_fg is not None and self.objective.hidden_share is not None:
+            raise ConfigError("objective.hidden_share weighs genes: set model.n_components=null")
         self.contrastive: ContrastiveTerm | None = None
         if contrastive is not None:
             self.contrastive = build(contrastive, under="gtex_vae.models", latent_dim=self.vae.latent_dim)
@@ -110,17 +113,19 @@ class VAEModule(LightningModule):
         """Build the optimizer and its schedule.
 
         Weight decay is for the matrices of the MLPs: not for biases, norms and variances, and not for the linear
-        paths. Those start as a PCA, with entries far smaller than a step of Adam, so they learn more slowly.
+        paths. Those start as a PCA, with entries far smaller than a step of Adam where they are loadings of genes, so
+        there they learn more slowly.
         """
-        paths = [part.skip.weight for part in (self.vae.encoder, self.vae.decoder) if part.skip is not None]
+        skips = [part.skip for part in self.vae.encoders] + [part.skip for part in self.vae.decoders]
+        paths = [skip.weight for skip in skips if skip is not None]
         rest = [p for p in self.parameters() if not any(p is path for path in paths)]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in rest if p.ndim > 1]},
             {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
         ]
         if paths:
-            slow = LINEAR_PATH_RATE * self.optimizer_config["lr"]
-            groups.append({"params": paths, "weight_decay": 0.0, "lr": slow})
+            rate = LINEAR_PATH_RATE if self.vae.basis_fg is None else 1.0
+            groups.append({"params": paths, "weight_decay": 0.0, "lr": rate * self.optimizer_config["lr"]})
         optimizer = build(self.optimizer_config, under="torch.optim", params=groups)
         if self.learning_rate_config is None:
             return optimizer
@@ -168,25 +173,38 @@ class VAEModule(LightningModule):
         """Batches of all epochs so far: the step that randomness depends on; restored with a checkpoint."""
         return self.trainer.fit_loop.epoch_loop.total_batch_idx
 
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """What the VAE is to reconstruct, and the squared length of what lies outside its basis."""
+        if self.vae.basis_fg is None or batch.outside_n is not None:
+            return batch.x_nf, batch.outside_n
+        y_nf = self.vae.project(batch.x_nf)
+        return y_nf, (batch.x_nf.square().sum(1) - y_nf.square().sum(1)).clamp_min(0.0)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch, part of its input hidden."""
         torch.manual_seed(step_seed(self.seed, self.batches_seen, self.global_rank))
-        x_ng, observed_ng = batch.x_ng, None
+        x_nf, outside_n = self.features(batch)
+        input_nf, observed_ng = x_nf, None
         if self.mask_ratio > 0.0:
-            observed_ng = draw_observed(x_ng, self.mask_ratio)
-            x_ng = hide(x_ng, observed_ng)
-        output = self._run_vae(x_ng)
+            observed_ng = draw_observed(batch.x_nf, self.mask_ratio)
+            input_nf = self.vae.project(hide(batch.x_nf, observed_ng))
+        output = self._run_vae(input_nf)
+        members = len(self.vae.encoders)
         terms = self.objective(
             self.vae.likelihood,
             output,
-            batch.x_ng,
+            x_nf.repeat(members, 1) if members > 1 else x_nf,
             beta=self.beta,
             capacity=self.capacity,
-            observed_ng=observed_ng,
+            observed_ng=observed_ng
+            if observed_ng is None or members == 1
+            else observed_ng.repeat(members, 1),
+            outside_n=outside_n if outside_n is None or members == 1 else outside_n.repeat(members),
         )
         loss = terms.loss
         if self.contrastive is not None:
-            contrast = self.contrastive(self.vae.encoder, batch.x_ng, output.mu_nd, batch.row_n)
+            mu_nd = output.mu_nd.unflatten(0, (members, -1)).mean(0)
+            contrast = self.contrastive(self.vae, batch.x_nf, mu_nd, batch.row_n)
             loss = self.contrastive.elbo_weight * loss + self.contrastive.weight * contrast
             self._add_up(contrastive=contrast.detach())
         self._add_up(loss=loss.detach(), nll_nats=terms.nll_nats, mse=terms.mse, kl_nats=terms.kl_d.sum())
@@ -236,39 +254,48 @@ class VAEModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sums over one batch: the ELBO at beta = 1, whole and masked reconstruction, posterior moments."""
-        x_ng = batch.x_ng
-        output = self._run_vae(x_ng)
-        terms = self.objective(self.vae.likelihood, output, x_ng, beta=1.0)
+        x_nf, outside_n = self.features(batch)
+        output = self._run_vae(x_nf)
+        terms = self.objective(self.vae.likelihood, output, x_nf, beta=1.0, outside_n=outside_n)
         # the ELBO is an expectation over the posterior: its likelihood needs a sample where R2 takes the mean
         torch.manual_seed(step_seed(VALIDATION_SEED, batch_idx, self.global_rank, SAMPLE_STREAM))
         z_nd = sample_posterior(output.mu_nd, output.log_var_nd)
-        sampled = replace(output, z_nd=z_nd, x_hat_ng=self.vae.decoder(z_nd))
-        nll_nats = self.objective(self.vae.likelihood, sampled, x_ng, beta=1.0).nll_nats
-        generator = torch.Generator(x_ng.device).manual_seed(
-            step_seed(VALIDATION_SEED, batch_idx, self.global_rank)
-        )
-        observed_ng = torch.empty_like(x_ng).bernoulli_(1.0 - VALIDATION_RATIO, generator=generator)
-        masked_ng = self._run_vae(hide(x_ng, observed_ng)).x_hat_ng.float()
-        hidden_ng = 1.0 - observed_ng
-        mu_nd, n = output.mu_nd.float(), len(x_ng)
+        sampled = replace(output, z_nd=z_nd, x_hat_nf=self.vae.decode_features(z_nd))
+        nll = self.objective(self.vae.likelihood, sampled, x_nf, beta=1.0, outside_n=outside_n).nll_nats
+        mu_nd, n, g = output.mu_nd.float(), len(x_nf), self.vae.n_genes
+        basis_fg = self.vae.basis_fg
+        square = x_nf.square().sum(dtype=torch.float64)
         sums = {
-            "n": torch.tensor(float(n), device=x_ng.device),
-            "nll": nll_nats * n,
+            "n": torch.tensor(float(n), device=x_nf.device),
+            "nll": nll * n,
             "kl_d": terms.kl_d * n,
             "mu_d": mu_nd.sum(0),
             "mu2_d": mu_nd.square().sum(0),
-            "x": x_ng.sum(dtype=torch.float64),
-            "x2": x_ng.square().sum(dtype=torch.float64),
-            "se": terms.mse.double() * x_ng.numel(),
+            "x": (x_nf if basis_fg is None else x_nf @ basis_fg.sum(1)).sum(dtype=torch.float64),
+            "x2": square if outside_n is None else square + outside_n.sum(dtype=torch.float64),
+            "se": terms.mse.double() * n * g,
+        }
+        if batch.outside_n is None:
+            sums |= self._imputation_sums(batch.x_nf, batch_idx)
+        if self.contrastive is not None:
+            torch.manual_seed(step_seed(VALIDATION_SEED, batch_idx, self.global_rank, 1))
+            sums["contrastive"] = n * self.contrastive(self.vae, batch.x_nf, output.mu_nd, batch.row_n)
+        self._val = {key: self._val[key] + value for key, value in sums.items()} if self._val else sums
+
+    def _imputation_sums(self, x_ng: Tensor, batch_idx: int) -> dict[str, Tensor]:
+        """Hide entries and predict them."""
+        seed = step_seed(VALIDATION_SEED, batch_idx, self.global_rank)
+        generator = torch.Generator(x_ng.device).manual_seed(seed)
+        observed_ng = torch.empty_like(x_ng).bernoulli_(1.0 - VALIDATION_RATIO, generator=generator)
+        x_hat_nf = self._run_vae(self.vae.project(hide(x_ng, observed_ng))).x_hat_nf.float()
+        x_hat_ng = self.vae.expand(x_hat_nf)
+        hidden_ng = 1.0 - observed_ng
+        return {
             "hidden": hidden_ng.sum(dtype=torch.float64),
             "hidden_x": (x_ng * hidden_ng).sum(dtype=torch.float64),
             "hidden_x2": (x_ng.square() * hidden_ng).sum(dtype=torch.float64),
-            "hidden_se": ((masked_ng - x_ng).square() * hidden_ng).sum(dtype=torch.float64),
+            "hidden_se": ((x_hat_ng - x_ng).square() * hidden_ng).sum(dtype=torch.float64),
         }
-        if self.contrastive is not None:
-            torch.manual_seed(step_seed(VALIDATION_SEED, batch_idx, self.global_rank, 1))
-            sums["contrastive"] = n * self.contrastive(self.vae.encoder, x_ng, output.mu_nd, batch.row_n)
-        self._val = {key: self._val[key] + value for key, value in sums.items()} if self._val else sums
 
     def on_validation_epoch_end(self) -> None:
         """Reduce over processes and report; none of these values moves with beta."""
@@ -284,10 +311,11 @@ class VAEModule(LightningModule):
             "val/kl_nats": kl,
             "val/mse": total["se"] / (n * genes),
             "val/r2": 1.0 - total["se"] / (total["x2"] - total["x"].square() / (n * genes)),
-            "val/imputation_r2_20": 1.0
-            - total["hidden_se"] / (total["hidden_x2"] - total["hidden_x"].square() / total["hidden"]),
             "val/active_units": (variance_d > ACTIVE_VARIANCE).sum(),
         }
+        if "hidden" in total:
+            spread = total["hidden_x2"] - total["hidden_x"].square() / total["hidden"]
+            values["val/imputation_r2_20"] = 1.0 - total["hidden_se"] / spread
         if "contrastive" in total:
             values["val/contrastive"] = total["contrastive"] / n
         self.log_dict({key: value.float() for key, value in values.items()}, logger=False)

@@ -53,8 +53,9 @@ class EpochLines(Callback):
         done = max(trainer.global_step - self._first_step, 1)
         left = (time.monotonic() - self._start) / done * (total - trainer.global_step)
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        imputation = metrics.get("val/imputation_r2_20")  # measured where genes are at hand
         log.info(
-            "epoch %d/%d  val loss %.4f  R2 %.4f  imputation R2 %.4f  KL %.1f nats  active %d  beta %.2f  %d:%02d left",
-            epoch, last, metrics["val/loss"], metrics["val/r2"], metrics["val/imputation_r2_20"],
-            metrics["val/kl_nats"], metrics["val/active_units"], pl_module.beta, *divmod(round(left), 60),
+            "epoch %d/%d  val loss %.4f  R2 %.4f%s  KL %.1f nats  active %d  beta %.2f  %d:%02d left",
+            epoch, last, metrics["val/loss"], metrics["val/r2"],
+            f"  imputation R2 {imputation:.4f}" if imputation is not None else "", metrics["val/kl_nats"], metrics["val/active_units"], pl_module.beta, *divmod(round(left), 60),
         )  # fmt: skip

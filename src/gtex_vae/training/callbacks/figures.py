@@ -95,8 +95,7 @@ def _predict(module: VAEModule, trainer: Trainer, split: str) -> tuple[np.ndarra
     training = module.training
     module.eval()
     x_ng = datamodule.expression(split)
-    parts = [module.vae(x.to(module.device)) for x in x_ng.split(1024)]
+    mu_nd = torch.cat([module.vae.embed(x.to(module.device)) for x in x_ng.split(1024)]).float()
+    x_hat_ng = torch.cat([module.vae.decode(z_nd) for z_nd in mu_nd.split(1024)]).float()
     module.train(training)
-    mu_nd = torch.cat([part.mu_nd for part in parts]).float().cpu().numpy()
-    x_hat_ng = torch.cat([part.x_hat_ng for part in parts]).float().cpu().numpy()
-    return mu_nd, x_ng.cpu().numpy(), x_hat_ng
+    return mu_nd.cpu().numpy(), x_ng.cpu().numpy(), x_hat_ng.cpu().numpy()

@@ -64,11 +64,11 @@ class FiniteLoss(Callback):
 def likely_cause(module: VAEModule, batch: Batch | None) -> str:
     """Say in a line what most probably made the loss NaN or infinite."""
     if batch is not None:
-        bad_rows = ~torch.isfinite(batch.x_ng).all(1)
+        bad_rows = ~torch.isfinite(batch.x_nf).all(1)
         if bad_rows.any():
             row = int(batch.row_n[bad_rows][0])
             return f"the expression of sample row {row} holds NaN or infinity; preprocess the matrix again"
-        largest = float(batch.x_ng.abs().max())
+        largest = float(batch.x_nf.abs().max())
         if largest > 1e4:
             return f"standardized values up to {largest:.3g} in this batch; try data.clip=10 or data.standardize=robust"
     precision = str(module.trainer.precision)
