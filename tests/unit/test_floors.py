@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "src" / "gtex_vae"
 FLOORS = {
     "functional": 0, "errors": 0, "paths": 0, "provenance": 0, "config": 0,
-    "nn": 1, "data": 1, "runs": 1, "sweep": 1,
+    "nn": 1, "data": 1, "runs": 1, "sweep": 1, "identity": 1, "cluster": 1,
     "models": 2, "analysis": 2,
     "training": 3,
     "stage": 4, "train": 4, "preprocess": 4, "pseudobulk": 4, "encode": 4, "evaluate": 4, "analyze": 4,

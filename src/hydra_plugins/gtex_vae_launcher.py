@@ -1,0 +1,108 @@
+"""Hydra launchers ``gtex_vae_slurm`` and ``gtex_vae_local``: sweeps through submitit that outlive faults.
+
+Beside hydra-submitit-launcher's own: what is submitted is recorded, a killed process goes on, the scheduler sees that
+a job failed, and the command waits for every job and says what became of each.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra_plugins.hydra_submitit_launcher.config import LocalQueueConf, SlurmQueueConf
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
+from omegaconf import OmegaConf
+
+from gtex_vae.errors import RunError
+
+
+class _Launcher(BaseSubmititLauncher):
+    """What both kinds share."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> JobReturn:
+        """Be the job: run the stage, and fail where it failed."""
+        from gtex_vae import identity
+
+        assert self.config is not None
+        os.environ[identity.VARIABLE] = str(Path(self.config.hydra.sweep.dir) / identity.FILE)
+        returned = super().__call__(*args, **kwargs)
+        if returned.status is not JobStatus.COMPLETED:  # else the scheduler would list a failed job as completed
+            assert returned.hydra_cfg is not None
+            run_dir = Path(returned.hydra_cfg.hydra.runtime.output_dir)
+            failed = run_dir / "FAILED"
+            raise RunError(
+                failed.read_text(encoding="utf-8").splitlines()[0] if failed.exists() else str(returned._return_value)
+            )
+        return returned
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Submit all jobs at once, wait for them, and return what each returned."""
+        from gtex_vae import cluster, identity
+
+        assert self.config is not None
+        params = dict(self.params)
+        refuse = params.pop("if_changed") == "refuse"
+        sweep_dir = Path(str(self.config.hydra.sweep.dir))
+        sweep_dir.mkdir(parents=True, exist_ok=True)
+        shared = OmegaConf.masked_copy(self.config, [key for key in self.config if key != "hydra"])
+        identity.write(sweep_dir / identity.FILE, OmegaConf.to_container(shared, resolve=True), refuse=refuse)
+        executor = cluster.make_executor(self._EXECUTOR, params.pop("submitit_folder"), params)
+        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
+        names = [f"#{n} {' '.join(filter_overrides(o))}".strip() for n, o in zip(numbers, job_overrides, strict=True)]
+        calls = [
+            (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
+            for number, overrides in zip(numbers, job_overrides, strict=True)
+        ]
+        jobs = executor.map_array(self, *zip(*calls, strict=True))
+        cluster.say_submitted(jobs, sweep_dir)
+        ended = cluster.follow(jobs, names)
+        return [_returned(end, overrides) for end, overrides in zip(ended, job_overrides, strict=True)]
+
+
+def _returned(end: Any, overrides: Sequence[str]) -> JobReturn:
+    """What a sweeper takes: the job's own return, or one that raises when its value is asked for."""
+    if end.error is None:
+        returned: JobReturn = end.result
+        return returned
+    failed = JobReturn(overrides=overrides, status=JobStatus.FAILED)
+    failed.return_value = RunError(end.error)
+    return failed
+
+
+class GtexVaeSlurmLauncher(_Launcher):
+    """Jobs of SLURM."""
+
+    _EXECUTOR = "slurm"
+
+
+class GtexVaeLocalLauncher(_Launcher):
+    """Processes of this machine."""
+
+    _EXECUTOR = "local"
+
+
+@dataclass
+class GtexVaeSlurmConf(SlurmQueueConf):
+    """Keys of ``hydra.launcher``; conf/cluster/default.yaml says what they mean."""
+
+    _target_: str = "hydra_plugins.gtex_vae_launcher.GtexVaeSlurmLauncher"
+    array_parallelism: int = 16
+    max_num_timeout: int = 3
+    python: str | None = None
+    if_changed: str = "warn"
+
+
+@dataclass
+class GtexVaeLocalConf(LocalQueueConf):
+    """Keys of ``hydra.launcher``."""
+
+    _target_: str = "hydra_plugins.gtex_vae_launcher.GtexVaeLocalLauncher"
+    if_changed: str = "warn"
+
+
+for _name, _node in (("gtex_vae_slurm", GtexVaeSlurmConf), ("gtex_vae_local", GtexVaeLocalConf)):
+    ConfigStore.instance().store(group="hydra/launcher", name=_name, node=_node(), provider="gtex_vae_launcher")
