@@ -72,13 +72,12 @@ def retry_lines(folder: str, retries: int) -> list[str]:
     count = Path(folder.partition("%")[0]).absolute() / "killed_"
     return [
         "killed() {",
-        "  rc=$?",
-        "  [ $rc -gt 128 ] && [ $rc -lt 192 ] || return $rc",
-        f"  count={shlex.quote(str(count))}$SLURM_JOB_ID",
-        f'  echo $rc >>"$count"; [ "$(wc -l <"$count")" -le {retries} ] || return $rc',
-        '  scontrol show job -o "$SLURM_JOB_ID" | grep -q JobState=RUNNING || return $rc',
-        '  echo "killed by signal $((rc - 128)): requeued" >&2',
-        '  scontrol requeue "$SLURM_JOB_ID"',
+        "  rc=$?; [ $rc -gt 128 ] && [ $rc -lt 192 ] || return $rc",
+        # the id of an array's last task alone means the whole array
+        '  job=$SLURM_JOB_ID; [ -z "$SLURM_ARRAY_JOB_ID" ] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID',
+        '  scontrol show job -o "$job" | grep -q JobState=RUNNING || return $rc',
+        f'  count={shlex.quote(str(count))}$job; echo $rc >>"$count"; [ "$(wc -l <"$count")" -le {retries} ] || return $rc',
+        '  echo "killed by signal $((rc - 128)): queued again" >&2; scontrol requeue "$job"',
         "}",
         "trap killed EXIT",
     ]

@@ -52,7 +52,11 @@ class _Launcher(BaseSubmititLauncher):
         identity.write(sweep_dir / identity.FILE, OmegaConf.to_container(shared, resolve=True), refuse=refuse)
         executor = cluster.make_executor(self._EXECUTOR, params.pop("submitit_folder"), params)
         numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
-        names = [f"#{n} {' '.join(filter_overrides(o))}".strip() for n, o in zip(numbers, job_overrides, strict=True)]
+        common = set(job_overrides[0]).intersection(*job_overrides)
+        names = [
+            " ".join([f"#{number}", *(o for o in filter_overrides(overrides) if o not in common)])
+            for number, overrides in zip(numbers, job_overrides, strict=True)
+        ]
         calls = [
             (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
             for number, overrides in zip(numbers, job_overrides, strict=True)
