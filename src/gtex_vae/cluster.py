@@ -58,7 +58,11 @@ def make_executor(kind: str, folder: str, params: Mapping[str, Any]) -> Any:
         params["additional_parameters"] = {"requeue": True, **(params.get("additional_parameters") or {})}
     executor = submitit.AutoExecutor(folder=folder, cluster=kind, **init)
     executor.update_parameters(
-        **{key if key in COMMON else f"{kind}_{key}": value for key, value in params.items() if value is not None}
+        **{
+            key if key in COMMON else f"{kind}_{key}": value
+            for key, value in params.items()
+            if value is not None
+        }
     )
     return executor
 
@@ -120,16 +124,20 @@ def follow(jobs: Sequence[Any], names: Sequence[str]) -> list[Ended]:
             if number not in ended and has_result(job):
                 ended[number] = _tell(job, f"[{len(ended) + 1}/{len(jobs)}] {names[number]}")
         now = time.monotonic()
-        if now - asked >= min(POLL_S, max(2.0, (now - start) / 10)):
+        waiting = [number for number in range(len(jobs)) if number not in ended]
+        if waiting and now - asked >= min(POLL_S, max(2.0, (now - start) / 10)):
             asked = now
-            waiting = [number for number in range(len(jobs)) if number not in ended]
-            gone = {n for n, alive in zip(waiting, in_queue([jobs[n] for n in waiting]), strict=True) if not alive}
-            for number in sorted(gone & missing):  # twice: its result may take a while to show on a shared disk
+            gone = {
+                n for n, alive in zip(waiting, in_queue([jobs[n] for n in waiting]), strict=True) if not alive
+            }
+            for number in sorted(
+                gone & missing
+            ):  # twice: its result may take a while to show on a shared disk
                 if not has_result(jobs[number]):
                     ended[number] = Ended(error=final_state(jobs[number]))
                     log.error("[%d/%d] %s: %s", len(ended), len(jobs), names[number], ended[number].error)
             missing = gone
-        if len(ended) < len(jobs):
+        if waiting:
             time.sleep(0.5)
     return [ended[number] for number in range(len(jobs))]
 
@@ -151,11 +159,7 @@ def _tell(job: Any, name: str) -> Ended:
 
 
 def _last_error(trace: str) -> str:
-    """The message at the end of a traceback.
-
-    >>> _last_error("Traceback ...\\ngtex_vae.errors.RunError: no such run\\n-----\\nYou can check full logs")
-    'no such run'
-    """
+    """The message at the end of a traceback."""
     found = re.findall(r"^[\w.]*(?:Error|Exception|Interrupt)\w*: (.+)$", trace, re.MULTILINE)
     return found[-1] if found else trace.strip().splitlines()[0]
 
@@ -178,7 +182,9 @@ def in_queue(jobs: Sequence[Any]) -> list[bool]:
 def final_state(job: Any) -> str:
     """What the scheduler calls the end of a job that left no result."""
     try:
-        shown = subprocess.run(["scontrol", "show", "job", "-o", job.job_id], capture_output=True, text=True).stdout
+        shown = subprocess.run(
+            ["scontrol", "show", "job", "-o", job.job_id], capture_output=True, text=True
+        ).stdout
     except OSError:
         shown = ""
     state = re.search(r"JobState=(\w+)", shown)

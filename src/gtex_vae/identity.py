@@ -119,7 +119,10 @@ def _files() -> dict[str, str]:
 def _data(config: Mapping[str, Any]) -> list[Path]:
     """Files that the config names and that are there: the processed matrix before the raw one."""
     data = config.get("data") or {}
-    wanted = [next((p for p in (data.get("processed"), data.get("path")) if _there(p)), None), config.get("input")]
+    wanted = [
+        next((p for p in (data.get("processed"), data.get("path")) if _there(p)), None),
+        config.get("input"),
+    ]
     for run in (config.get("run"), config.get("pretrained")):
         if _there(run):
             wanted.append(str(Path(str(run)) / "model" / "weights.safetensors"))

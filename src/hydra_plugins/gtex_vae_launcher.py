@@ -30,12 +30,16 @@ class _Launcher(BaseSubmititLauncher):
         assert self.config is not None
         os.environ[identity.VARIABLE] = str(Path(self.config.hydra.sweep.dir) / identity.FILE)
         returned = super().__call__(*args, **kwargs)
-        if returned.status is not JobStatus.COMPLETED:  # else the scheduler would list a failed job as completed
+        if (
+            returned.status is not JobStatus.COMPLETED
+        ):  # else the scheduler would list a failed job as completed
             assert returned.hydra_cfg is not None
             run_dir = Path(returned.hydra_cfg.hydra.runtime.output_dir)
             failed = run_dir / "FAILED"
             raise RunError(
-                failed.read_text(encoding="utf-8").splitlines()[0] if failed.exists() else str(returned._return_value)
+                failed.read_text(encoding="utf-8").splitlines()[0]
+                if failed.exists()
+                else str(returned._return_value)
             )
         return returned
 
@@ -109,4 +113,6 @@ class GtexVaeLocalConf(LocalQueueConf):
 
 
 for _name, _node in (("gtex_vae_slurm", GtexVaeSlurmConf), ("gtex_vae_local", GtexVaeLocalConf)):
-    ConfigStore.instance().store(group="hydra/launcher", name=_name, node=_node(), provider="gtex_vae_launcher")
+    ConfigStore.instance().store(
+        group="hydra/launcher", name=_name, node=_node(), provider="gtex_vae_launcher"
+    )

@@ -25,7 +25,9 @@ SMALL_JOB = ("hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1", "hydra
 
 
 def _answers() -> bool:
-    return shutil.which("sinfo") is not None and subprocess.run(["sinfo"], capture_output=True).returncode == 0
+    return (
+        shutil.which("sinfo") is not None and subprocess.run(["sinfo"], capture_output=True).returncode == 0
+    )
 
 
 def _free_ports() -> int:
@@ -51,7 +53,9 @@ def slurm() -> Iterator[None]:
     stop = None
     if not _answers():
         if not (tools / "local_slurm.sh").exists() or os.getuid() != 0:
-            pytest.skip("no SLURM answers here, and none can be started: GTEX_VAE_SLURM=folder of local_slurm.sh, as root")
+            pytest.skip(
+                "no SLURM answers here, and none can be started: GTEX_VAE_SLURM=folder of local_slurm.sh, as root"
+            )
         folder = tempfile.mkdtemp(prefix="slurm_", dir="/tmp")  # short: it holds sockets
         where = {"LOCAL_SLURM_DIR": folder, "LOCAL_SLURM_PORT": str(_free_ports()), "LOCAL_SLURM_CPUS": "8"}
         os.environ |= where
@@ -105,8 +109,9 @@ class Commands:
 
     def slurm(self, module: str, *arguments: str, pause_s: float | None = None) -> subprocess.Popen[str]:
         """Start a command whose jobs go to SLURM."""
-        where = ("-m", "hydra/launcher=slurm_cpu", "hydra/launcher/cluster=mine", *SMALL_JOB)
-        return self.start(module, *where, *arguments, pause_s=pause_s)
+        where = ("hydra/launcher=slurm_cpu", "hydra/launcher/cluster=mine", *SMALL_JOB)
+        multirun = () if module == "gtex_vae.pipeline" else ("-m",)
+        return self.start(module, *multirun, *where, *arguments, pause_s=pause_s)
 
     def stop(self) -> None:
         """End what still runs."""

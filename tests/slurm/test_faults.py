@@ -60,8 +60,8 @@ def submitted(sweep: Sweep) -> Sweep:
     """Wait until the command says under which id."""
     for line in sweep.process.stdout:
         sweep.output += line
-        if found := re.search(r"submitted \d+ job\(s\), (\d+)", line):
-            sweep.job = found.group(1)
+        if found := re.search(r"submitted \d+ job\(s\), ([\d ]+)", line):
+            sweep.job = found.group(1)  # of a chain: all of them
             return sweep
     pytest.fail(sweep.output)
 
@@ -75,7 +75,11 @@ def process_of(job: str, number: int) -> int:
             environ = set((folder / "environ").read_text(errors="replace").split("\0"))
         except OSError:
             continue
-        if wanted <= environ and b"submitit.core._submit" in command and b"python" in Path(os.fsdecode(command[0])).name.encode():
+        if (
+            wanted <= environ
+            and b"submitit.core._submit" in command
+            and b"python" in Path(os.fsdecode(command[0])).name.encode()
+        ):
             return int(folder.name)
     raise AssertionError(f"no process of {job}_{number}")
 
@@ -115,24 +119,37 @@ class Everything:
     faults: Sweep
     limit: Sweep
     ends: Sweep
+    chain: Sweep
+    broken: Sweep
     again: Sweep
 
 
 @pytest.fixture(scope="module")
 def everything(commands) -> Everything:
-    """Three sweeps at once, every fault, and the first sweep's command once more."""
+    """Three sweeps and two chains at once, every fault, and the first sweep's command once more."""
     here = commands.folder
     faults = start(commands, here / "faults", SIX, pause_s=3)
     limit = start(
         commands, here / "limit", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=15", pause_s=15
     )  # fmt: skip
     ends = start(commands, here / "ends", "data.test=0.95,0.2,0.21", pause_s=3)
-    for sweep in (faults, limit, ends):
+    outputs = here / "chain"
+    chain = Sweep(
+        outputs,
+        commands.slurm("gtex_vae.pipeline", *TINY, f"paths.outputs={outputs}", "name=mine", pause_s=3),
+    )
+    broken = Sweep(here / "broken", commands.slurm(
+        "gtex_vae.pipeline", "data=file", "data.path=nothing.csv", f"paths.outputs={here / 'broken'}", "name=mine"
+    ))  # fmt: skip
+    for sweep in (faults, limit, ends, chain, broken):
         submitted(sweep)
-    waiting, to_cancel = set(range(1, 6)), True
+    waiting, to_cancel, to_warn = set(range(1, 6)), True, True
     deadline = time.monotonic() + WAIT_S
-    while waiting or to_cancel:
+    while waiting or to_cancel or to_warn:
         assert time.monotonic() < deadline, f"never reached: {waiting}"
+        if to_warn and (outputs / "train" / "runs" / "mine" / "checkpoints" / "last.ckpt").exists():
+            send("USR2", chain.job.split()[1])
+            to_warn = False
         faults.most_at_once = max(faults.most_at_once, running(faults.job))
         for number in sorted(waiting):
             if (faults.folder / f"{number}_run" / "checkpoints" / "last.ckpt").exists():
@@ -142,11 +159,11 @@ def everything(commands) -> Everything:
             subprocess.run(["scancel", f"{ends.job}_1"], check=True)
             to_cancel = False
         time.sleep(0.3)
-    for sweep in (faults, ends, limit):
+    for sweep in (faults, ends, limit, chain, broken):
         sweep.end()
     again = start(commands, faults.folder, SIX, pause_s=None)
     submitted(again).end()
-    return Everything(faults, limit, ends, again)
+    return Everything(faults, limit, ends, chain, broken, again)
 
 
 def weights(run_dir: Path) -> bytes:
@@ -209,7 +226,7 @@ def test_over_its_time_limit(everything):
 def test_a_failure_keeps_nobody_from_the_others(everything):
     sweep = everything.ends
     assert sweep.code != 0
-    raised, cancelled, finished = (sweep.run_dir(number) for number in range(3))
+    raised, _, finished = (sweep.run_dir(number) for number in range(3))
     assert "data.test=0.95" in (raised / "FAILED").read_text().splitlines()[0]
     assert "data.test=0.95" in sweep.output
     assert (finished / "SUCCESS").exists()
@@ -219,7 +236,9 @@ def test_a_failure_keeps_nobody_from_the_others(everything):
 
 
 def slurm_state(job: str) -> str:
-    shown = subprocess.run(["scontrol", "show", "job", "-o", job], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["scontrol", "show", "job", "-o", job], capture_output=True, text=True, check=True
+    ).stdout
     return re.search(r"JobState=(\w+)", shown).group(1)
 
 
@@ -242,3 +261,26 @@ def test_sweeps_at_once_do_not_mix(everything):
         assert sweep.job in names
         others = {s.job for s in (everything.faults, everything.limit, everything.ends)} - {sweep.job}
         assert not names & others
+
+
+def test_a_chain_outlives_a_job_that_was_queued_again(everything):
+    chain = everything.chain
+    assert chain.code == 0, chain.output
+    for stage in ("preprocess", "train", "evaluate", "analyze"):
+        assert (chain.folder / stage / "runs" / "mine" / "SUCCESS").exists()
+    run_dir = chain.folder / "train" / "runs" / "mine"
+    assert starts(run_dir) >= 1
+    assert (run_dir / "analysis" / "report.html").exists()
+    assert weights(run_dir) == weights(everything.faults.run_dir(0))
+
+
+def test_no_stage_runs_after_one_that_failed(everything):
+    chain = everything.broken
+    assert chain.code == 1
+    last = chain.output.strip().splitlines()[-1]
+    assert last.startswith("error: preprocess failed: nothing.csv: no such file")
+    assert "train, evaluate, analyze did not run" in last
+    first, *later = chain.job.split()
+    assert slurm_state(first) == "FAILED"
+    assert [slurm_state(job) for job in later] == ["CANCELLED"] * 3
+    assert sorted(path.name for path in chain.folder.iterdir()) == ["pipeline", "preprocess"]
