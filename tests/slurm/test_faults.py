@@ -24,7 +24,7 @@ TINY = (
 )  # fmt: skip
 SIX = "metrics_seed=0,1,2,3,4,5"  # not a setting of training: all six must end with the same weights
 FAULTS = ("undisturbed", "requeued", "warned", "killed", "terminated", "lost")
-WAIT_S = 240
+WAIT_S = 420  # of patience, on a busy machine
 
 
 @dataclass
