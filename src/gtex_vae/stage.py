@@ -106,15 +106,15 @@ def run_stage(
     With ``again``, as in a sweep that is given once more, a run that has finished is left as it is.
     """
     plain = to_plain(config)
+    per_call = ("overwrite", "run") if resumable else ("overwrite",)
+    if again and not plain.get("overwrite") and runs.is_done(run_dir, plain, per_call):
+        log.info("finished before: %s", run_dir)
+        return runs.result(run_dir)
     check_fields(plain, schema)
     # a config that hands run= on as the run to start from means another one than this
     starts_from_it = plain.get("run") == plain.get("pretrained")
     if resumable and plain.get("run") is not None and not starts_from_it:
         plain = _go_on(plain, run_dir, overrides)
-    per_call = ("overwrite", "run") if resumable else ("overwrite",)
-    if again and not plain.get("overwrite") and runs.is_done(run_dir, plain, per_call):
-        log.info("finished before: %s", run_dir)
-        return runs.result(run_dir)
     goes_on = runs.claim(run_dir, plain, per_call=per_call)
     if goes_on:
         log.info("going on with the unfinished run in %s", run_dir)
