@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gtex_vae.errors import RunError
+
 log = logging.getLogger(__name__)
 
 # parameters that mean the same to every executor; the others are SLURM's own
@@ -39,7 +41,7 @@ def make_executor(kind: str, folder: str, params: Mapping[str, Any]) -> Any:
     folder
         Where submitit keeps what it submits, and what the jobs print; ``%j`` stands for the job's id.
     params
-        Resources and whereabouts; see ``conf/cluster/default.yaml``.
+        Resources and whereabouts; see ``conf/hydra/launcher/cluster/default.yaml``.
 
     Returns
     -------
@@ -102,6 +104,8 @@ def is_slurm(job: Any) -> bool:
 def follow(jobs: Sequence[Any], names: Sequence[str]) -> list[Ended]:
     """Wait for every job, saying what became of each; one that fails keeps nobody from the others.
 
+    Ctrl-C stops the waiting, not the jobs of SLURM.
+
     A job that left no result and is no longer in the queue was cancelled or lost. It needs no accounting.
 
     Parameters
@@ -115,7 +119,22 @@ def follow(jobs: Sequence[Any], names: Sequence[str]) -> list[Ended]:
     -------
     list of Ended
         In the order of the jobs.
+
+    Raises
+    ------
+    RunError
+        Ctrl-C was pressed and the jobs go on.
     """
+    try:
+        return _follow(jobs, names)
+    except KeyboardInterrupt:
+        if not is_slurm(jobs[0]):
+            raise
+        raise RunError("no longer waiting; the jobs go on, see them with squeue --me") from None
+
+
+def _follow(jobs: Sequence[Any], names: Sequence[str]) -> list[Ended]:
+    """Look for results and, less often, into the queue."""
     ended: dict[int, Ended] = {}
     missing: set[int] = set()  # not in the queue when last asked
     start = asked = time.monotonic()

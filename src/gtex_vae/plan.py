@@ -87,7 +87,7 @@ def _step(stage: str, overrides: list[str], search: list[str], name: str) -> Ste
         config = compose(stage, [*overrides, *search], return_hydra_config=True)
     except HydraException as error:
         raise ConfigError(f"{stage}: {explain(error, stage)}") from error
-    launcher: Any = {**OmegaConf.to_container(config.hydra.launcher, resolve=False), "name": stage}  # type: ignore[dict-item]
+    launcher: Any = {**OmegaConf.to_container(config.hydra.launcher, resolve=True), "name": stage}  # type: ignore[dict-item]
     with open_dict(config):
         del config["hydra"]
     plain = to_plain(config)

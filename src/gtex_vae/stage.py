@@ -162,6 +162,8 @@ def explain(error: BaseException, config_name: str) -> str:
         return _explain_hydra(str(error), config_name)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command goes on with the run"
+    if type(error).__name__ == "UncompletedJobError":  # submitit's, where it is not queued again
+        return f"{error} Raise hydra.launcher.timeout_min or max_num_timeout; the same command goes on with the run"
     if isinstance(error, OSError):
         return f"{type(error).__name__}: {error}"
     if "Config group override must be" in str(error):

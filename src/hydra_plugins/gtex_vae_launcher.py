@@ -15,7 +15,8 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra_plugins.hydra_submitit_launcher.config import LocalQueueConf, SlurmQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from gtex_vae.errors import RunError
 
@@ -30,18 +31,13 @@ class _Launcher(BaseSubmititLauncher):
         assert self.config is not None
         os.environ[identity.VARIABLE] = str(Path(self.config.hydra.sweep.dir) / identity.FILE)
         returned = super().__call__(*args, **kwargs)
-        if (
-            returned.status is not JobStatus.COMPLETED
-        ):  # else the scheduler would list a failed job as completed
-            assert returned.hydra_cfg is not None
-            run_dir = Path(returned.hydra_cfg.hydra.runtime.output_dir)
-            failed = run_dir / "FAILED"
-            raise RunError(
-                failed.read_text(encoding="utf-8").splitlines()[0]
-                if failed.exists()
-                else str(returned._return_value)
-            )
-        return returned
+        if returned.status is JobStatus.COMPLETED:
+            return returned
+        # raised, not returned: else the scheduler would list a failed job as completed
+        assert returned.hydra_cfg is not None
+        failed = Path(returned.hydra_cfg.hydra.runtime.output_dir) / "FAILED"
+        reason = failed.read_text(encoding="utf-8").splitlines()[0] if failed.exists() else ""
+        raise RunError(reason or str(returned._return_value))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submit all jobs at once, wait for them, and return what each returned."""
@@ -52,8 +48,7 @@ class _Launcher(BaseSubmititLauncher):
         refuse = params.pop("if_changed") == "refuse"
         sweep_dir = Path(str(self.config.hydra.sweep.dir))
         sweep_dir.mkdir(parents=True, exist_ok=True)
-        shared = OmegaConf.masked_copy(self.config, [key for key in self.config if key != "hydra"])
-        identity.write(sweep_dir / identity.FILE, OmegaConf.to_container(shared, resolve=True), refuse=refuse)
+        identity.write(sweep_dir / identity.FILE, _in_common(self.config), refuse=refuse)
         executor = cluster.make_executor(self._EXECUTOR, params.pop("submitit_folder"), params)
         numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
         common = set(job_overrides[0]).intersection(*job_overrides)
@@ -69,6 +64,15 @@ class _Launcher(BaseSubmititLauncher):
         cluster.say_submitted(jobs, sweep_dir)
         ended = cluster.follow(jobs, names)
         return [_returned(end, overrides) for end, overrides in zip(ended, job_overrides, strict=True)]
+
+
+def _in_common(config: DictConfig) -> Any:
+    """What all jobs of a sweep have in common, plain; swept keys have their defaults."""
+    shared = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    try:
+        return OmegaConf.to_container(shared, resolve=True)
+    except OmegaConfBaseException:  # a swept key that has no default
+        return OmegaConf.to_container(shared, resolve=False)
 
 
 def _returned(end: Any, overrides: Sequence[str]) -> JobReturn:
@@ -95,7 +99,7 @@ class GtexVaeLocalLauncher(_Launcher):
 
 @dataclass
 class GtexVaeSlurmConf(SlurmQueueConf):
-    """Keys of ``hydra.launcher``; conf/cluster/default.yaml says what they mean."""
+    """Keys of ``hydra.launcher``; conf/hydra/launcher/cluster/default.yaml says what they mean."""
 
     _target_: str = "hydra_plugins.gtex_vae_launcher.GtexVaeSlurmLauncher"
     array_parallelism: int = 16

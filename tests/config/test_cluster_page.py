@@ -16,7 +16,17 @@ COMMANDS = [
     line for block in re.findall(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL) for line in block.splitlines()
 ]  # fmt: skip
 OF_PYTHON = [line for line in COMMANDS if line.startswith("python -m")]
-OF_OTHERS = {"cp", "squeue", "tail", "cat", "tensorboard", "ssh", "scontrol", "scancel", "sacct"}  # run by hand
+OF_OTHERS = {
+    "cp",
+    "squeue",
+    "tail",
+    "cat",
+    "tensorboard",
+    "ssh",
+    "scontrol",
+    "scancel",
+    "sacct",
+}  # run by hand
 
 
 def test_every_command_is_known():
