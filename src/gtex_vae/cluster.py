@@ -179,7 +179,7 @@ def _tell(job: Any, name: str) -> Ended:
 
 def _last_error(trace: str) -> str:
     """The message at the end of a traceback."""
-    found = re.findall(r"^[\w.]*(?:Error|Exception|Interrupt)\w*: (.+)$", trace, re.MULTILINE)
+    found = re.findall(r"^[\w.]+: (.+)$", trace, re.MULTILINE)
     return found[-1] if found else trace.strip().splitlines()[0]
 
 

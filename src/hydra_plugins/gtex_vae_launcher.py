@@ -24,12 +24,15 @@ from gtex_vae.errors import RunError
 class _Launcher(BaseSubmititLauncher):
     """What both kinds share."""
 
+    record = (
+        ""  # path of what was submitted; the folder's name has a time in it, which only the command knows
+    )
+
     def __call__(self, *args: Any, **kwargs: Any) -> JobReturn:
         """Be the job: run the stage, and fail where it failed."""
         from gtex_vae import identity
 
-        assert self.config is not None
-        os.environ[identity.VARIABLE] = str(Path(self.config.hydra.sweep.dir) / identity.FILE)
+        os.environ[identity.VARIABLE] = self.record
         returned = super().__call__(*args, **kwargs)
         if returned.status is JobStatus.COMPLETED:
             return returned
@@ -48,7 +51,8 @@ class _Launcher(BaseSubmititLauncher):
         refuse = params.pop("if_changed") == "refuse"
         sweep_dir = Path(str(self.config.hydra.sweep.dir))
         sweep_dir.mkdir(parents=True, exist_ok=True)
-        identity.write(sweep_dir / identity.FILE, _in_common(self.config), refuse=refuse)
+        self.record = str((sweep_dir / identity.FILE).absolute())
+        identity.write(Path(self.record), _in_common(self.config), refuse=refuse)
         executor = cluster.make_executor(self._EXECUTOR, params.pop("submitit_folder"), params)
         numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
         common = set(job_overrides[0]).intersection(*job_overrides)
