@@ -138,7 +138,7 @@ def check(node: Any, path: str = "") -> None:
         An unknown key (with the nearest valid one) or a value of the wrong type; the message names the full key.
     """
     if isinstance(node, Mapping):
-        if "_target_" in node:
+        if node.get("_target_") is not None:
             _check_arguments(node, find_target(node["_target_"]), path)
         for key, value in node.items():
             check(value, f"{path}.{key}" if path else str(key))

@@ -105,13 +105,30 @@ def clear(run_dir: Path) -> None:
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
-def mark(run_dir: Path, reason: str | None = None) -> None:
-    """Leave ``SUCCESS``, or ``FAILED`` with the reason."""
+def mark(run_dir: Path, reason: str | None = None, *, result: float | None = None) -> None:
+    """Leave ``SUCCESS`` with the result, or ``FAILED`` with the reason."""
     if reason is None:
         (run_dir / FAILED).unlink(missing_ok=True)
-        write_text(run_dir / SUCCESS, "")
+        write_text(run_dir / SUCCESS, "" if result is None else f"{float(result)!r}\n")
     else:
         write_text(run_dir / FAILED, reason + "\n")
+
+
+def is_done(run_dir: Path, config: dict[str, Any], per_call: Sequence[str] = ("overwrite",)) -> bool:
+    """Whether the run in this directory has finished, with this config.
+
+    Parameters
+    ----------
+    run_dir, config, per_call
+        See `claim`.
+    """
+    return status(run_dir) == "finished" and not differing_keys(read_config(run_dir), config, per_call)
+
+
+def result(run_dir: Path) -> float | None:
+    """What the stage of a finished run returned: the metric that a sweep is about, if it has one."""
+    text = (run_dir / SUCCESS).read_text(encoding="utf-8").strip()
+    return float(text) if text else None
 
 
 def differing_keys(old: Any, new: Any, leave_out: Sequence[str] = (), path: str = "") -> list[str]:

@@ -13,12 +13,15 @@ from typing import Any, NoReturn, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from gtex_vae import provenance, runs
+from gtex_vae import identity, provenance, runs
 from gtex_vae.config import check_fields, nearest, register_resolvers, to_plain
 from gtex_vae.errors import ConfigError, GtexVaeError
 from gtex_vae.paths import conf_dir, write_json
 from gtex_vae.sweep import summarise
 
+log = logging.getLogger(__name__)
+
+TERMINATED = 128 + 15  # a shell's word for SIGTERM; Lightning exits with 0
 Settings = TypeVar("Settings")
 Body = Callable[[Settings, Path], float | None]
 
@@ -53,7 +56,10 @@ def stage(
             run_dir = Path(hydra_config.runtime.output_dir)
             try:
                 overrides = list(hydra_config.overrides.task)
-                return run_stage(body, schema, config, run_dir, overrides, resumable=resumable)
+                return run_stage(
+                    body, schema, config, run_dir, overrides,
+                    resumable=resumable, again=hydra_config.mode is RunMode.MULTIRUN,
+                )  # fmt: skip
             except Exception as error:
                 if hydra_config.mode is not RunMode.RUN:
                     raise  # the launcher has to see it
@@ -91,31 +97,42 @@ def run_stage(
     overrides: list[str],
     *,
     resumable: bool = False,
+    again: bool = False,
 ) -> float | None:
     """Check the config, take the run directory, run the body, and leave SUCCESS or FAILED.
 
     Any error is logged with its traceback, written to ``FAILED`` and raised again: a job that swallowed it would look
-    successful to the scheduler.
+    successful to the scheduler. A process that is told to stop leaves its run unfinished, to be gone on with.
+    With ``again``, as in a sweep that is given once more, a run that has finished is left as it is.
     """
     plain = to_plain(config)
+    per_call = ("overwrite", "run") if resumable else ("overwrite",)
+    if again and not plain.get("overwrite") and runs.is_done(run_dir, plain, per_call):
+        log.info("finished before: %s", run_dir)
+        return runs.result(run_dir)
     check_fields(plain, schema)
     # a config that hands run= on as the run to start from means another one than this
     starts_from_it = plain.get("run") == plain.get("pretrained")
     if resumable and plain.get("run") is not None and not starts_from_it:
         plain = _go_on(plain, run_dir, overrides)
-    goes_on = runs.claim(run_dir, plain, per_call=("overwrite", "run") if resumable else ("overwrite",))
+    goes_on = runs.claim(run_dir, plain, per_call=per_call)
     if goes_on:
-        logging.getLogger(__name__).info("going on with the unfinished run in %s", run_dir)
+        log.info("going on with the unfinished run in %s", run_dir)
     write_json(run_dir / "provenance.json", provenance.describe(config=plain))
     try:
+        if identity.VARIABLE in os.environ:
+            identity.check(Path(os.environ[identity.VARIABLE]))
         result = body(schema(**plain), run_dir)
     except BaseException as error:
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
             error = error.__context__  # Lightning exits without a word
+        if isinstance(error, SystemExit):  # SIGTERM, or a scheduler's warning: no failure of the run
+            log.warning("stopped before its end; the same command goes on with %s", run_dir)
+            raise SystemExit(error.code or TERMINATED) from None
         runs.mark(run_dir, f"{explain(error, '')}\n\n{traceback.format_exc()}")
         _log_to_file(traceback.format_exc())
         raise error
-    runs.mark(run_dir)
+    runs.mark(run_dir, result=result)
     return result
 
 
@@ -145,6 +162,8 @@ def explain(error: BaseException, config_name: str) -> str:
         return _explain_hydra(str(error), config_name)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command goes on with the run"
+    if type(error).__name__ == "UncompletedJobError":  # submitit's, where it is not queued again
+        return f"{error} Raise hydra.launcher.timeout_min or max_num_timeout; the same command goes on with the run"
     if isinstance(error, OSError):
         return f"{type(error).__name__}: {error}"
     if "Config group override must be" in str(error):

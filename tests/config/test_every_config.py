@@ -137,7 +137,8 @@ def test_run_for_one_batch(name, command, matrix, tiny_data, tmp_path):
     assert (tmp_path / "run" / "SUCCESS").exists()
 
 
-LAUNCHERS = sorted(f for f in FILES if f.startswith("hydra/launcher/"))
+CLUSTERS = sorted(f for f in FILES if f.startswith("hydra/launcher/cluster/"))
+LAUNCHERS = sorted(f for f in FILES if f.startswith("hydra/launcher/") and f not in CLUSTERS)
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
@@ -146,6 +147,17 @@ def test_launcher_is_what_its_plugin_takes(name, command, tmp_path):
     done = command("gtex_vae.train", override(name), "--cfg", "hydra", "-p", "hydra.launcher", cwd=tmp_path)
     assert done.code == 0, done.stderr
     assert "_target_: hydra_plugins" in done.stdout
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+@pytest.mark.parametrize("launcher", ["slurm_cpu", "slurm_gpu"])
+def test_cluster_is_what_the_launchers_take(name, launcher, command, tmp_path):
+    done = command(
+        "gtex_vae.train", f"hydra/launcher={launcher}", override(name), "--cfg", "hydra", "-p", "hydra.launcher", cwd=tmp_path
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    keys = set(OmegaConf.load(CONF / f"{name}.yaml"))
+    assert keys <= set(OmegaConf.create(done.stdout)), "a key that no launcher has"
 
 
 def test_preprocess_and_evaluate(command, tiny_data, tmp_path):
