@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gtex_vae import provenance, runs
 from gtex_vae.config import check_fields, nearest, register_resolvers, to_plain
-from gtex_vae.errors import ConfigError, GtexVaeError
+from gtex_vae.errors import ConfigError, GtexVaeError, PrunedError
 from gtex_vae.paths import conf_dir, write_json
 from gtex_vae.sweep import summarise
 
@@ -109,6 +109,10 @@ def run_stage(
     write_json(run_dir / "provenance.json", provenance.describe(config=plain))
     try:
         result = body(schema(**plain), run_dir)
+    except PrunedError as pruned:
+        logging.getLogger(__name__).info("%s", pruned)
+        runs.mark(run_dir, str(pruned), marker=runs.PRUNED)
+        return None
     except BaseException as error:
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
             error = error.__context__  # Lightning exits without a word
