@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,17 @@ def status(run_dir: Path) -> Literal["new", "finished", "failed", "pruned", "unf
     if (run_dir / PRUNED).exists():
         return "pruned"
     return "unfinished" if (run_dir / CONFIG).exists() else "new"
+
+
+def written_here() -> bool:
+    """Whether this process writes the run's files: the first of those that train together, or the only one.
+
+    It is known from the environment that Lightning or SLURM gave the process, before the processes have met.
+    """
+    ranks = [os.environ.get(name, "0") for name in ("NODE_RANK", "LOCAL_RANK")]
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        ranks.append(os.environ.get("SLURM_PROCID", "0"))
+    return all(rank == "0" for rank in ranks)
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:

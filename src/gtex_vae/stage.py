@@ -59,7 +59,7 @@ def stage(
                     raise  # the launcher has to see it
                 exit_with(error, name)
             finally:
-                if hydra_config.mode is RunMode.MULTIRUN:
+                if hydra_config.mode is RunMode.MULTIRUN and runs.written_here():
                     summarise(Path(hydra_config.sweep.dir))
 
         def main() -> None:
@@ -103,6 +103,8 @@ def run_stage(
     starts_from_it = plain.get("run") == plain.get("pretrained")
     if resumable and plain.get("run") is not None and not starts_from_it:
         plain = _go_on(plain, run_dir, overrides)
+    if not runs.written_here():
+        return _take_part(body, schema, plain, run_dir)
     goes_on = runs.claim(run_dir, plain, per_call=("overwrite", "run") if resumable else ("overwrite",))
     if goes_on:
         logging.getLogger(__name__).info("going on with the unfinished run in %s", run_dir)
@@ -121,6 +123,20 @@ def run_stage(
         raise error
     runs.mark(run_dir)
     return result
+
+
+def _take_part(
+    body: Body[Settings], schema: type[Settings], plain: dict[str, Any], run_dir: Path
+) -> float | None:
+    """Be one of the further processes of a run: do the same work, and leave writing to the first."""
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    for handler in [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]:
+        root.removeHandler(handler)
+    try:
+        return body(schema(**plain), run_dir)
+    except PrunedError:
+        return None
 
 
 def _go_on(plain: dict[str, Any], run_dir: Path, overrides: list[str]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def test_the_hopeless_is_pruned_and_the_best_is_named(search, tmp_path):
     assert "worse than the median" in (tmp_path / "1" / "PRUNED").read_text()
     assert not (tmp_path / "1" / "model").exists()
     best = yaml.safe_load((tmp_path / "best.yaml").read_text())
-    assert (best["trial"], best["params"]) == (0, {"model.linear_skip": "true"})
+    assert (best["trial"], best["params"]) == (0, {"model.linear_skip": "True"})
     first, second = journal(tmp_path)
     # the value is the best of the validations after the warm-up, what best.ckpt was chosen by; never of the test donors
     assert best["value"] == first.value == min(first.intermediate_values.values())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gtex_vae.config import build, find_target
 from gtex_vae.errors import ConfigError
-from gtex_vae.training import environment
+from gtex_vae.training import devices, environment
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -98,6 +98,8 @@ def build_trainer(
     if arguments.get("precision") is None:
         arguments["precision"] = environment.best_precision(arguments["accelerator"])
     arguments["enable_progress_bar"] = live
+    arguments["strategy"] = devices.strategy(trainer)
+    refuse_in_a_sweep(trainer)
     plugins = [AtomicCheckpointIO(), environment.cluster_environment(trainer["devices"])]
     try:
         made: Trainer = find_target(trainer["_target_"], under="lightning.pytorch")(
@@ -112,3 +114,22 @@ def build_trainer(
         raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
     place_checkpoints(made, run_dir)
     return made
+
+
+def refuse_in_a_sweep(trainer: dict[str, Any]) -> None:
+    """Refuse several devices in the job of a sweep that has one task: the processes it starts would repeat the sweep.
+
+    Raises
+    ------
+    ConfigError
+        The job is one of a sweep and does not run under a scheduler that starts its processes.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    in_sweep = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+    if in_sweep and devices.number(trainer) > 1 and int(os.environ.get("SLURM_NTASKS", "1")) == 1:
+        raise ConfigError(
+            f"trainer.devices={trainer['devices']} in a sweep needs jobs of as many tasks: add hydra/launcher=slurm_gpu "
+            f"hydra.launcher.tasks_per_node={trainer['devices']} hydra.launcher.gpus_per_node={trainer['devices']}"
+        )

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2  # type: ignore[import-untyped]
 
+from gtex_vae.models.trained import TrainedModel
 from gtex_vae.training.callbacks.figures import show_embedding
 from gtex_vae.training.finish import HEADLINE, flatten
 
@@ -33,7 +34,11 @@ COMPARED_METRICS += (
 
 
 def show_result(
-    metrics: Mapping[str, float], trainer: Trainer, config: Mapping[str, Any], run_dir: Path
+    metrics: Mapping[str, float],
+    model: TrainedModel,
+    trainer: Trainer,
+    config: Mapping[str, Any],
+    run_dir: Path,
 ) -> None:
     """Give TensorBoard the final metrics with the settings, the table of metrics, and the embedding."""
     settings = compared_settings(config)
@@ -50,7 +55,7 @@ def show_result(
         logger.log_hyperparams(settings, final, step=trainer.global_step)
         if trainer.is_global_zero:
             logger.experiment.add_text("test/metrics", metrics_table(metrics), trainer.global_step)
-            show_embedding(trainer)
+            show_embedding(model.vae, trainer)
         logger.finalize("success")
 
 
