@@ -17,6 +17,7 @@ from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -228,21 +229,28 @@ class OptunaSweeper(Sweeper):
         self, study: optuna.Study, batch: list[tuple[int, list[str], FileLock]]
     ) -> dict[int, str]:
         """Launch jobs, wait for them, and tell the study; what went wrong, by number of the trial."""
+        from optuna.trial import TrialState
+
         lost = ""
+        returned: list[JobReturn] = []
         try:
-            self.launcher.launch([overrides for _, overrides, _ in batch], initial_job_idx=batch[0][0])
+            jobs = [overrides for _, overrides, _ in batch]
+            returned = list(self.launcher.launch(jobs, initial_job_idx=batch[0][0]))
         except Exception as error:  # a job that was killed: its launcher cannot tell what became of the others
             log.exception("the launcher lost a job")
             lost = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
         troubles = {}
         trials: list[FrozenTrial] = study.get_trials(deepcopy=False)
-        for number, _, lock in batch:
+        for (number, _, lock), result in itertools.zip_longest(batch, returned):
             run_dir = self.folder / str(number)
             state = "unfinished" if search.at_work(run_dir) else search.settle(study, trials[number], run_dir)
             if state == "failed":
                 failed = run_dir / runs.FAILED
                 reason = failed.read_text(encoding="utf-8") if failed.exists() else "no validation after the warm-up"
                 troubles[number] = reason.splitlines()[0]
+            elif result is not None and result.status is JobStatus.FAILED:  # before it had its run directory
+                study.tell(number, state=TrialState.FAIL)
+                troubles[number] = str(result._return_value).splitlines()[0]
             elif state == "unfinished":
                 troubles[number] = f"{lost or 'killed'}; the same command goes on with it"
             lock.release()

@@ -1,4 +1,4 @@
-"""The command, killed with all its processes while the checkpoint of the second epoch is being written."""
+"""The command without noise, killed with all its processes while the checkpoint of the second epoch is being written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import signal
 from typing import Any
 
-from gtex_vae.train import main
+from without_noise import main
+
 from gtex_vae.training.callbacks.checkpoints import LastCheckpoint
 
 save, saved = LastCheckpoint._save, 0

@@ -110,15 +110,14 @@ def test_the_last_job_of_a_lost_worker_is_left_alone_while_it_works(search, tmp_
 
 
 @pytest.mark.slow
-def test_two_workers_share_a_study(search, tmp_path, tiny_data):
-    from conftest import SOURCE, TINY
-
+def test_two_workers_share_a_study(search, tmp_path):
     assert search(tmp_path / "first", "hydra.sweeper.n_trials=1").code == 0  # the data is made
     folder, how = tmp_path / "search", "hydra.sweeper.n_trials=8"
-    line = [sys.executable, "-m", "gtex_vae.train", *TINY, f"paths.data={tiny_data}", "hparams_search=default",
-            f"hydra.sweep.dir={folder}", *SMALL, how]  # fmt: skip
+    given = [line for line in yaml.safe_load((tmp_path / "first" / "0" / ".hydra" / "overrides.yaml").read_text())
+             if not line.startswith(("callbacks.search.", "optimizer.lr", "model.dropout"))]  # fmt: skip
+    line = [sys.executable, "-m", "gtex_vae.train", *given, f"hydra.sweep.dir={folder}", how]
     with (tmp_path / "log").open("w") as log:
-        environ = {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+        environ = {"PYTHONPATH": str(Path(runs.__file__).parents[1]), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
         other = subprocess.Popen(line, stdout=log, stderr=log, env=environ)
         try:
             for _ in range(600):
