@@ -43,6 +43,12 @@ class SweepRun:
     overrides: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float | None] = field(default_factory=dict)
 
+    @property
+    def short(self) -> str:
+        """The number of its job, which its name begins with, where it has one."""
+        number = self.name.partition("_")[0]
+        return number if number.isdigit() else self.name
+
 
 def read_sweep(sweep_dir: Path) -> list[SweepRun]:
     """All runs of a sweep, by the number of their job."""

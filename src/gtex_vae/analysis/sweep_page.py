@@ -58,7 +58,8 @@ def sweep_page(
         "metric": chosen,
         "runs": [
             {
-                "name": run.name,
+                "name": run.short,
+                "folder": run.name,
                 "status": run.status,
                 "reason": run.reason,
                 "values": {key: value_of(run.overrides.get(key)) for key in [*keys, SEED]},
@@ -127,4 +128,4 @@ def headline(runs: Sequence[SweepRun], metric: str | None) -> str:
     if best is None:
         return text
     settings = " ".join(f"{key}={best.overrides[key]}" for key in [*swept_keys(runs), SEED] if key in best.overrides)
-    return f"{text} Best by {metric}: {best.metrics[str(metric)]:.4f}, run {best.name}{f' ({settings})' if settings else ''}."
+    return f"{text} Best by {metric}: {best.metrics[str(metric)]:.4f}, run {best.short}{f' ({settings})' if settings else ''}."

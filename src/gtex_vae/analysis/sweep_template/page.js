@@ -179,7 +179,9 @@ function list() {
     return button;
   });
   const best = bestRun(), cells = rows.map(run => {
-    const row = [run.name, make("span", signs[run.status] || run.status, `status ${run.status}`), ...keys.map(key => number(run.values[key])), number(score(run)), run.reason];
+    const name = make("span", run.name);
+    name.title = run.folder;
+    const row = [name, make("span", signs[run.status] || run.status, `status ${run.status}`), ...keys.map(key => number(run.values[key])), number(score(run)), run.reason];
     row.kind = run === best ? "best" : "";
     return row;
   });
