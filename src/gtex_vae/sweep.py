@@ -52,7 +52,7 @@ class SweepRun:
 
 def read_sweep(sweep_dir: Path) -> list[SweepRun]:
     """All runs of a sweep, by the number of their job."""
-    entries = [entry.parent for entry in sweep_dir.glob(f"*/{runs.CONFIG}")]
+    entries = [entry.parent for entry in sweep_dir.glob(f"[!.]*/{runs.CONFIG}")]
     return [_read(run_dir) for run_dir in sorted(entries, key=_job_order)]
 
 
@@ -102,15 +102,16 @@ def find_sweep(sweep: str, outputs: Path) -> Path:
         There is no such directory, or no run in it.
     """
     if sweep == "latest":
-        started = {path.parents[1] for path in outputs.glob(f"train/*/*/*/{runs.CONFIG}")}
+        places = (outputs.glob(f"train/{kind}/*/[!.]*/{runs.CONFIG}") for kind in ("sweeps", "searches"))
+        started = {path.parents[1] for found in places for path in found}
         if not started:
             raise RunError(f"sweep=latest: no sweep under {outputs / 'train'}; start one with -m")
         return max(started, key=lambda folder: folder.stat().st_mtime)
     folder = Path(sweep)
     if not folder.is_dir():
         raise RunError(f"sweep={sweep} does not exist")
-    if not any(folder.glob(f"*/{runs.CONFIG}")):
-        raise RunError(f"sweep={sweep} holds no runs: it must be the folder of a sweep, not of a run")
+    if (folder / runs.CONFIG).exists() or not any(folder.glob(f"[!.]*/{runs.CONFIG}")):
+        raise RunError(f"sweep={sweep} is not the folder of a sweep: that holds one run directory for each job")
     return folder
 
 
@@ -126,10 +127,10 @@ def swept(run_dir: Path) -> list[str]:
     """Keys that the sweep set in this run and not in all alike: those whose override the sweep's command did not have."""
     try:
         sweep = yaml.safe_load((run_dir.parent / "multirun.yaml").read_text(encoding="utf-8"))
-        given = sweep["hydra"]["overrides"]["task"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        given = dict(str(override).split("=", 1) for override in sweep["hydra"]["overrides"]["task"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
         return []
-    return [key for key, value in overrides_of(run_dir).items() if f"{key}={value}" not in given]
+    return [key for key, value in overrides_of(run_dir).items() if given.get(key) != value]
 
 
 def _job_order(run_dir: Path) -> tuple[int, str]:

@@ -48,6 +48,7 @@ WRONG = {
     "trainer.max_epochs=-5": ["trainer", "max_epochs"],
     "trainer.max_epochs=0": ["trainer.max_epochs=0"],
     "trainer.accelerator=abacus": ["trainer", "abacus"],
+    "trainer.strategy=deepspeed": ["trainer.strategy=deepspeed", "fsdp"],
     "trainer.check_val_every_n_epoch=0": ["trainer.check_val_every_n_epoch=0"],
     "data._target_=os.system": ["_target_", "allowed"],
     "callbacks.masking._target_=gtex_vae.training.callbacks.masking.Maskin": ["_target_", "does not exist"],

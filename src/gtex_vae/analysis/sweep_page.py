@@ -104,10 +104,9 @@ def value_of(text: str | None) -> Any:
     """
     if text is None:
         return None
-    try:
-        return float(text) if re.fullmatch(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?", text) and not text.isdigit() else int(text)
-    except ValueError:
-        return text
+    if re.fullmatch(r"[-+]?\d+", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?", text) else text
 
 
 def best_run(runs: Sequence[SweepRun], metric: str | None) -> SweepRun | None:

@@ -78,6 +78,7 @@ def build_trainer(
 
     from gtex_vae.training.callbacks.checkpoints import AtomicCheckpointIO, place_checkpoints
     from gtex_vae.training.callbacks.resumed_curves import ResumedCurves
+    from gtex_vae.training.callbacks.unfinished_session import UnfinishedSession
 
     for key in ("max_epochs", "check_val_every_n_epoch"):
         if trainer.get(key) is not None and trainer[key] < 1:
@@ -90,7 +91,7 @@ def build_trainer(
         for node in callbacks.values()
         if node is not None
     ]
-    built.append(ResumedCurves())
+    built += [ResumedCurves(), UnfinishedSession()]
     live = sys.stdout.isatty() and trainer.get("enable_progress_bar", True)
     if live:
         built.append(RichProgressBar())

@@ -41,9 +41,7 @@ def show_result(
     run_dir: Path,
 ) -> None:
     """Give TensorBoard the final metrics with the settings, the table of metrics, and the embedding."""
-    flat = flatten(config)
-    settings = compared_settings(config)
-    settings |= {key: flat[key] for key in swept_settings(run_dir) if key in flat}  # whatever the sweep is about
+    settings = run_settings(config, run_dir)
     final = {f"test/{key}": metrics[key] for key in COMPARED_METRICS if key in metrics}
     for logger in trainer.loggers:
         if not isinstance(logger, TensorBoardLogger):
@@ -59,6 +57,12 @@ def show_result(
             logger.experiment.add_text("test/metrics", metrics_table(metrics), trainer.global_step)
             show_embedding(model.vae, trainer)
         logger.finalize("success")
+
+
+def run_settings(config: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
+    """The settings of `compared_settings`, and whatever else the run's sweep is about."""
+    flat = flatten(config)
+    return compared_settings(config) | {key: flat[key] for key in swept_settings(run_dir) if key in flat}
 
 
 def compared_settings(config: Mapping[str, Any]) -> dict[str, Any]:

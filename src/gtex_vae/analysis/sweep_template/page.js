@@ -16,7 +16,7 @@ const draw = (parent, tag, attributes, text) => {
   return node;
 };
 const number = v => v === null || v === undefined ? "–" : typeof v !== "number" ? String(v)
-  : Number.isInteger(v) ? String(v) : Math.abs(v) >= 1e-3 && Math.abs(v) < 1e4 ? String(+v.toPrecision(4)) : v.toExponential(2);
+  : Number.isInteger(v) ? String(v) : Math.abs(v) >= 1e-3 && Math.abs(v) < 1e4 ? String(+v.toPrecision(4)) : String(+v.toPrecision(3)).includes("e") ? String(+v.toPrecision(3)) : v.toExponential(2).replace(/\.?0+e/, "e");
 const mean = values => values.reduce((a, b) => a + b, 0) / values.length;
 // as matplotlib's viridis, without its pale end
 const viridis = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#a5d62f"];
@@ -42,12 +42,12 @@ function settings() {
 }
 const label = values => data.keys.map(key => `${key}=${number(values[key])}`).join("  ") || "all alike";
 
-// ---- a scale from values to pixels: linear, logarithmic over more than a factor of 20, or one place for each text
+// ---- a scale from values to pixels: linear, logarithmic from a factor of 10 on, or one place for each text
 function scale(values, from, to) {
   const known = [...new Set(values.filter(v => v !== null && v !== undefined))];
   if (known.length && known.every(v => typeof v === "number")) {
     const [low, high] = [Math.min(...known), Math.max(...known)];
-    const log = low > 0 && high / low > 20, f = log ? Math.log : v => v;
+    const log = low > 0 && high / low >= 10, f = log ? Math.log : v => v;
     const place = v => low === high ? (from + to) / 2 : from + (f(v) - f(low)) / (f(high) - f(low)) * (to - from);
     const few = known.length <= 8 ? [...known].sort((a, b) => a - b)
       : [0, .25, .5, .75, 1].map(t => log ? Math.exp(Math.log(low) + t * Math.log(high / low)) : low + t * (high - low));
@@ -63,7 +63,7 @@ function parallel() {
   const found = settings(), holder = $("parallel-plot");
   holder.replaceChildren();
   if (!found.length || !data.keys.length) { holder.append(make("p", "No setting differs between runs with this metric.", "none")); return; }
-  const axes = data.keys, gap = Math.max(120, Math.min(220, 1000 / axes.length)), width = 160 + gap * axes.length, height = 380;
+  const axes = data.keys, gap = Math.max(120, Math.min(330, 960 / axes.length)), width = 160 + gap * axes.length, height = 380;
   const svg = draw(holder, "svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "parallel coordinates" });
   const x = i => 70 + gap * i, top = 46, bottom = height - 24;
   const scales = axes.map(key => scale(found.map(s => s.values[key]), bottom, top));
@@ -121,8 +121,9 @@ function effects() {
       const bySeed = new Map();
       for (const run of there) bySeed.set(run.values.seed, [...(bySeed.get(run.values.seed) || []), score(run)]);
       const means = [...bySeed.values()].map(mean), at = [x.place(value), y.place(mean(there.map(score)))];
-      if (means.length > 1) draw(svg, "line", { class: "interval", x1: at[0], x2: at[0], y1: y.place(Math.min(...means)), y2: y.place(Math.max(...means)), stroke: "#D55E00", "stroke-width": 3 });
-      draw(draw(svg, "circle", { class: "mean", cx: at[0], cy: at[1], r: 5.5, fill: "#D55E00" }), "title", {}, `${key}=${number(value)}: ${number(mean(there.map(score)))} over ${there.length} runs`);
+      if (means.length > 1) draw(svg, "line", { class: "interval", x1: at[0], x2: at[0], y1: y.place(Math.min(...means)), y2: y.place(Math.max(...means)), stroke: "#D55E00", "stroke-width": 2 });
+      for (const end of means.length > 1 ? [Math.min(...means), Math.max(...means)] : []) draw(svg, "line", { x1: at[0] - 8, x2: at[0] + 8, y1: y.place(end), y2: y.place(end), stroke: "#D55E00", "stroke-width": 2 });
+      draw(draw(svg, "circle", { class: "mean", cx: at[0], cy: at[1], r: 4.5, fill: "#D55E00" }), "title", {}, `${key}=${number(value)}: ${number(mean(there.map(score)))} over ${there.length} runs`);
       path.push(at);
     }
     if (path.every(([, v]) => Number.isFinite(v)) && typeof x.ticks[0] === "number") draw(svg, "polyline", { points: path.map(p => p.join(",")).join(" "), fill: "none", stroke: "#D55E00", "stroke-width": 1.5 });
@@ -148,8 +149,11 @@ function stability() {
   else {
     spread.append(make("h3", `Spread of ${metric} over seeds`));
     const sd = setting => Math.sqrt(setting.runs.map(run => (score(run) - setting.mean) ** 2).reduce((a, b) => a + b, 0) / (setting.runs.length - 1));
-    spread.append(table(["setting", "seeds", "mean", "standard deviation", "lowest", "highest"],
-      repeated.map(s => [label(s.values), String(s.runs.length), number(s.mean), number(sd(s)), number(s.low), number(s.high)]), numeric(1, 6)));
+    const folded = make("details"), shown = table(["setting", "seeds", "mean", "standard deviation", "lowest", "highest"],
+      repeated.map(s => [label(s.values), String(s.runs.length), number(s.mean), number(sd(s)), number(s.low), number(s.high)]), numeric(1, 6));
+    folded.append(make("summary", `${repeated.length} settings`), shown);
+    folded.open = repeated.length <= 12;
+    spread.append(folded);
   }
   if (!data.stability.length) {
     if (repeated.length) agreement.append(make("p", "Whether latents and neighbours agree: python -m gtex_vae.summarize sweep=…", "none"));
