@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 STUDY, JOURNAL = "search", "study.journal"
 Sampler = Literal["tpe", "random", "grid"]
+Direction = Literal["minimize", "maximize"]
 OVERRIDES, SETTINGS = "overrides", "settings"  # user attributes of a trial and of the study
 
 
 def open_study(
     storage: Path | str,
     *,
-    direction: str | None = None,
+    direction: Direction | None = None,
     sampler: optuna.samplers.BaseSampler | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
@@ -65,9 +66,7 @@ def open_study(
         load_if_exists=True,
     )
     if study.direction.name.lower() != direction:
-        raise ConfigError(
-            f"{storage} holds a search that does not {direction}: give another hydra.sweep.dir"
-        )
+        raise ConfigError(f"{storage} holds a search that does not {direction}: give another hydra.sweep.dir")
     return study
 
 
@@ -85,9 +84,7 @@ def trial_in(study: optuna.Study, number: int) -> optuna.Trial:
     import optuna
 
     storage = study._storage
-    return optuna.Trial(
-        study, storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
-    )
+    return optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
 
 
 def check_settings(study: optuna.Study, settings: Mapping[str, Any]) -> None:

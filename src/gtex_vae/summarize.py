@@ -48,7 +48,9 @@ def main(config: SummarizeConfig, run_dir: Path) -> None:
         else:
             with write_beside(path) as temporary:
                 pairs.to_csv(temporary, index=False, float_format="%.6g")
-            log.info("%s\n", pairs.drop(columns=["sample_chance", "gene_chance"]).round(3).to_string(index=False))
+            log.info(
+                "%s\n", pairs.drop(columns=["sample_chance", "gene_chance"]).round(3).to_string(index=False)
+            )
     sweeps.summarise(folder, config.metric)
     log.info("%s\npage: %s", headline(runs, config.metric or first_metric(metrics)), folder / sweeps.PAGE)
 

@@ -111,7 +111,9 @@ def find_sweep(sweep: str, outputs: Path) -> Path:
     if not folder.is_dir():
         raise RunError(f"sweep={sweep} does not exist")
     if (folder / runs.CONFIG).exists() or not any(folder.glob(f"[!.]*/{runs.CONFIG}")):
-        raise RunError(f"sweep={sweep} is not the folder of a sweep: that holds one run directory for each job")
+        raise RunError(
+            f"sweep={sweep} is not the folder of a sweep: that holds one run directory for each job"
+        )
     return folder
 
 

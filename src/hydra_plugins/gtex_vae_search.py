@@ -70,7 +70,7 @@ class OptunaSweeper(Sweeper):
         storage: str,
         *,
         sampler: search.Sampler = "tpe",
-        direction: str = "minimize",
+        direction: search.Direction = "minimize",
         n_trials: int | None = 30,
         n_jobs: int = 1,
         seed: int = 0,
@@ -82,9 +82,7 @@ class OptunaSweeper(Sweeper):
         self.n_trials, self.n_jobs, self.seed = n_trials, n_jobs, seed
         self.search_key, self.params = search_key, dict(params or {})
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra hands over, and its launcher."""
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
@@ -225,9 +223,7 @@ class OptunaSweeper(Sweeper):
     def _lock_of(self, number: int) -> Path:
         return self.folder / f".trial_{number}.lock"
 
-    def _carry_out(
-        self, study: optuna.Study, batch: list[tuple[int, list[str], FileLock]]
-    ) -> dict[int, str]:
+    def _carry_out(self, study: optuna.Study, batch: list[tuple[int, list[str], FileLock]]) -> dict[int, str]:
         """Launch jobs, wait for them, and tell the study; what went wrong, by number of the trial."""
         from optuna.trial import TrialState
 
@@ -236,9 +232,13 @@ class OptunaSweeper(Sweeper):
         try:
             jobs = [overrides for _, overrides, _ in batch]
             returned = list(self.launcher.launch(jobs, initial_job_idx=batch[0][0]))
-        except Exception as error:  # a job that was killed: its launcher cannot tell what became of the others
+        except (
+            Exception
+        ) as error:  # a job that was killed: its launcher cannot tell what became of the others
             log.exception("the launcher lost a job")
-            lost = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+            lost = (
+                f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+            )
         troubles = {}
         trials: list[FrozenTrial] = study.get_trials(deepcopy=False)
         for (number, _, lock), result in itertools.zip_longest(batch, returned):
@@ -246,7 +246,11 @@ class OptunaSweeper(Sweeper):
             state = "unfinished" if search.at_work(run_dir) else search.settle(study, trials[number], run_dir)
             if state == "failed":
                 failed = run_dir / runs.FAILED
-                reason = failed.read_text(encoding="utf-8") if failed.exists() else "no validation after the warm-up"
+                reason = (
+                    failed.read_text(encoding="utf-8")
+                    if failed.exists()
+                    else "no validation after the warm-up"
+                )
                 troubles[number] = reason.splitlines()[0]
             elif result is not None and result.status is JobStatus.FAILED:  # before it had its run directory
                 study.tell(number, state=TrialState.FAIL)

@@ -79,7 +79,11 @@ def test_another_metric_changes_the_drawing_and_the_best(page, sweep):
         return page.run("return document.querySelector('#parallel-plot svg').innerHTML;")
 
     table = pd.read_csv(sweep / "summary.csv")
-    for metric, pick in (("reconstruction/r2", "idxmax"), ("reconstruction/mse", "idxmin"), ("val/loss", "idxmin")):
+    for metric, pick in (
+        ("reconstruction/r2", "idxmax"),
+        ("reconstruction/mse", "idxmin"),
+        ("val/loss", "idxmin"),
+    ):
         before = drawn()
         choose(page, "#metric", metric)
         assert metric == "reconstruction/r2" or drawn() != before
@@ -101,7 +105,9 @@ def test_hover_names_the_setting(page):
 
 def test_runs_can_be_sorted(page):
     page.run("document.querySelector('#table button[data-key=\"metric\"]').click();")
-    values = page.run("return [...document.querySelectorAll('#table tbody tr')].map(r => r.cells[5].innerText);")
+    values = page.run(
+        "return [...document.querySelectorAll('#table tbody tr')].map(r => r.cells[5].innerText);"
+    )
     numbers = [float(value) for value in values if value != "–"]
     assert numbers == sorted(numbers)
     assert values[-1] == "–"

@@ -38,7 +38,9 @@ TINY_CELLS = (
 SINGLE_CELLS = {"data/demo_singlecell"}  # of the pseudobulk stage
 
 FILES = {path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml")}
-LAUNCHED = {f for f in FILES if f.startswith(("hydra/launcher/", "hydra/sweeper/"))}  # run by tests of sweeps and searches
+LAUNCHED = {
+    f for f in FILES if f.startswith(("hydra/launcher/", "hydra/sweeper/"))
+}  # run by tests of sweeps and searches
 OPTIONS = sorted(FILES - ROOTS - PARTS_OF_OTHERS - RUN_BY_EVERY_COMMAND - SINGLE_CELLS - LAUNCHED)
 SEARCHES = {f for f in OPTIONS if f.startswith("hparams_search/")}  # run in tests/integration/test_search.py
 SEVERAL_DEVICES = {"trainer/ddp", "trainer/fsdp"}  # run in tests/integration/test_several_devices.py

@@ -58,6 +58,25 @@ WRONG = {
 }  # fmt: skip
 
 
+TOGETHER = {
+    ("+experiment=contrastive_views", "trainer=ddp"): ["trainer.devices=2", "data.batch_size"],
+    ("+experiment=contrastive", "trainer.devices=2"): ["trainer.devices=2"],
+    ("+experiment=contrastive", "alignment.trainer.devices=2"): ["alignment.trainer.devices=2"],
+    ("-m", "trainer=ddp"): ["trainer.devices=2", "tasks_per_node=2"],
+}
+
+
+@pytest.mark.parametrize("overrides", TOGETHER)
+def test_refused_together(overrides, command, tmp_path):
+    done = command("gtex_vae.train", *overrides, f"paths.data={tmp_path}/data", cwd=tmp_path)
+    assert done.code == 1
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    for part in TOGETHER[overrides]:
+        assert part in line
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize("override", WRONG)
 def test_refused_in_one_line(override, command, tmp_path):
     done = command("gtex_vae.train", override, f"paths.data={tmp_path}/data", cwd=tmp_path)

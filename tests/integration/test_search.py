@@ -19,7 +19,12 @@ pytest.importorskip("optuna", reason="the extra `search` is not installed")
 
 SAVE = "gtex_vae.training.callbacks.checkpoints:AtomicCheckpointIO.save_checkpoint"
 # all but the learning rate and dropout are fixed, so that trials are alike in cost
-SMALL = ("model.latent_dim=8", "callbacks.masking.high=0.25", "optimizer.weight_decay=1.0", "trainer.max_epochs=3")
+SMALL = (
+    "model.latent_dim=8",
+    "callbacks.masking.high=0.25",
+    "optimizer.weight_decay=1.0",
+    "trainer.max_epochs=3",
+)
 
 
 @pytest.fixture
@@ -117,7 +122,11 @@ def test_two_workers_share_a_study(search, tmp_path):
              if not line.startswith(("callbacks.search.", "optimizer.lr", "model.dropout"))]  # fmt: skip
     line = [sys.executable, "-m", "gtex_vae.train", *given, f"hydra.sweep.dir={folder}", how]
     with (tmp_path / "log").open("w") as log:
-        environ = {"PYTHONPATH": str(Path(runs.__file__).parents[1]), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+        environ = {
+            "PYTHONPATH": str(Path(runs.__file__).parents[1]),
+            "OMP_NUM_THREADS": "1",
+            "PATH": "/usr/bin:/bin",
+        }
         other = subprocess.Popen(line, stdout=log, stderr=log, env=environ)
         try:
             for _ in range(600):

@@ -30,9 +30,18 @@ KINDS = {
 }  # fmt: skip
 
 
-def train(run_dir: Path, *overrides: str, data: Path, script: str = "-m gtex_vae.train") -> subprocess.CompletedProcess[str]:
+def train(
+    run_dir: Path, *overrides: str, data: Path, script: str = "-m gtex_vae.train"
+) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-    line = [sys.executable, *script.split(), *SMALL, f"paths.data={data}", f"hydra.run.dir={run_dir}", *overrides]
+    line = [
+        sys.executable,
+        *script.split(),
+        *SMALL,
+        f"paths.data={data}",
+        f"hydra.run.dir={run_dir}",
+        *overrides,
+    ]
     return subprocess.run(line, capture_output=True, text=True, env=environ, cwd=run_dir.parent, timeout=300)
 
 
@@ -66,7 +75,9 @@ def test_as_one_process_with_the_whole_batch(alone, shared):
     one, two = (load_file(run / "model" / "weights.safetensors") for run in (alone, shared))
     assert list(one) == list(two)
     for name in one:
-        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=2e-4, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            two[name], one[name], rtol=1e-3, atol=2e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
     for tag in ("train/loss", "train/mse", "train/kl_nats", "val/loss", "val/mse", "val/r2", "val/kl_nats"):
         expected, found = curve(alone, tag), curve(shared, tag)
         assert [step for step, _ in found] == [step for step, _ in expected], tag
@@ -79,7 +90,10 @@ def test_as_one_process_with_the_whole_batch(alone, shared):
 
 @pytest.mark.slow
 def test_one_process_writes(alone, shared):
-    files = [sorted(str(p.relative_to(run)) for p in run.rglob("*") if "tensorboard" not in str(p)) for run in (alone, shared)]
+    files = [
+        sorted(str(p.relative_to(run)) for p in run.rglob("*") if "tensorboard" not in str(p))
+        for run in (alone, shared)
+    ]
     assert files[0] == files[1]
     lines = [(run / "log.txt").read_text() for run in (alone, shared)]
     assert lines[1].count("measuring on") == lines[0].count("measuring on") == 1
@@ -89,8 +103,12 @@ def test_one_process_writes(alone, shared):
 @pytest.mark.slow
 def test_checkpoints_are_whole_and_load_anywhere(alone, shared):
     for name in ("best", "last"):
-        one, two = (torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True) for run in (alone, shared))
-        assert {k: v.shape for k, v in one["state_dict"].items()} == {k: v.shape for k, v in two["state_dict"].items()}
+        one, two = (
+            torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True) for run in (alone, shared)
+        )
+        assert {k: v.shape for k, v in one["state_dict"].items()} == {
+            k: v.shape for k, v in two["state_dict"].items()
+        }
         assert {type(v) for v in two["state_dict"].values()} == {torch.Tensor}
     assert len(two["optimizer_states"][0]["state"]) == len(one["optimizer_states"][0]["state"])
 
@@ -98,7 +116,9 @@ def test_checkpoints_are_whole_and_load_anywhere(alone, shared):
 @pytest.mark.slow
 def test_killed_and_resumed_as_undisturbed(shared, tmp_path, tiny_data):
     kind = KINDS["fsdp" if "fsdp" in str(shared) else "ddp"]
-    stopped = train(tmp_path / "stopped", *PLAIN, *kind, data=tiny_data, script=str(HERE / "killed_in_an_epoch.py"))
+    stopped = train(
+        tmp_path / "stopped", *PLAIN, *kind, data=tiny_data, script=str(HERE / "killed_in_an_epoch.py")
+    )
     assert stopped.returncode != 0
     assert runs.status(tmp_path / "stopped") == "unfinished"
     done = train(tmp_path / "stopped", *PLAIN, *kind, data=tiny_data, script=str(HERE / "without_noise.py"))

@@ -15,7 +15,9 @@ from tensorboard.plugins.hparams import metadata
 def sweep(train, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sweep") / "train" / "sweeps" / "one"
     # something of the data is swept too, which runs are not compared by as a rule
-    done = train(None, f"hydra.sweep.dir={folder}", "seed=1,2", "data.val=0.2,0.25", "trainer.max_epochs=1", "-m")
+    done = train(
+        None, f"hydra.sweep.dir={folder}", "seed=1,2", "data.val=0.2,0.25", "trainer.max_epochs=1", "-m"
+    )
     assert done.code == 0, done.stderr
     return folder
 
@@ -69,7 +71,9 @@ def test_made_anew_at_any_time(sweep, command):
     for name in ("summary.csv", "summary.html"):
         (sweep / name).unlink()
     outputs = sweep.parents[2]
-    done = command("gtex_vae.summarize", "sweep=latest", "metric=val/loss", f"paths.outputs={outputs}", cwd=outputs)
+    done = command(
+        "gtex_vae.summarize", "sweep=latest", "metric=val/loss", f"paths.outputs={outputs}", cwd=outputs
+    )
     assert done.code == 0, done.stderr
     assert (sweep / "summary.csv").read_bytes() == before
     assert "Best by val/loss" in done.stdout

@@ -9,8 +9,15 @@ from hypothesis import strategies as st
 from scipy.spatial import procrustes
 from scipy.stats import ortho_group
 
+from gtex_vae.analysis.stability import (
+    chance,
+    jaccard,
+    linear_cka,
+    procrustes_r2,
+    sample_neighbours,
+    setting_of,
+)
 from gtex_vae.analysis.sweep_page import best_run, headline, metrics_of, sweep_page, swept_keys, value_of
-from gtex_vae.analysis.stability import chance, jaccard, linear_cka, procrustes_r2, sample_neighbours, setting_of
 from gtex_vae.sweep import SweepRun
 
 
@@ -42,7 +49,10 @@ def test_a_stretch_is_seen_by_cka_which_allows_other_numbers_of_dimensions():
 
 def test_unrelated_neighbours_agree_as_chance_says():
     rng = np.random.default_rng(1)
-    lists = [np.array([rng.choice(np.delete(np.arange(200), i), 15, replace=False) for i in range(200)]) for _ in "ab"]
+    lists = [
+        np.array([rng.choice(np.delete(np.arange(200), i), 15, replace=False) for i in range(200)])
+        for _ in "ab"
+    ]
     assert jaccard(*lists) == pytest.approx(chance(200, 15), abs=0.01)
     assert chance(16, 15) == 1.0  # all the others
 
@@ -88,6 +98,8 @@ def test_values_of_overrides(text, value):
 
 def test_what_runs_say_cannot_break_the_page():
     nasty = SweepRun("0", "failed", "</script><b>{{js}}", {"a": "<i>", "seed": "1"}, {"m<": None})
-    page = sweep_page("</title>{{css}}", [nasty, SweepRun("1", "finished", "", {"a": "2", "seed": "1"}, {"m<": 1.0})])
+    page = sweep_page(
+        "</title>{{css}}", [nasty, SweepRun("1", "finished", "", {"a": "2", "seed": "1"}, {"m<": 1.0})]
+    )
     assert "</script><b>" not in page
     assert "<title>&lt;/title&gt;{{css}}" in page

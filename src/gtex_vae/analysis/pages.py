@@ -23,9 +23,9 @@ def fill(template: str, parts: Mapping[str, str]) -> str:
 
 
 def embed(data: Any) -> str:
-    """Data as JSON that may stand inside a script element.
+    r"""Data as JSON that may stand inside a script element.
 
     >>> embed(["</script>"])
-    '["\\\\u003c/script>"]'
+    '["\\u003c/script>"]'
     """
     return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

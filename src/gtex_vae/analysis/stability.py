@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from gtex_vae.analysis.gene_embedding import decoder_jacobian, gene_embedding
 from gtex_vae.analysis.gene_neighbours import cosine_neighbours
 from gtex_vae.analysis.held_out import open_samples
-from gtex_vae.analysis.sweep_page import SEED
 from gtex_vae.analysis.score import embed_in_batches
+from gtex_vae.analysis.sweep_page import SEED
 from gtex_vae.models.trained import TrainedModel
 from gtex_vae.sweep import SweepRun
 
@@ -73,7 +73,9 @@ def jaccard(a_nk: NDArray[np.integer], b_nk: NDArray[np.integer]) -> float:
     >>> jaccard(np.array([[1, 2], [3, 4]]), np.array([[2, 1], [4, 5]]))
     0.6666666666666666
     """
-    shares = [len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in zip(a_nk.tolist(), b_nk.tolist(), strict=True)]
+    shares = [
+        len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in zip(a_nk.tolist(), b_nk.tolist(), strict=True)
+    ]
     return float(np.mean(shares)) if shares else float("nan")
 
 
@@ -140,7 +142,9 @@ def stability(sweep_dir: Path, runs: Sequence[SweepRun], *, seed: int = 0) -> pd
                 if a.samples != b.samples or a.genes != b.genes:
                     log.warning("%s and %s held out different samples: not compared", run_a.name, run_b.name)
                     continue
-                rows.append({"setting": setting, "run_a": run_a.short, "run_b": run_b.short, **_agreement(a, b)})
+                rows.append(
+                    {"setting": setting, "run_a": run_a.short, "run_b": run_b.short, **_agreement(a, b)}
+                )
     return pd.DataFrame(rows)
 
 

@@ -9,8 +9,6 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from gtex_vae.analysis.pages import CSS, embed, fill
 
 if TYPE_CHECKING:
@@ -111,7 +109,11 @@ def value_of(text: str | None) -> Any:
 
 def best_run(runs: Sequence[SweepRun], metric: str | None) -> SweepRun | None:
     """The finished run with the best value of a metric."""
-    scored = [(v, run) for run in runs if metric and (v := run.metrics.get(metric)) is not None and run.status == "finished"]
+    scored = [
+        (v, run)
+        for run in runs
+        if metric and (v := run.metrics.get(metric)) is not None and run.status == "finished"
+    ]
     if not scored:
         return None
     pick = min if LESS_IS_BETTER.search(str(metric)) else max
@@ -126,5 +128,7 @@ def headline(runs: Sequence[SweepRun], metric: str | None) -> str:
     best = best_run(runs, metric)
     if best is None:
         return text
-    settings = " ".join(f"{key}={best.overrides[key]}" for key in [*swept_keys(runs), SEED] if key in best.overrides)
+    settings = " ".join(
+        f"{key}={best.overrides[key]}" for key in [*swept_keys(runs), SEED] if key in best.overrides
+    )
     return f"{text} Best by {metric}: {best.metrics[str(metric)]:.4f}, run {best.short}{f' ({settings})' if settings else ''}."

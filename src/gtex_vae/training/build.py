@@ -101,7 +101,10 @@ def build_trainer(
     arguments["enable_progress_bar"] = live
     arguments["strategy"] = devices.strategy(trainer)
     refuse_in_a_sweep(trainer)
-    plugins = [AtomicCheckpointIO(), environment.cluster_environment(trainer["devices"])]
+    plugins = [
+        AtomicCheckpointIO(),
+        environment.cluster_environment(trainer["devices"], trainer.get("num_nodes", 1)),
+    ]
     try:
         made: Trainer = find_target(trainer["_target_"], under="lightning.pytorch")(
             **arguments,

@@ -22,6 +22,24 @@ def number(trainer: Mapping[str, Any]) -> int:
     return wanted * int(trainer.get("num_nodes", 1))
 
 
+def refuse_contrastive(settings: Mapping[str, Any]) -> None:
+    """Refuse several devices for what compares the samples of a batch with each other.
+
+    Raises
+    ------
+    ConfigError
+        A contrastive term or an alignment, with more than one device.
+    """
+    alignment = settings.get("alignment")
+    if alignment is not None and number(alignment["trainer"]) > 1:
+        raise ConfigError(f"alignment.trainer.devices={alignment['trainer']['devices']} must be 1")
+    if number(settings["trainer"]) > 1 and (alignment is not None or settings.get("contrastive") is not None):
+        raise ConfigError(
+            f"trainer.devices={settings['trainer']['devices']}: contrastive training compares the samples of a batch, "
+            "which several processes would divide; set trainer.devices=1 and raise data.batch_size"
+        )
+
+
 def strategy(trainer: Mapping[str, Any]) -> str | Strategy:
     """Lightning's strategy for ``trainer.strategy``.
 

@@ -114,11 +114,6 @@ class VAEModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Tell the contrastive term who the samples are."""
         if self.contrastive is not None:
-            if self.trainer.world_size > 1:
-                raise ConfigError(
-                    "contrastive terms compare the samples of a batch, which several processes would divide: "
-                    "set trainer.devices=1 and raise data.batch_size"
-                )
             self.contrastive.look_up(self.trainer.datamodule.adata.obs)  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> Any:
@@ -246,7 +241,9 @@ class VAEModule(LightningModule):
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.global_step % every or not self._steps:
             return
-        together = {key: self.trainer.strategy.reduce(value, reduce_op="mean") for key, value in self._sums.items()}
+        together = {
+            key: self.trainer.strategy.reduce(value, reduce_op="mean") for key, value in self._sums.items()
+        }
         values = {f"train/{key}": float(value) / self._steps for key, value in together.items()}
         seconds = max(self._seconds + time.monotonic() - self._since, 1e-9)
         values["train/samples_per_second"] = (
