@@ -132,6 +132,7 @@ class OptunaSweeper(Sweeper):
 
     def _space(self, arguments: Sequence[str]) -> tuple[list[str], dict[str, BaseDistribution]]:
         """Overrides that are the same for every trial, and the space of the others."""
+        assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         given = [f"{key}={value}" for key, value in self.params.items()]
         fixed: dict[str, str] = {}
@@ -227,6 +228,7 @@ class OptunaSweeper(Sweeper):
         """Launch jobs, wait for them, and tell the study; what went wrong, by number of the trial."""
         from optuna.trial import TrialState
 
+        assert self.launcher is not None
         lost = ""
         returned: list[JobReturn] = []
         try:
