@@ -31,9 +31,9 @@ KINDS = {
 
 
 def train(
-    run_dir: Path, *overrides: str, data: Path, script: str = "-m gtex_vae.train"
+    run_dir: Path, *overrides: str, data: Path, script: str = "-m gtex_vae.train", **environ: str
 ) -> subprocess.CompletedProcess[str]:
-    environ = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    environ |= {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
     line = [
         sys.executable,
         *script.split(),
@@ -42,7 +42,9 @@ def train(
         f"hydra.run.dir={run_dir}",
         *overrides,
     ]
-    return subprocess.run(line, capture_output=True, text=True, env=environ, cwd=run_dir.parent, timeout=300)
+    return subprocess.run(
+        line, capture_output=True, text=True, env={**os.environ, **environ}, cwd=run_dir.parent, timeout=300
+    )
 
 
 def curve(run_dir: Path, tag: str) -> list[tuple[int, float]]:
@@ -116,12 +118,11 @@ def test_checkpoints_are_whole_and_load_anywhere(alone, shared):
 @pytest.mark.slow
 def test_killed_and_resumed_as_undisturbed(shared, tmp_path, tiny_data):
     kind = KINDS["fsdp" if "fsdp" in str(shared) else "ddp"]
-    stopped = train(
-        tmp_path / "stopped", *PLAIN, *kind, data=tiny_data, script=str(HERE / "killed_in_an_epoch.py")
-    )
+    script = str(HERE / "without_noise.py")
+    stopped = train(tmp_path / "stopped", *PLAIN, *kind, data=tiny_data, script=script, DIE_AT_SAVE="2")
     assert stopped.returncode != 0
     assert runs.status(tmp_path / "stopped") == "unfinished"
-    done = train(tmp_path / "stopped", *PLAIN, *kind, data=tiny_data, script=str(HERE / "without_noise.py"))
+    done = train(tmp_path / "stopped", *PLAIN, *kind, data=tiny_data, script=script)
     assert done.returncode == 0, done.stderr
     assert "going on with the unfinished run" in done.stdout
     one, two = (load_file(run / "model" / "weights.safetensors") for run in (shared, tmp_path / "stopped"))
