@@ -21,7 +21,6 @@ SAVE = "gtex_vae.training.callbacks.checkpoints:AtomicCheckpointIO.save_checkpoi
 # all but the learning rate and dropout are fixed, so that trials are alike in cost
 SMALL = (
     "model.latent_dim=8",
-    "callbacks.masking.high=0.25",
     "optimizer.weight_decay=1.0",
     "trainer.max_epochs=3",
 )

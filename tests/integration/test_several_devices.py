@@ -23,7 +23,7 @@ SMALL = (
     "model.latent_dim=8", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.log_every_n_steps=1",
 )  # fmt: skip
 # dropout and masks are drawn by each process for itself
-PLAIN = ("model.dropout=0.0", "callbacks.masking=null", "trainer.max_epochs=4")
+PLAIN = ("model.dropout=0.0", "trainer.max_epochs=4")
 KINDS = {
     "ddp": ("trainer=ddp", "data.batch_size=8"),
     "fsdp": ("trainer=fsdp", "data.batch_size=8"),
