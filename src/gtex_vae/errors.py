@@ -27,3 +27,7 @@ class NonFiniteLossError(GtexVaeError):
 
 class DownloadError(GtexVaeError):
     """A file could not be fetched or is not the right one; the message says how to put it there by hand."""
+
+
+class PrunedError(GtexVaeError):
+    """A search has given this trial up; nothing is wrong with it."""

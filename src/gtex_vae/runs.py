@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,17 +13,30 @@ import yaml
 from gtex_vae.errors import RunError
 from gtex_vae.paths import remove_temporaries, write_text
 
-CONFIG, SUCCESS, FAILED = "config.yaml", "SUCCESS", "FAILED"
+CONFIG, SUCCESS, FAILED, PRUNED = "config.yaml", "SUCCESS", "FAILED", "PRUNED"
 LAST = "checkpoints/last.ckpt"
 
 
-def status(run_dir: Path) -> Literal["new", "finished", "failed", "unfinished"]:
+def status(run_dir: Path) -> Literal["new", "finished", "failed", "pruned", "unfinished"]:
     """What became of the run in this directory."""
     if (run_dir / SUCCESS).exists():
         return "finished"
     if (run_dir / FAILED).exists():
         return "failed"
+    if (run_dir / PRUNED).exists():
+        return "pruned"
     return "unfinished" if (run_dir / CONFIG).exists() else "new"
+
+
+def written_here() -> bool:
+    """Whether this process writes the run's files: the first of those that train together, or the only one.
+
+    It is known from the environment that Lightning or SLURM gave the process, before the processes have met.
+    """
+    ranks = [os.environ.get(name, "0") for name in ("NODE_RANK", "LOCAL_RANK")]
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        ranks.append(os.environ.get("SLURM_PROCID", "0"))
+    return all(rank == "0" for rank in ranks)
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
@@ -79,9 +93,9 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
                 "give the same command to go on with it, another hydra.run.dir, or overwrite=true"
             )
         goes_on = not different
-    if state == "finished" and not config.get("overwrite"):
+    if state in ("finished", "pruned") and not config.get("overwrite"):
         raise RunError(
-            f"{run_dir} holds a finished run: give another hydra.run.dir, or overwrite=true to start anew"
+            f"{run_dir} holds a {state} run: give another hydra.run.dir, or overwrite=true to start anew"
         )
     if goes_on:
         remove_temporaries(run_dir)
@@ -95,7 +109,7 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
 def clear(run_dir: Path) -> None:
     """Remove what an earlier run left, but not the log that is open now nor Hydra's record of this call."""
     # what says that this run is to be cleared goes last: killed in between, its weights must not be resumed
-    last = (FAILED, CONFIG, SUCCESS)
+    last = (FAILED, CONFIG, SUCCESS, PRUNED)
     entries = sorted(
         run_dir.iterdir(), key=lambda entry: last.index(entry.name) if entry.name in last else -1
     )
@@ -105,13 +119,15 @@ def clear(run_dir: Path) -> None:
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
-def mark(run_dir: Path, reason: str | None = None, *, result: float | None = None) -> None:
-    """Leave ``SUCCESS`` with the result, or ``FAILED`` with the reason."""
+def mark(
+    run_dir: Path, reason: str | None = None, *, marker: str = FAILED, result: float | None = None
+) -> None:
+    """Leave ``SUCCESS`` with the result, or with a reason ``FAILED`` or ``PRUNED``."""
     if reason is None:
         (run_dir / FAILED).unlink(missing_ok=True)
         write_text(run_dir / SUCCESS, "" if result is None else f"{float(result)!r}\n")
     else:
-        write_text(run_dir / FAILED, reason + "\n")
+        write_text(run_dir / marker, reason + "\n")
 
 
 def is_done(run_dir: Path, config: dict[str, Any], per_call: Sequence[str] = ("overwrite",)) -> bool:

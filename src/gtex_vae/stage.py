@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gtex_vae import identity, provenance, runs
 from gtex_vae.config import check_fields, nearest, register_resolvers, to_plain
-from gtex_vae.errors import ConfigError, GtexVaeError
+from gtex_vae.errors import ConfigError, GtexVaeError, PrunedError
 from gtex_vae.paths import conf_dir, write_json
 from gtex_vae.sweep import summarise
 
@@ -65,7 +65,7 @@ def stage(
                     raise  # the launcher has to see it
                 exit_with(error, name)
             finally:
-                if hydra_config.mode is RunMode.MULTIRUN:
+                if hydra_config.mode is RunMode.MULTIRUN and runs.written_here():
                     summarise(Path(hydra_config.sweep.dir))
 
         def main() -> None:
@@ -115,6 +115,8 @@ def run_stage(
     starts_from_it = plain.get("run") == plain.get("pretrained")
     if resumable and plain.get("run") is not None and not starts_from_it:
         plain = _go_on(plain, run_dir, overrides)
+    if not runs.written_here():
+        return _take_part(body, schema, plain, run_dir)
     goes_on = runs.claim(run_dir, plain, per_call=per_call)
     if goes_on:
         log.info("going on with the unfinished run in %s", run_dir)
@@ -123,6 +125,10 @@ def run_stage(
         if identity.VARIABLE in os.environ:
             identity.check(Path(os.environ[identity.VARIABLE]))
         result = body(schema(**plain), run_dir)
+    except PrunedError as pruned:
+        logging.getLogger(__name__).info("%s", pruned)
+        runs.mark(run_dir, str(pruned), marker=runs.PRUNED)
+        return None
     except BaseException as error:
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
             error = error.__context__  # Lightning exits without a word
@@ -134,6 +140,20 @@ def run_stage(
         raise error
     runs.mark(run_dir, result=result)
     return result
+
+
+def _take_part(
+    body: Body[Settings], schema: type[Settings], plain: dict[str, Any], run_dir: Path
+) -> float | None:
+    """Be one of the further processes of a run: do the same work, and leave writing to the first."""
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    for handler in [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]:
+        root.removeHandler(handler)
+    try:
+        return body(schema(**plain), run_dir)
+    except PrunedError:
+        return None
 
 
 def _go_on(plain: dict[str, Any], run_dir: Path, overrides: list[str]) -> dict[str, Any]:

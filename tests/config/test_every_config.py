@@ -20,7 +20,7 @@ SMALL = (
     "trainer.accelerator=cpu", "trainer.precision=32-true", *ONE_BATCH,
 )  # fmt: skip
 SIMULATED = ("data.prepare.n_samples=150", "data.prepare.n_genes=120", "data.val=0.2", "data.test=0.3")
-ROOTS = {"train", "preprocess", "evaluate"} | {
+ROOTS = {"train", "preprocess", "evaluate", "summarize"} | {
     "pseudobulk",
     "encode",
     "analyze",
@@ -38,15 +38,26 @@ TINY_CELLS = (
 SINGLE_CELLS = {"data/demo_singlecell"}  # of the pseudobulk stage
 
 FILES = {path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml")}
-OPTIONS = sorted(
-    FILES - ROOTS - PARTS_OF_OTHERS - RUN_BY_EVERY_COMMAND - SINGLE_CELLS - {f for f in FILES if f.startswith("hydra/launcher/")}
-)  # fmt: skip
+LAUNCHED = {
+    f for f in FILES if f.startswith(("hydra/launcher/", "hydra/sweeper/"))
+}  # run by tests of sweeps and searches
+OPTIONS = sorted(FILES - ROOTS - PARTS_OF_OTHERS - RUN_BY_EVERY_COMMAND - SINGLE_CELLS - LAUNCHED)
+SEARCHES = {f for f in OPTIONS if f.startswith("hparams_search/")}  # run in tests/integration/test_search.py
+SEVERAL_DEVICES = {"trainer/ddp", "trainer/fsdp"}  # run in tests/integration/test_several_devices.py
 
 
 def override(name: str) -> str:
     """What a user types to choose this file."""
     group, _, option = name.rpartition("/")
     return f"+experiment={option}" if group == "experiment" else f"{group}={option}"
+
+
+def test_searches_and_several_devices_are_run():
+    tests = Path(__file__).parents[1] / "integration"
+    for listed, file in ((SEARCHES, "test_search.py"), (SEVERAL_DEVICES, "test_several_devices.py")):
+        text = (tests / file).read_text()
+        for name in listed:
+            assert re.search(rf"\b{name.rpartition('/')[2]}\b", text), f"{file} does not run {name}"
 
 
 def test_every_file_is_run_by_a_test():
@@ -108,7 +119,8 @@ def needed(name: str, matrix: Path | None = None) -> tuple[str, ...]:
 def test_composed_and_checked(name):
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", [override(name), *needed(name)])
+        with_it = ["+experiment=contrastive"] if name == "hparams_search/contrastive" else []
+        config = compose("train", [override(name), *with_it, *needed(name)])
     plain = to_plain(config)
     check_fields(plain, TrainConfig)
     OmegaConf.create(plain)  # nothing but plain containers
@@ -121,7 +133,7 @@ def test_composed_and_checked(name):
     [
         pytest.param(name, marks=[pytest.mark.real, pytest.mark.slow] if name in SHARED else [])
         for name in OPTIONS
-        if name not in DOWNLOADED
+        if name not in DOWNLOADED | SEARCHES | SEVERAL_DEVICES
     ],
 )
 def test_run_for_one_batch(name, command, matrix, tiny_data, tmp_path):

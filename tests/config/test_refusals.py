@@ -48,6 +48,7 @@ WRONG = {
     "trainer.max_epochs=-5": ["trainer", "max_epochs"],
     "trainer.max_epochs=0": ["trainer.max_epochs=0"],
     "trainer.accelerator=abacus": ["trainer", "abacus"],
+    "trainer.strategy=deepspeed": ["trainer.strategy=deepspeed", "fsdp"],
     "trainer.check_val_every_n_epoch=0": ["trainer.check_val_every_n_epoch=0"],
     "data._target_=os.system": ["_target_", "allowed"],
     "callbacks.masking._target_=gtex_vae.training.callbacks.masking.Maskin": ["_target_", "does not exist"],
@@ -55,6 +56,25 @@ WRONG = {
     "model.latent_dim=": ["model.latent_dim"],
     "data=file": ["data.path"],
 }  # fmt: skip
+
+
+TOGETHER = {
+    ("+experiment=contrastive_views", "trainer=ddp"): ["trainer.devices=2", "data.batch_size"],
+    ("+experiment=contrastive", "trainer.devices=2"): ["trainer.devices=2"],
+    ("+experiment=contrastive", "alignment.trainer.devices=2"): ["alignment.trainer.devices=2"],
+    ("-m", "trainer=ddp"): ["trainer.devices=2", "tasks_per_node=2"],
+}
+
+
+@pytest.mark.parametrize("overrides", TOGETHER)
+def test_refused_together(overrides, command, tmp_path):
+    done = command("gtex_vae.train", *overrides, f"paths.data={tmp_path}/data", cwd=tmp_path)
+    assert done.code == 1
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    for part in TOGETHER[overrides]:
+        assert part in line
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("override", WRONG)

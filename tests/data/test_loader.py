@@ -102,9 +102,10 @@ def test_ranks_are_disjoint_and_cover(n: int, batch_size: int, world_size: int, 
         seen = [epoch(rank) for rank in ranks]
         together = list(itertools.chain(*seen))
         assert len(set(together)) == len(together)
+        # as many batches everywhere, or the processes would wait for each other for ever; and none without samples
+        assert len({len(list(rank)) for rank in ranks}) == 1
+        assert all(len(batch.row_n) for rank in ranks for batch in rank)
         if shuffle:
-            # as many batches everywhere, or the processes would wait for each other for ever
-            assert len({len(list(rank)) for rank in ranks}) == 1
             if n // world_size >= batch_size:
                 assert n - len(together) < world_size * batch_size
         else:

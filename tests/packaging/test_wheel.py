@@ -42,10 +42,11 @@ def test_content(wheel):
     for path in (ROOT / "src" / "gtex_vae").rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
             assert path.relative_to(ROOT / "src").as_posix() in names
-    launcher = "hydra_plugins/gtex_vae_launcher.py"
-    assert launcher in names
+    plugins = {f"hydra_plugins/{path.name}" for path in (ROOT / "src" / "hydra_plugins").glob("*.py")}
+    assert plugins <= names
     # hydra_plugins belongs to everybody: an __init__.py there would hide the other plugins
-    assert not [name for name in names - {launcher} if not name.startswith(("gtex_vae/", "gtex_vae-"))]
+    assert "hydra_plugins/__init__.py" not in names
+    assert not [name for name in names - plugins if not name.startswith(("gtex_vae/", "gtex_vae-"))]
 
 
 def test_trains_from_an_unrelated_directory(wheel, tmp_path):

@@ -18,6 +18,7 @@ import pandas as pd
 from gtex_vae.analysis import verdicts
 from gtex_vae.analysis.findings import Findings
 from gtex_vae.analysis.map_columns import encode, map_columns
+from gtex_vae.analysis.pages import CSS, embed, fill
 from gtex_vae.data.splits import SPLITS
 
 PAGE = Path(__file__).with_name("report_page")
@@ -79,20 +80,13 @@ def report(findings: Findings, figures: Mapping[str, str]) -> str:
         "confusions": _confusions(findings.confusion),
         "tissues": _tissues(findings.tissues),
         "provenance": _provenance(findings),
-        "json": json.dumps(_embedded(findings), allow_nan=False, separators=(",", ":")).replace(
-            "<", "\\u003c"
-        ),
-        "css": (PAGE / "page.css").read_text(encoding="utf-8"),
+        "json": embed(_embedded(findings)),
+        "css": CSS.read_text(encoding="utf-8"),
         "js": (PAGE / "page.js").read_text(encoding="utf-8"),
     }
     for figure, alt in FIGURES.items():
         parts[f"figure:{figure}"] = _image(figures.get(figure), alt)
-    page = (PAGE / "page.html").read_text(encoding="utf-8")
-    # cut before filling in, so that text from the data is never taken for a place to fill
-    first, *rest = page.split("{{")
-    return first + "".join(
-        parts[key] + text for key, _, text in (piece.partition("}}") for piece in rest)
-    )  # fmt: skip
+    return fill((PAGE / "page.html").read_text(encoding="utf-8"), parts)
 
 
 FIGURES = {

@@ -97,14 +97,18 @@ class BatchLoader:
         if self.shuffle:
             per_process = len(self.rows) // self.world_size
             return max(1, per_process // self.batch_size)
-        return -(-len(self.rows[self.rank :: self.world_size]) // self.batch_size)
+        # of the process that has most: processes that share parameters must all have as many batches
+        return -(-len(self.rows[:: self.world_size]) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield what is left of the epoch."""
         epoch, done = self.progress() if self.shuffle else (0, 0)
         order = self._order(epoch).to(self.x_nf.device)
-        for batch in range(done, len(self)):
-            row_n = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        if self.shuffle or self.world_size == 1:
+            parts = order.split(self.batch_size)
+        else:  # even ones, so that a process with fewer rows has as many batches, and none of them empty
+            parts = order.tensor_split(len(self))
+        for row_n in parts[done : len(self)]:
             outside_n = None if self.outside_n is None else self.outside_n[row_n]
             yield Batch(self.x_nf.index_select(0, row_n), row_n, outside_n)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gtex_vae.errors import ConfigError
+from gtex_vae.functional import processes
 from gtex_vae.functional.elbo import sample_posterior
 from gtex_vae.functional.masking import hide
 from gtex_vae.nn.decoder import Decoder
@@ -163,7 +164,7 @@ class VAE(nn.Module):
         posteriors = [encoder(x_nf) for encoder in self.encoders]
         z_parts = [sample_posterior(*posterior) for posterior in posteriors]
         # partners change, so that every decoder understands every encoder and the latent spaces stay one
-        shift = int(torch.randint(len(self.decoders), ())) if len(self.decoders) > 1 else 0
+        shift = processes.agree(int(torch.randint(len(self.decoders), ()))) if len(self.decoders) > 1 else 0
         x_hat_parts = [self.decoders[m - shift](z_nd) for m, z_nd in enumerate(z_parts)]
         mu_nd, log_var_nd = (torch.cat(parts) for parts in zip(*posteriors, strict=True))
         return VAEOutput(mu_nd, log_var_nd, torch.cat(z_parts), torch.cat(x_hat_parts))

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from gtex_vae.functional import processes
 from gtex_vae.functional.elbo import LOG_2PI, gaussian_nll, optimal_gaussian_nll
 
 LikelihoodName = Literal["mse", "shared", "per_sample", "per_gene"]
@@ -101,6 +102,7 @@ class SharedVariance(Likelihood):
         mse = mse_n.mean()
         if not self.training:
             return gaussian_nll(mse, self.log_var[0])
+        mse = processes.mean(mse)
         with torch.no_grad():
             self.log_var.lerp_(mse.log().to(self.log_var.dtype), MOMENTUM)
         return optimal_gaussian_nll(mse)
@@ -136,8 +138,8 @@ class SampleVariance(Likelihood):
             with torch.no_grad():
                 log_mse_n = mse_n.log().to(self.log_var.dtype)
                 off = log_mse_n - self.log_var
-                self.spread.lerp_(off.square().mean(), MOMENTUM)
-                self.log_var.add_(MOMENTUM * off.mean())
+                self.spread.lerp_(processes.mean(off.square().mean()), MOMENTUM)
+                self.log_var.add_(MOMENTUM * processes.mean(off.mean()))
         # log sigma^2 has mean log b - digamma(a) and variance trigamma(a), here to second order in 1 / a
         a = (1.0 / self.spread + 0.5)[0]
         b = torch.exp(self.log_var[0] + torch.digamma(a))

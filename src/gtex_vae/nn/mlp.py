@@ -7,10 +7,12 @@ from typing import Literal
 
 from torch import nn
 
+from gtex_vae.nn.norms import BatchNorm
+
 Norm = Literal["batch", "layer", "none"]
 Activation = Literal["elu", "relu", "gelu", "silu"]
 
-NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+NORMS: dict[str, type[nn.Module]] = {"batch": BatchNorm, "layer": nn.LayerNorm}
 ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 

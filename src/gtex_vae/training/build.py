@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gtex_vae.config import build, find_target
 from gtex_vae.errors import ConfigError
-from gtex_vae.training import environment
+from gtex_vae.training import devices, environment
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -78,6 +78,7 @@ def build_trainer(
 
     from gtex_vae.training.callbacks.checkpoints import AtomicCheckpointIO, place_checkpoints
     from gtex_vae.training.callbacks.resumed_curves import ResumedCurves
+    from gtex_vae.training.callbacks.unfinished_session import UnfinishedSession
 
     for key in ("max_epochs", "check_val_every_n_epoch"):
         if trainer.get(key) is not None and trainer[key] < 1:
@@ -90,7 +91,7 @@ def build_trainer(
         for node in callbacks.values()
         if node is not None
     ]
-    built.append(ResumedCurves())
+    built += [ResumedCurves(), UnfinishedSession()]
     live = sys.stdout.isatty() and trainer.get("enable_progress_bar", True)
     if live:
         built.append(RichProgressBar())
@@ -98,7 +99,12 @@ def build_trainer(
     if arguments.get("precision") is None:
         arguments["precision"] = environment.best_precision(arguments["accelerator"])
     arguments["enable_progress_bar"] = live
-    plugins = [AtomicCheckpointIO(), environment.cluster_environment(trainer["devices"])]
+    arguments["strategy"] = devices.strategy(trainer)
+    refuse_in_a_sweep(trainer)
+    plugins = [
+        AtomicCheckpointIO(),
+        environment.cluster_environment(trainer["devices"], trainer.get("num_nodes", 1)),
+    ]
     try:
         made: Trainer = find_target(trainer["_target_"], under="lightning.pytorch")(
             **arguments,
@@ -112,3 +118,22 @@ def build_trainer(
         raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
     place_checkpoints(made, run_dir)
     return made
+
+
+def refuse_in_a_sweep(trainer: dict[str, Any]) -> None:
+    """Refuse several devices in the job of a sweep that has one task: the processes it starts would repeat the sweep.
+
+    Raises
+    ------
+    ConfigError
+        The job is one of a sweep and does not run under a scheduler that starts its processes.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    in_sweep = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+    if in_sweep and devices.number(trainer) > 1 and int(os.environ.get("SLURM_NTASKS", "1")) == 1:
+        raise ConfigError(
+            f"trainer.devices={trainer['devices']} in a sweep needs jobs of as many tasks: add hydra/launcher=slurm_gpu "
+            f"hydra.launcher.tasks_per_node={trainer['devices']} hydra.launcher.gpus_per_node={trainer['devices']}"
+        )

@@ -71,7 +71,7 @@ def best_precision(accelerator: str) -> str:
     return "bf16-mixed" if native else "32-true"
 
 
-def cluster_environment(devices: int | str | list[int]) -> ClusterEnvironment:
+def cluster_environment(devices: int | str | list[int], num_nodes: int = 1) -> ClusterEnvironment:
     """How the processes of this run find each other.
 
     A run of one process ignores the scheduler altogether. In a SLURM job of several tasks Lightning follows SLURM but
@@ -80,7 +80,8 @@ def cluster_environment(devices: int | str | list[int]) -> ClusterEnvironment:
     Raises
     ------
     ConfigError
-        More devices than the SLURM job has tasks: all but one would silently idle.
+        More devices than the SLURM job has tasks: all but one would silently idle. Or more tasks than devices: each
+        would train the whole run, in one directory.
     """
     from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 
@@ -92,4 +93,13 @@ def cluster_environment(devices: int | str | list[int]) -> ClusterEnvironment:
             f"trainer.devices={wanted}, but this SLURM job has {per_node} task(s) on a node: "
             f"set hydra.launcher.tasks_per_node={wanted} and hydra.launcher.gpus_per_node={wanted}"
         )
-    return SLURMEnvironment(auto_requeue=False) if tasks > 1 else LightningEnvironment()
+    started = int(
+        os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    )  # tasks that are there, not those that were asked for
+    if started > 1 and wanted * num_nodes == 1:
+        raise ConfigError(
+            f"trainer.devices={devices}, but srun started {started} tasks: set hydra.launcher.tasks_per_node=1, or "
+            f"trainer.devices={started}"
+        )
+    alone = tasks == 1 or wanted * num_nodes == 1
+    return LightningEnvironment() if alone else SLURMEnvironment(auto_requeue=False)

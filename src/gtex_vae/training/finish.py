@@ -32,12 +32,19 @@ HEADLINE = (
 
 
 def best_model(module: VAEModule, run_dir: Path) -> TrainedModel:
-    """The weights of ``best.ckpt``; of the end of training where no validation came after the warm-up."""
-    best = run_dir / "checkpoints" / "best.ckpt"
-    if best.exists():
-        module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
-    else:
+    """The weights of ``best.ckpt``; of the end of training where no validation came after the warm-up.
+
+    A module whose parameters are divided among processes is left as it is, and the model is made anew.
+    """
+    best, last = (run_dir / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    divided = module.device_mesh is not None
+    if not best.exists():
         log.warning("no validation after the KL warm-up: the model is that of the last step")
+    if divided:
+        module = type(module)(**module.hparams)
+    if best.exists() or divided:
+        path = best if best.exists() else last
+        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
     return module.cpu().trained()
 
 
@@ -59,11 +66,17 @@ def measure(
     return metrics | rate_metrics(model.vae, x_test_ng, seed=seed)
 
 
-def report(metrics: Mapping[str, float], trainer: Trainer, config: Mapping[str, Any], run_dir: Path) -> None:
+def report(
+    metrics: Mapping[str, float],
+    model: TrainedModel,
+    trainer: Trainer,
+    config: Mapping[str, Any],
+    run_dir: Path,
+) -> None:
     """Print the headline beside PCA, and show the result in TensorBoard."""
     from gtex_vae.training.result_page import show_result
 
-    show_result(metrics, trainer, config, run_dir)
+    show_result(metrics, model, trainer, config, run_dir)
     lines = [f"{'held-out donors':32s}{'VAE':>8s}{'PCA':>8s}{'':>3s}difference"]
     for key, name in HEADLINE:
         if key in metrics:

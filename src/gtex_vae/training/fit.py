@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer, seed_everything
 
+from gtex_vae import runs
 from gtex_vae.config import build
 from gtex_vae.paths import write_json
 from gtex_vae.training import environment
@@ -46,7 +47,8 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
     datamodule = build(settings["data"], under="gtex_vae.data")
     datamodule.prepare_data()
     datamodule.setup()
-    datamodule.write_splits(run_dir / "splits.csv")
+    if runs.written_here():
+        datamodule.write_splits(run_dir / "splits.csv")
 
     pca = fit_pca(datamodule, settings["model"]["latent_dim"], settings["model"]["n_components"])
     seed_everything(settings["seed"], workers=True, verbose=False)
@@ -79,7 +81,7 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
             trained, datamodule, pca.leading(module.vae.latent_dim), seed=settings["metrics_seed"]
         )
         write_json(run_dir / "metrics.json", metrics)
-        report(metrics, trainer, settings, run_dir)
+        report(metrics, trained, trainer, settings, run_dir)
     trainer.strategy.barrier()  # no process marks the run a success before it is one
     return metrics.get("reconstruction/r2")
 

@@ -24,6 +24,7 @@ from gtex_vae.models.contrastive import ContrastiveTerm
 from gtex_vae.models.objective import Objective
 from gtex_vae.models.trained import TrainedModel
 from gtex_vae.models.vae import VAE
+from gtex_vae.training.devices import shard
 
 VALIDATION_SEED = 20_160  # of the masks: the same entries are hidden in every epoch and every run
 VALIDATION_RATIO = 0.2
@@ -100,9 +101,15 @@ class VAEModule(LightningModule):
         self.beta, self.mask_ratio = 1.0, 0.0
         self.capacity: float | None = None
         # the method, not the module: a module would be a second child, every weight twice in the state dict
-        self._run_vae = torch.compile(self.vae.forward) if compile else self.vae.forward
+        # called as a module all the same, for the layers' hooks
+        self._run_vae = torch.compile(self.vae.forward) if compile else self.vae.__call__
         self._sums: dict[str, Tensor] = {}
         self._steps, self._seconds, self._since = 0, 0.0, time.monotonic()
+
+    def configure_model(self) -> None:
+        """Divide the parameters among the processes, where the strategy is to do so."""
+        if self.device_mesh is not None:
+            shard(self.vae, self.device_mesh["data_parallel"])
 
     def setup(self, stage: str) -> None:
         """Tell the contrastive term who the samples are."""
@@ -234,7 +241,10 @@ class VAEModule(LightningModule):
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.global_step % every or not self._steps:
             return
-        values = {f"train/{key}": float(value) / self._steps for key, value in self._sums.items()}
+        together = {
+            key: self.trainer.strategy.reduce(value, reduce_op="mean") for key, value in self._sums.items()
+        }
+        values = {f"train/{key}": float(value) / self._steps for key, value in together.items()}
         seconds = max(self._seconds + time.monotonic() - self._since, 1e-9)
         values["train/samples_per_second"] = (
             self._steps * len(batch.row_n) * self.trainer.world_size / seconds

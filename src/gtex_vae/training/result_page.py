@@ -6,12 +6,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2  # type: ignore[import-untyped]
 
+from gtex_vae import sweep
+from gtex_vae.models.trained import TrainedModel
 from gtex_vae.training.callbacks.figures import show_embedding
 from gtex_vae.training.finish import HEADLINE, flatten
 
@@ -33,10 +34,14 @@ COMPARED_METRICS += (
 
 
 def show_result(
-    metrics: Mapping[str, float], trainer: Trainer, config: Mapping[str, Any], run_dir: Path
+    metrics: Mapping[str, float],
+    model: TrainedModel,
+    trainer: Trainer,
+    config: Mapping[str, Any],
+    run_dir: Path,
 ) -> None:
     """Give TensorBoard the final metrics with the settings, the table of metrics, and the embedding."""
-    settings = compared_settings(config)
+    settings = run_settings(config, run_dir)
     final = {f"test/{key}": metrics[key] for key in COMPARED_METRICS if key in metrics}
     for logger in trainer.loggers:
         if not isinstance(logger, TensorBoardLogger):
@@ -50,8 +55,14 @@ def show_result(
         logger.log_hyperparams(settings, final, step=trainer.global_step)
         if trainer.is_global_zero:
             logger.experiment.add_text("test/metrics", metrics_table(metrics), trainer.global_step)
-            show_embedding(trainer)
+            show_embedding(model.vae, trainer)
         logger.finalize("success")
+
+
+def run_settings(config: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
+    """The settings of `compared_settings`, and whatever else the run's sweep is about."""
+    flat = flatten(config)
+    return compared_settings(config) | {key: flat[key] for key in swept_settings(run_dir) if key in flat}
 
 
 def compared_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,12 +79,13 @@ def compared_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def overridden(run_dir: Path) -> list[str]:
-    """Keys that the command line of the run set: in a sweep, those that are swept."""
-    try:
-        overrides = yaml.safe_load((run_dir / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
-    except OSError:
-        return []
-    return [override.partition("=")[0].lstrip("+~").replace(".", "/") for override in overrides]
+    """Keys that the command line of the run set."""
+    return [key.lstrip("+~").replace(".", "/") for key in sweep.overrides_of(run_dir)]
+
+
+def swept_settings(run_dir: Path) -> list[str]:
+    """Keys that the sweep of the run is about."""
+    return [key.lstrip("+~").replace(".", "/") for key in sweep.swept(run_dir)]
 
 
 def columns(settings: Mapping[str, Any], metrics: Mapping[str, float], shown: Collection[str]) -> Any:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gtex_vae.errors import ConfigError
-from gtex_vae.paths import write_beside
+from gtex_vae.paths import write_beside, write_json
 from gtex_vae.training.callbacks.kl_annealing import in_warmup
 
 
@@ -34,7 +34,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keep ``best.ckpt`` by a validation metric, never from inside the KL warm-up.
+    """Keep ``best.ckpt`` by a validation metric, never from inside the KL warm-up; its metrics in ``best.json`` beside it.
 
     Parameters
     ----------
@@ -56,8 +56,13 @@ class BestCheckpoint(ModelCheckpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare and save, once the warm-up is over."""
-        if not in_warmup(trainer):
-            super().on_validation_end(trainer, pl_module)
+        if in_warmup(trainer):
+            return
+        before = self.best_model_score
+        super().on_validation_end(trainer, pl_module)
+        if trainer.is_global_zero and self.best_model_score is not before:
+            metrics = {key: float(v) for key, v in trainer.callback_metrics.items() if key.startswith("val/")}
+            write_json(Path(str(self.dirpath), "best.json"), metrics)
 
 
 class LastCheckpoint(Checkpoint):

@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from gtex_vae.analysis.plots import latent_map, reconstruction_scatter
 from gtex_vae.errors import ConfigError
+from gtex_vae.models.vae import VAE
 from gtex_vae.training.module import VAEModule
 
 if TYPE_CHECKING:
@@ -40,34 +41,39 @@ class Figures(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: VAEModule) -> None:  # type: ignore[override]
         """Draw, when it is time."""
         writer = tensorboard_writer(trainer)
-        if writer is None:
+        divided = pl_module.device_mesh is not None and not trainer.sanity_checking
+        if writer is None and not divided:
             return
         step = trainer.global_step
-        writer.add_histogram("val/kl_per_dimension", pl_module.kl_d.cpu(), step)
+        if writer is not None:
+            writer.add_histogram("val/kl_per_dimension", pl_module.kl_d.cpu(), step)
         epoch = trainer.current_epoch + 1
         if epoch % self.every_n_epochs and epoch != trainer.max_epochs:
             return
-        mu_nd, x_ng, x_hat_ng = _predict(pl_module, trainer, "val")
+        # with parameters divided among processes all must take part, though one draws
+        mu_nd, x_ng, x_hat_ng = _predict(pl_module.vae, trainer, "val")
+        if writer is None:
+            return
         obs = trainer.datamodule.adata.obs  # type: ignore[attr-defined]
         tissue = obs["tissue"][obs["split"] == "val"]
         writer.add_figure("val/latent_map", latent_map(mu_nd, tissue), step)
         writer.add_figure("val/reconstruction", reconstruction_scatter(x_ng, x_hat_ng), step)
 
 
-def show_embedding(trainer: Trainer) -> None:
+def show_embedding(vae: VAE, trainer: Trainer) -> None:
     """Give the projector the embedding of the held-out samples with their annotations.
 
     Parameters
     ----------
+    vae
+        The model that is exported.
     trainer
-        After the training, its module holding the weights that are exported.
+        After the training.
     """
     writer = tensorboard_writer(trainer)
     if writer is None:
         return
-    module = trainer.lightning_module
-    assert isinstance(module, VAEModule)
-    mu_nd, _, _ = _predict(module, trainer, "test")
+    mu_nd, _, _ = _predict(vae, trainer, "test")
     obs = trainer.datamodule.adata.obs  # type: ignore[attr-defined]
     columns = [c for c in ("tissue", "tissue_group", "donor", "sex", "age") if c in obs]
     labels = obs.loc[obs["split"] == "test", columns].astype(str).to_numpy()
@@ -89,13 +95,13 @@ def tensorboard_writer(trainer: Trainer) -> SummaryWriter | None:
 
 
 @torch.no_grad()
-def _predict(module: VAEModule, trainer: Trainer, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _predict(vae: VAE, trainer: Trainer, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Posterior means, standardized expression and its reconstruction for one split, in evaluation mode."""
     datamodule: ExpressionDataModule = trainer.datamodule  # type: ignore[attr-defined]
-    training = module.training
-    module.eval()
+    training, device = vae.training, next(vae.parameters()).device
+    vae.eval()
     x_ng = datamodule.expression(split)
-    mu_nd = torch.cat([module.vae.embed(x.to(module.device)) for x in x_ng.split(1024)]).float()
-    x_hat_ng = torch.cat([module.vae.decode(z_nd) for z_nd in mu_nd.split(1024)]).float()
-    module.train(training)
+    mu_nd = torch.cat([vae.embed(x.to(device)) for x in x_ng.split(1024)]).float()
+    x_hat_ng = torch.cat([vae.decode(z_nd) for z_nd in mu_nd.split(1024)]).float()
+    vae.train(training)
     return mu_nd.cpu().numpy(), x_ng.cpu().numpy(), x_hat_ng.cpu().numpy()

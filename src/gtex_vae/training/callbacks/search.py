@@ -1,0 +1,110 @@
+"""A trial of a search: tell the study each validation, and stop where it is not worth going on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from filelock import FileLock
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from gtex_vae import search
+from gtex_vae.config import nearest
+from gtex_vae.errors import ConfigError, PrunedError
+from gtex_vae.training.callbacks.kl_annealing import in_warmup
+
+
+class SearchTrial(Callback):
+    """Report a validation metric to the study of a search, and prune by the median of the trials before.
+
+    Nothing is reported from inside the KL warm-up, where nothing is chosen either.
+
+    Parameters
+    ----------
+    monitor
+        A validation metric that does not move with beta; the search is for its best value.
+    startup_trials
+        Trials that must have finished before any is pruned.
+    startup_epochs
+        Epochs of each trial that are never pruned.
+    storage, trial
+        File of the study and number of this trial in it; the search sets both. ``None``: nothing is reported.
+
+    References
+    ----------
+    Golovin et al. (2017), Google Vizier, section 3.2.2, for the median rule.
+
+    Examples
+    --------
+    .. code-block:: yaml
+
+        callbacks:
+          search:
+            _target_: gtex_vae.training.callbacks.search.SearchTrial
+            monitor: val/loss
+            startup_trials: 5
+            startup_epochs: 5
+            storage: null
+            trial: null
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val/loss",
+        *,
+        startup_trials: int = 5,
+        startup_epochs: int = 5,
+        storage: str | None = None,
+        trial: int | None = None,
+    ) -> None:
+        for key, value in (("startup_trials", startup_trials), ("startup_epochs", startup_epochs)):
+            if value < 0:
+                raise ConfigError(f"callbacks.search.{key}={value} must not be negative")
+        self.monitor = monitor
+        self.startup_trials, self.startup_epochs = startup_trials, startup_epochs
+        self.storage, self.trial = storage, trial
+        self._lock: FileLock | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep other processes off this run for as long as this one has it; the lock goes with the trainer."""
+        if self.trial is not None and trainer.is_global_zero:
+            self._lock = search.hold_trial(Path(trainer.default_root_dir))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report, and give up where half of the trials before did better.
+
+        Raises
+        ------
+        PrunedError
+            They did.
+        """
+        if self.trial is None or trainer.sanity_checking or in_warmup(trainer):
+            return
+        if self.monitor not in trainer.callback_metrics:
+            known = [key for key in trainer.callback_metrics if key.startswith("val/")]
+            raise ConfigError(
+                f"callbacks.search.monitor={self.monitor} is no validation metric{nearest(self.monitor, known)}"
+            )
+        hopeless = trainer.is_global_zero and self._report(
+            float(trainer.callback_metrics[self.monitor]), trainer.current_epoch
+        )
+        if trainer.strategy.broadcast(hopeless):
+            value = float(trainer.callback_metrics[self.monitor])
+            raise PrunedError(
+                f"pruned after epoch {trainer.current_epoch + 1}: {self.monitor}={value:.4g} is worse than the median "
+                "of the trials before"
+            )
+
+    def _report(self, value: float, epoch: int) -> bool:
+        """Tell the study; whether to give up."""
+        import optuna
+
+        assert self.storage is not None
+        assert self.trial is not None
+        pruner = optuna.pruners.MedianPruner(
+            n_startup_trials=self.startup_trials, n_warmup_steps=self.startup_epochs
+        )
+        trial = search.trial_in(search.open_study(self.storage, pruner=pruner), self.trial)
+        frozen = trial.study.get_trials(deepcopy=False)[self.trial]
+        if epoch not in frozen.intermediate_values:  # a resumed run comes by its last validation again
+            trial.report(value, epoch)
+        return trial.should_prune()
