@@ -28,7 +28,12 @@ def main(config: PreprocessConfig, run_dir: Path) -> None:
     from gtex_vae.data.processed import make_processed, read
 
     processed = Path(config.data["processed"])
-    made = make_processed(processed, config.data["prepare"], overwrite=config.overwrite)
+    made = make_processed(
+        processed,
+        config.data["prepare"],
+        overwrite=config.overwrite,
+        common_with=config.data["common_with"],
+    )
     adata = read(processed)
     log.info(
         "%s %s: %d samples of %d donors and %d tissues x %d genes, %s",

@@ -6,6 +6,7 @@ Shapes: ``n`` samples, ``g`` genes.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,6 +44,8 @@ class ExpressionDataModule(LightningDataModule):
         ``_target_`` and arguments of the function that makes it; ``None`` when ``processed`` is given as it is.
     path
         The user's raw file; the configs hand it to ``prepare``.
+    common_with
+        Other data sets; the genes that all have in common are listed beside ``processed``.
     val, test
         Fractions of the samples held out for choosing and for the final figures.
     split_seed
@@ -79,6 +82,7 @@ class ExpressionDataModule(LightningDataModule):
         prepare: dict[str, Any] | None = None,
         path: str | None = None,
         *,
+        common_with: Sequence[str] = (),
         val: float = 0.1,
         test: float = 0.2,
         split_seed: int = 0,
@@ -95,7 +99,7 @@ class ExpressionDataModule(LightningDataModule):
             raise ConfigError(
                 f"data.batch_size={batch_size} must be at least 2: batch statistics need two samples"
             )
-        self.name, self.prepare = name, prepare
+        self.name, self.prepare, self.common_with = name, prepare, common_with
         self.processed = processed_data.choose(path, processed)
         self.path = Path(path) if path is not None else None
         self.val, self.test, self.split_seed, self.split_by, self.splits = (
@@ -117,7 +121,7 @@ class ExpressionDataModule(LightningDataModule):
         if (
             self.processed != self.path
             and self.prepare is not None
-            and processed_data.make_processed(self.processed, self.prepare)
+            and processed_data.make_processed(self.processed, self.prepare, common_with=self.common_with)
         ):
             log.info("made %s", self.processed)
 

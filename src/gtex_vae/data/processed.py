@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from filelock import FileLock
 
 from gtex_vae import provenance
 from gtex_vae.config import build
+from gtex_vae.data.gene_lists import write_lists
 from gtex_vae.errors import DataError
 from gtex_vae.paths import write_beside
 
@@ -18,8 +20,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def make_processed(processed: Path, prepare: dict[str, Any], *, overwrite: bool = False) -> bool:
-    """Make the processed file if there is none, or one that other settings made.
+def make_processed(
+    processed: Path, prepare: dict[str, Any], *, overwrite: bool = False, common_with: Sequence[str] = ()
+) -> bool:
+    """Make the processed file if there is none, or one that other settings made, and the gene lists beside it.
 
     Parameters
     ----------
@@ -29,6 +33,8 @@ def make_processed(processed: Path, prepare: dict[str, Any], *, overwrite: bool 
         ``_target_`` and arguments of the function that returns it.
     overwrite
         Make it anew in any case.
+    common_with
+        Other data sets, for ``common_gene.txt``: see `gtex_vae.data.gene_lists.write_lists`.
 
     Returns
     -------
@@ -40,6 +46,8 @@ def make_processed(processed: Path, prepare: dict[str, Any], *, overwrite: bool 
     # the jobs of a sweep start together: one makes the file, the others wait for it
     with FileLock(processed.with_name(f".{processed.name}.lock")):
         if processed.exists() and not overwrite and _settings_of(processed) == settings:
+            if common_with:
+                write_lists(processed, common_with)
             return False
         adata: AnnData = build(prepare)
         record = adata.uns.get("provenance") or provenance.describe()
@@ -48,6 +56,7 @@ def make_processed(processed: Path, prepare: dict[str, Any], *, overwrite: bool 
         check(adata, str(processed))
         with write_beside(processed) as temporary:
             adata.write_h5ad(temporary)
+        write_lists(processed, common_with)
     return True
 
 
