@@ -17,6 +17,8 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from gtex_vae.data import processed as processed_data
+from gtex_vae.data.disk_loader import DiskLoader
+from gtex_vae.data.disk_matrix import GIB, DiskMatrix, check_memory, open_larger_than, subset
 from gtex_vae.data.loader import Batch, BatchLoader
 from gtex_vae.data.splits import SPLITS, check_fractions, check_split, read_splits, split_samples
 from gtex_vae.data.standardize import Method, Standardizer
@@ -32,7 +34,7 @@ BLOCK = 1024  # samples at a time
 
 
 class ExpressionDataModule(LightningDataModule):
-    """Standardized expression in memory (on the GPU where it fits), split by donor.
+    """Standardized expression in memory (on the GPU where it fits) or on disk, split by donor.
 
     Parameters
     ----------
@@ -63,11 +65,16 @@ class ExpressionDataModule(LightningDataModule):
         Samples per step and device.
     seed
         Seed of the order of batches.
+    memory_gib
+        Memory for expression, in GiB. A larger matrix stays on disk: training reads it through a shuffle buffer
+        (see `gtex_vae.data.disk_loader.DiskLoader`), and what needs samples all at once gets a part of them. ``null``:
+        the whole matrix in memory.
 
     Attributes
     ----------
     adata
-        The samples after `setup`: ``obs`` with a column ``split``; X is standardized in place.
+        The samples after `setup`: ``obs`` with a column ``split``; X is standardized in place, or absent where it
+        stays on disk.
     scaler
         The fitted `Standardizer`.
     """
@@ -93,6 +100,7 @@ class ExpressionDataModule(LightningDataModule):
         min_scale: float = 0.05,
         batch_size: int = 128,
         seed: int = 0,
+        memory_gib: float | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 2:
@@ -111,10 +119,13 @@ class ExpressionDataModule(LightningDataModule):
         )
         self.standardize: dict[str, Any] = {"method": standardize, "clip": clip, "min_scale": min_scale}
         check_fractions(val, test)
+        check_memory(memory_gib)
         Standardizer(1, **self.standardize)  # refuses impossible values now, not after the data is read
         self.batch_size, self.seed = batch_size, seed
+        self.memory_gib = memory_gib
         self._x_ng: Tensor | None = None
         self._coordinates: tuple[Tensor, Tensor] | None = None
+        self._disk: DiskMatrix | None = None
 
     def prepare_data(self) -> None:
         """Make the processed AnnData where there is none; a ``path`` that is one already is taken as it is."""
@@ -133,14 +144,21 @@ class ExpressionDataModule(LightningDataModule):
         DataError, SplitError
             The file or the split is not usable.
         """
-        if self._x_ng is not None:
+        if self._x_ng is not None or self._disk is not None:
             return
-        self.adata = processed_data.read(self.processed)
+        self._disk = open_larger_than(self.processed, self.memory_gib)
+        self.adata = processed_data.read(self.processed) if self._disk is None else self._disk.adata
         split = self._split()
         self.adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
         self.scaler = Standardizer(self.adata.n_vars, **self.standardize)
-        self.scaler.fit(self.adata.X, self.rows("train"))
-        self._x_ng = torch.from_numpy(self.scaler.apply_(self.adata.X))
+        if self._disk is None:
+            self.scaler.fit(self.adata.X, self.rows("train"))
+            self._x_ng = torch.from_numpy(self.scaler.apply_(self.adata.X))
+        else:
+            log.info("%s stays on disk: %.1f GiB of memory are fewer than %.1f", self.processed, self.memory_gib,
+                     self._disk.nbytes / GIB)  # fmt: skip
+            self.scaler.fit(self._disk, self.rows("train"))
+            self._disk.check(np.flatnonzero(split != "train"))
         log.info(
             "%s: %d samples of %d donors x %d genes; train/val/test %s samples",
             self.name, self.adata.n_obs, self.adata.obs["donor"].nunique(), self.adata.n_vars,
@@ -166,10 +184,33 @@ class ExpressionDataModule(LightningDataModule):
         """Row numbers of one split, in order."""
         return np.flatnonzero(self.adata.obs["split"].to_numpy() == split)
 
+    def kept(self, split: str) -> np.ndarray:
+        """Row numbers of the samples of one split that `expression` holds: all, or a part where X stays on disk."""
+        rows = self.rows(split)
+        if self._disk is None or self.memory_gib is None:
+            return rows
+        kept = subset(rows, self.adata.n_vars, self.memory_gib)
+        if len(kept) < len(rows):
+            log.info(
+                "%d of %d %s samples at once: data.memory_gib=%g",
+                len(kept),
+                len(rows),
+                split,
+                self.memory_gib,
+            )
+        return kept
+
     def expression(self, split: str) -> Tensor:
-        """Standardized expression (n, g) of one split."""
+        """Standardized expression (n, g) of the `kept` samples of one split."""
+        rows = self.kept(split)
+        if self._disk is not None:
+            return torch.from_numpy(self.scaler.apply_(self._disk[rows]))
         assert self._x_ng is not None, "setup() first"
-        return self._x_ng[torch.from_numpy(self.rows(split))]
+        return self._x_ng[torch.from_numpy(rows)]
+
+    def annotations(self, split: str) -> pd.DataFrame:
+        """Annotations of the samples of `expression`."""
+        return self.adata.obs.iloc[self.kept(split)]
 
     def rotate(self, basis_fg: Tensor) -> None:
         r"""Let batches hold coordinates :math:`y = B x` in an orthonormal basis instead of genes.
@@ -216,42 +257,42 @@ class ExpressionDataModule(LightningDataModule):
         with write_beside(path) as temporary:
             table.to_csv(temporary, index=False)
 
-    def train_dataloader(self) -> BatchLoader:
+    def train_dataloader(self) -> BatchLoader | DiskLoader:
         """Shuffled whole batches of the training samples."""
         return self._loader("train", shuffle=True)
 
-    def val_dataloader(self) -> BatchLoader:
+    def val_dataloader(self) -> BatchLoader | DiskLoader:
         """All validation samples in order."""
         return self._loader("val", shuffle=False)
 
-    def _loader(self, split: str, *, shuffle: bool) -> BatchLoader:
-        assert self._x_ng is not None, "setup() first"
+    def _loader(self, split: str, *, shuffle: bool) -> BatchLoader | DiskLoader:
         trainer = self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
-        outside_n = None
-        if self._coordinates is not None:
-            x_nf, outside_n = _resident(device, *self._coordinates)
-            self._coordinates = x_nf, outside_n
-        else:
-            (x_nf,) = (self._x_ng,) = _resident(device, self._x_ng)
-        rows = torch.from_numpy(self.rows(split))
+        rows = self.rows(split)
         if shuffle and len(rows) < self.batch_size * world_size:
             raise ConfigError(
                 f"data.batch_size={self.batch_size} x {world_size} process(es) is more than the "
                 f"{len(rows)} training samples"
             )
-        return BatchLoader(
-            x_nf,
-            rows,
-            batch_size=self.batch_size,
-            shuffle=shuffle,
-            seed=self.seed,
-            progress=self._progress,
-            rank=rank,
-            world_size=world_size,
-            outside_n=outside_n,
-        )
+        settings: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "shuffle": shuffle,
+            "seed": self.seed,
+            "progress": self._progress,
+            "rank": rank,
+            "world_size": world_size,
+        }
+        device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
+        row_n = torch.from_numpy(rows)
+        if self._coordinates is not None:
+            self._coordinates = y_nf, outside_n = _resident(device, *self._coordinates)
+            return BatchLoader(y_nf, row_n, outside_n=outside_n, **settings)
+        if self._disk is not None:
+            assert self.memory_gib is not None
+            return DiskLoader(self._disk, rows, self.scaler, memory_gib=self.memory_gib, **settings)
+        assert self._x_ng is not None, "setup() first"
+        (self._x_ng,) = _resident(device, self._x_ng)
+        return BatchLoader(self._x_ng, row_n, **settings)
 
     def _progress(self) -> tuple[int, int]:
         """Epochs of training, and batches of the present one, that are over; right also after a restart."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,9 @@ def read(path: Path | str) -> AnnData:
     return adata
 
 
+WAY_OUT = "run `python -m gtex_vae.preprocess data=file data.path=...` on the raw matrix first"
+
+
 def check(adata: AnnData, where: str) -> None:
     """Refuse an AnnData that is not samples x genes on a log scale with a donor for every sample.
 
@@ -95,23 +98,30 @@ def check(adata: AnnData, where: str) -> None:
     DataError
         Naming the file, what is wrong and the way out.
     """
-    way_out = "run `python -m gtex_vae.preprocess data=file data.path=...` on the raw matrix first"
+    check_tables(adata, where)
+    check_values(adata.X, lambda row: adata.obs_names[row], adata.var_names, where)
+
+
+def check_tables(adata: AnnData, where: str) -> None:
+    """Refuse an AnnData whose tables lack what training needs, see `check`; X is not looked at."""
     for column in ("donor", "tissue"):
         if column not in adata.obs:
-            raise DataError(f"{where}: obs has no column {column!r}; {way_out}")
+            raise DataError(f"{where}: obs has no column {column!r}; {WAY_OUT}")
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise DataError(f"{where} is empty: {adata.n_obs} samples x {adata.n_vars} genes")
     for name, index in (("sample", adata.obs_names), ("gene", adata.var_names)):
         if not index.is_unique:
-            raise DataError(f"{where}: {name} id {index[index.duplicated()][0]} is there twice; {way_out}")
-    low, high = float(np.min(adata.X)), float(np.max(adata.X))
+            raise DataError(f"{where}: {name} id {index[index.duplicated()][0]} is there twice; {WAY_OUT}")
+
+
+def check_values(x_ng: np.ndarray, sample: Callable[[int], str], genes: Sequence[str], where: str) -> None:
+    """Refuse values (n, g) that are not finite or not on a log scale, see `check`; ``sample`` names a row."""
+    low, high = float(np.min(x_ng)), float(np.max(x_ng))
     if not np.isfinite(low + high):
-        row, gene = (int(i[0]) for i in np.nonzero(~np.isfinite(adata.X)))
-        raise DataError(
-            f"{where}: {adata.X[row, gene]} at sample {adata.obs_names[row]}, gene {adata.var_names[gene]}; {way_out}"
-        )
+        row, gene = (int(i[0]) for i in np.nonzero(~np.isfinite(x_ng)))
+        raise DataError(f"{where}: {x_ng[row, gene]} at sample {sample(row)}, gene {genes[gene]}; {WAY_OUT}")
     if high > 100.0:
-        raise DataError(f"{where}: values up to {high:.4g} are not on a log2 scale; {way_out}")
+        raise DataError(f"{where}: values up to {high:.4g} are not on a log2 scale; {WAY_OUT}")
 
 
 def choose(path: str | None, processed: str) -> Path:

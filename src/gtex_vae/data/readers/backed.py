@@ -72,7 +72,7 @@ def open_matrix(
         with explain_damage(path, kind.format):
             found = look(path, store, orientation=orientation, layer=layer)
             matrix = RawMatrix(
-                x_ng=_by_rows(found.element),
+                x_ng=sliceable(found.element),
                 sample_ids=found.sample_ids,
                 gene_ids=found.gene_ids,
                 gene_names=found.gene_names,
@@ -173,8 +173,8 @@ def _in_memory(matrix: RawMatrix, rows: np.ndarray, index: Any) -> RawMatrix:
     return replace(matrix, x_ng=x_ng, sample_ids=samples, obs=None, first_negative=negative)
 
 
-def _by_rows(element: Any) -> Any:
-    """What slices by rows: an array as it is, CSR still on disk, CSC read at once."""
+def sliceable(element: Any) -> Any:
+    """What slices by rows, of an element of a store: an array as it is, CSR still on disk, CSC read at once."""
     from anndata.io import read_elem, sparse_dataset
 
     encoding = str(element.attrs.get("encoding-type", "array"))
