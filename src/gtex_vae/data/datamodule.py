@@ -155,8 +155,11 @@ class ExpressionDataModule(LightningDataModule):
             self.scaler.fit(self.adata.X, self.rows("train"))
             self._x_ng = torch.from_numpy(self.scaler.apply_(self.adata.X))
         else:
-            log.info("%s stays on disk: %.1f GiB of memory are fewer than %.1f", self.processed, self.memory_gib,
-                     self._disk.nbytes / GIB)  # fmt: skip
+            log.info(
+                "%s stays on disk: it takes %.3g GiB, data.memory_gib is %.3g; a PCA, figures and metrics are of at "
+                "most %d samples of a split",
+                self.processed, self._disk.nbytes / GIB, self.memory_gib, len(self.kept("train")),
+            )  # fmt: skip
             self.scaler.fit(self._disk, self.rows("train"))
             self._disk.check(np.flatnonzero(split != "train"))
         log.info(
@@ -189,16 +192,7 @@ class ExpressionDataModule(LightningDataModule):
         rows = self.rows(split)
         if self._disk is None or self.memory_gib is None:
             return rows
-        kept = subset(rows, self.adata.n_vars, self.memory_gib)
-        if len(kept) < len(rows):
-            log.info(
-                "%d of %d %s samples at once: data.memory_gib=%g",
-                len(kept),
-                len(rows),
-                split,
-                self.memory_gib,
-            )
-        return kept
+        return subset(rows, self.adata.n_vars, self.memory_gib)
 
     def expression(self, split: str) -> Tensor:
         """Standardized expression (n, g) of the `kept` samples of one split."""
