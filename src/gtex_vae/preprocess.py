@@ -33,6 +33,7 @@ def main(config: PreprocessConfig, run_dir: Path) -> None:
         config.data["prepare"],
         overwrite=config.overwrite,
         common_with=config.data["common_with"],
+        in_chunks=config.data["memory_gib"] is not None,
     )
     adata = read(processed)
     log.info(

@@ -132,7 +132,12 @@ class ExpressionDataModule(LightningDataModule):
         if (
             self.processed != self.path
             and self.prepare is not None
-            and processed_data.make_processed(self.processed, self.prepare, common_with=self.common_with)
+            and processed_data.make_processed(
+                self.processed,
+                self.prepare,
+                common_with=self.common_with,
+                in_chunks=self.memory_gib is not None,
+            )
         ):
             log.info("made %s", self.processed)
 

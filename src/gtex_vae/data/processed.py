@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock
 
 from gtex_vae import provenance
-from gtex_vae.config import build
+from gtex_vae.config import build, find_target
+from gtex_vae.data.expression_file import write_expression
 from gtex_vae.data.gene_lists import write_lists
+from gtex_vae.data.lazy_rows import StreamedAnnData
 from gtex_vae.errors import DataError
 from gtex_vae.paths import write_beside
 
@@ -21,7 +25,12 @@ if TYPE_CHECKING:
 
 
 def make_processed(
-    processed: Path, prepare: dict[str, Any], *, overwrite: bool = False, common_with: Sequence[str] = ()
+    processed: Path,
+    prepare: dict[str, Any],
+    *,
+    overwrite: bool = False,
+    common_with: Sequence[str] = (),
+    in_chunks: bool = False,
 ) -> bool:
     """Make the processed file if there is none, or one that other settings made, and the gene lists beside it.
 
@@ -35,6 +44,9 @@ def make_processed(
         Make it anew in any case.
     common_with
         Other data sets, for ``common_gene.txt``: see `gtex_vae.data.gene_lists.write_lists`.
+    in_chunks
+        Make it a block of samples at a time, by way of a scratch folder beside it, where its maker can; the result is
+        the same.
 
     Returns
     -------
@@ -49,15 +61,42 @@ def make_processed(
             if common_with:
                 write_lists(processed, common_with)
             return False
+        if in_chunks and "scratch" in signature(find_target(prepare["_target_"])).parameters:
+            with TemporaryDirectory(prefix=".scratch.", dir=processed.parent) as scratch:
+                _write_in_chunks(processed, build(prepare, scratch=scratch), prepare, settings)
+            write_lists(processed, common_with)
+            return True
         adata: AnnData = build(prepare)
-        record = adata.uns.get("provenance") or provenance.describe()
-        # HDF5 has no null and no empty list, and text is read everywhere
-        adata.uns["provenance"] = {"settings": settings, "record": json.dumps({**record, "config": prepare})}
+        adata.uns["provenance"] = _record(adata, prepare, settings)
         check(adata, str(processed))
         with write_beside(processed) as temporary:
             adata.write_h5ad(temporary)
         write_lists(processed, common_with)
     return True
+
+
+def _write_in_chunks(processed: Path, made: StreamedAnnData, prepare: dict[str, Any], settings: str) -> None:
+    """Write what was prepared a block of samples at a time."""
+    from tqdm import tqdm
+
+    tables, where = made.tables, str(processed)
+    check_tables(tables, where)
+    uns = {**tables.uns, "provenance": _record(tables, prepare, settings)}
+    unit = tables.uns["expression"]["unit"]
+    step = max(1, CHUNK_VALUES // tables.n_vars)
+    with write_expression(processed, tables.obs, tables.var, unit=unit, uns=uns) as file:
+        starts = range(0, tables.n_obs, step)
+        for start in tqdm(starts, desc="writing", unit=" blocks", delay=2, leave=False, disable=None):
+            rows = slice(start, min(start + step, tables.n_obs))
+            block = made.x_ng[rows]
+            check_values(block, lambda row, at=start: tables.obs_names[at + row], tables.var_names, where)
+            file.write(rows, X=block)
+
+
+def _record(adata: AnnData, prepare: dict[str, Any], settings: str) -> dict[str, str]:
+    """What the processed file says of its making; HDF5 has no null and no empty list, and text is read everywhere."""
+    record = adata.uns.get("provenance") or provenance.describe()
+    return {"settings": settings, "record": json.dumps({**record, "config": prepare})}
 
 
 def read(path: Path | str) -> AnnData:
@@ -87,6 +126,7 @@ def read(path: Path | str) -> AnnData:
     return adata
 
 
+CHUNK_VALUES = 1 << 24
 WAY_OUT = "run `python -m gtex_vae.preprocess data=file data.path=...` on the raw matrix first"
 
 

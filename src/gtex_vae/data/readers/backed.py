@@ -42,12 +42,14 @@ def open_matrix(
     unit: str | None = None,
     orientation: str | None = None,
     layer: str | None = None,
+    allow_shape_mismatch: bool = False,
+    scratch: Path | None = None,
 ) -> Iterator[RawMatrix]:
     """Open any matrix that `read_matrix` reads; AnnData stores with samples in rows stay on disk.
 
     Parameters
     ----------
-    path, unit, orientation, layer
+    path, unit, orientation, layer, allow_shape_mismatch, scratch
         See `read_matrix`.
     keep_gene
         As there, for the formats that are read at once; a store keeps all its genes.
@@ -66,7 +68,15 @@ def open_matrix(
     path = Path(path)
     kind = sniff(path)
     if kind.format not in ("h5ad", "zarr"):
-        yield read_matrix(path, keep_gene=keep_gene, unit=unit, orientation=orientation, layer=layer)
+        yield read_matrix(
+            path,
+            keep_gene=keep_gene,
+            unit=unit,
+            orientation=orientation,
+            layer=layer,
+            allow_shape_mismatch=allow_shape_mismatch,
+            scratch=scratch,
+        )
         return
     with open_store(path, kind.format) as store:
         with explain_damage(path, kind.format):
