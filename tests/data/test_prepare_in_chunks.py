@@ -112,7 +112,7 @@ def test_the_result_is_that_of_memory(tmp_path: Path, kind: str, unit: str) -> N
             "_target_": TARGET,
             "path": str(raw),
             "unit": unit,
-            "qc": str(tmp_path / f"qc{in_chunks}"),
+            "qc": str(tmp_path / f"qc{in_chunks}") if kind in ("gct", "csr") else None,
             **FILTERS,
         }
         path = tmp_path / str(in_chunks) / "x.h5ad"
@@ -129,7 +129,7 @@ def test_the_result_is_that_of_memory(tmp_path: Path, kind: str, unit: str) -> N
     records = [json.loads(adata.uns["provenance"]["record"]) for adata in (memory, chunks)]
     for key in ("sources", "dropped", "genes", "annotations", "unit", "gene_table"):
         assert records[0][key] == records[1][key], key
-    for name in ("qc_samples.csv", "qc_near_duplicates.csv"):
+    for name in ("qc_samples.csv", "qc_near_duplicates.csv") if kind in ("gct", "csr") else ():
         assert (tmp_path / "qcTrue" / name).read_text() == (tmp_path / "qcFalse" / name).read_text()
 
 

@@ -99,10 +99,9 @@ class DiskMatrix:
                 np.take(
                     np.asarray(block, np.float32), rows[start:stop] - first, axis=0, out=taken, mode="clip"
                 )
-                processed_data.check_values(
-                    taken, lambda row, at=start: self.adata.obs_names[rows[at + row]], self.adata.var_names,
-                    str(self.path),
-                )  # fmt: skip
+                if not (taken.min() > -np.inf and taken.max() <= processed_data.HIGHEST):
+                    samples = self.adata.obs_names[rows[start:stop]]
+                    processed_data.check_values(taken, samples, self.adata.var_names, str(self.path))
 
     def check(self, rows: npt.NDArray[np.integer[Any]]) -> None:
         """Read rows, which must rise, only to check their values."""

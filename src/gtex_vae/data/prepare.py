@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -116,7 +116,7 @@ def prepare_matrix(
     if genes != "all":
         table = table.of_biotype([genes]) if gene_list is None else table
     keep = KeepGenes(table) if table.whole is not None else None
-    how = {
+    how: dict[str, Any] = {
         "keep_gene": keep,
         "unit": unit,
         "orientation": orientation,

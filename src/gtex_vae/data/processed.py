@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -89,7 +89,7 @@ def _write_in_chunks(processed: Path, made: StreamedAnnData, prepare: dict[str, 
         for start in tqdm(starts, desc="writing", unit=" blocks", delay=2, leave=False, disable=None):
             rows = slice(start, min(start + step, tables.n_obs))
             block = made.x_ng[rows]
-            check_values(block, lambda row, at=start: tables.obs_names[at + row], tables.var_names, where)
+            check_values(block, tables.obs_names[rows], tables.var_names, where)
             file.write(rows, X=block)
 
 
@@ -127,6 +127,7 @@ def read(path: Path | str) -> AnnData:
 
 
 CHUNK_VALUES = 1 << 24
+HIGHEST = 100.0  # of any logarithm of an expression
 WAY_OUT = "run `python -m gtex_vae.preprocess data=file data.path=...` on the raw matrix first"
 
 
@@ -139,7 +140,7 @@ def check(adata: AnnData, where: str) -> None:
         Naming the file, what is wrong and the way out.
     """
     check_tables(adata, where)
-    check_values(adata.X, lambda row: adata.obs_names[row], adata.var_names, where)
+    check_values(adata.X, adata.obs_names, adata.var_names, where)
 
 
 def check_tables(adata: AnnData, where: str) -> None:
@@ -154,13 +155,13 @@ def check_tables(adata: AnnData, where: str) -> None:
             raise DataError(f"{where}: {name} id {index[index.duplicated()][0]} is there twice; {WAY_OUT}")
 
 
-def check_values(x_ng: np.ndarray, sample: Callable[[int], str], genes: Sequence[str], where: str) -> None:
-    """Refuse values (n, g) that are not finite or not on a log scale, see `check`; ``sample`` names a row."""
+def check_values(x_ng: np.ndarray, samples: Sequence[str], genes: Sequence[str], where: str) -> None:
+    """Refuse values (n, g) that are not finite or not on a log scale, see `check`."""
     low, high = float(np.min(x_ng)), float(np.max(x_ng))
     if not np.isfinite(low + high):
         row, gene = (int(i[0]) for i in np.nonzero(~np.isfinite(x_ng)))
-        raise DataError(f"{where}: {x_ng[row, gene]} at sample {sample(row)}, gene {genes[gene]}; {WAY_OUT}")
-    if high > 100.0:
+        raise DataError(f"{where}: {x_ng[row, gene]} at sample {samples[row]}, gene {genes[gene]}; {WAY_OUT}")
+    if high > HIGHEST:
         raise DataError(f"{where}: values up to {high:.4g} are not on a log2 scale; {WAY_OUT}")
 
 

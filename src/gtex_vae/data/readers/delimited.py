@@ -17,7 +17,7 @@ from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_samp
 from gtex_vae.data.readers.numbers import is_text
 from gtex_vae.data.readers.orientation import are_ensembl, find_orientation
 from gtex_vae.data.readers.rows import Line, RowParser, decode, iterate_lines, split_fields
-from gtex_vae.data.readers.spill import genes_in_rows, samples_in_rows
+from gtex_vae.data.readers.spill import Spilled, genes_in_rows, samples_in_rows
 from gtex_vae.data.readers.stream import LineBlocks
 from gtex_vae.errors import DataError
 
@@ -89,7 +89,7 @@ class _Layout:
 class _Values:
     """What the rows hold; ``lead`` are the text fields of the rows that were kept."""
 
-    x_ng: np.ndarray
+    x_ng: np.ndarray | Spilled
     sample_ids: list[str]
     gene_ids: list[str]
     gene_names: list[str] | None

@@ -167,7 +167,7 @@ def _scratch_file(scratch: Path) -> tuple[Path, Any]:
 
 def _read_exactly(descriptor: int, out: npt.NDArray[np.float32], position: int) -> None:
     """Fill an array from a position of a file; one call reads 2 GiB at most."""
-    view = memoryview(out).cast("B")
+    view = memoryview(out.data).cast("B")
     while view:
         got = os.preadv(descriptor, [view], position)
         assert got, "the scratch file is shorter than what was written"
