@@ -3,7 +3,8 @@
 100,000 simulated samples x 5,000 genes in a processed .h5ad. Each training is one epoch of the default model with the
 product's own module, callbacks and trainer, in a process of its own; the two take turns. Before an epoch from disk the
 file is dropped from the page cache, so that the disk is read. Beside it, loaders alone, without a model: ours on .h5ad
-and on sharded zarr, and anndata's AnnLoader on the same .h5ad.
+and on sharded zarr, and anndata's AnnLoader on the same .h5ad. And preprocessing of the same file as if it were raw, in
+memory and in chunks.
 
     python benchmarks/out_of_core.py --rounds 3
 """
@@ -138,6 +139,19 @@ def load(path: Path, loader: str) -> dict[str, float]:
     return {"samples_per_second": round(samples / (time.perf_counter() - start), 1)}
 
 
+def prepare(path: Path, where: str) -> dict[str, float]:
+    """Preprocess; seconds and peak memory."""
+    from gtex_vae.data.processed import make_processed
+
+    node = {"_target_": "gtex_vae.data.prepare.prepare_matrix", "path": str(path), "genes": "all"}
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        start = time.perf_counter()
+        make_processed(Path(folder) / "x.h5ad", node, in_chunks=where == "disk")
+        seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return {"seconds": round(seconds, 1), "peak_gb": round(peak, 3)}
+
+
 def child(*arguments: str) -> dict[str, float]:
     """Run this script again in a fresh process."""
     done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=False)
@@ -159,11 +173,15 @@ def main() -> None:
     )
     parser.add_argument("--train", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--load", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--prepare", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, default=RESULT)
     arguments = parser.parse_args()
     if arguments.train:
         where, path = arguments.train
         print(json.dumps(train(Path(path), MEMORY_GIB if where == "disk" else None)))
+        return
+    if arguments.prepare:
+        print(json.dumps(prepare(Path(arguments.prepare[1]), arguments.prepare[0])))
         return
     if arguments.load:
         print(json.dumps(load(Path(arguments.load[1]), arguments.load[0])))
@@ -175,6 +193,7 @@ def main() -> None:
     runs: dict[str, list[dict]] = {"memory": [], "disk": []}
     loaders: dict[str, list[float]] = {}
     loads = []
+    prepared = {}
     try:
         if not path.exists():
             import load as load_benchmark  # the file beside this one
@@ -182,6 +201,9 @@ def main() -> None:
             load_benchmark.generate(path, arguments.samples, arguments.genes)
         if not sharded.exists():
             write_zarr(path, sharded)
+        for where in runs:
+            prepared[where] = child("--prepare", where, str(path))
+            print("prepare", where, prepared[where], file=sys.stderr, flush=True)
         for _ in range(arguments.rounds):
             for where, of in runs.items():
                 loads.append(os.getloadavg()[0])
@@ -211,6 +233,7 @@ def main() -> None:
         "peak_gb": {where: max(run["peak_gb"] for run in of) for where, of in runs.items()},
         "imports_gb": max(run["imports_gb"] for run in runs["disk"]),
         "loader_samples_per_second": {name: max(rates) for name, rates in loaders.items()},
+        "prepare": prepared,
         "runs": runs,
         "loaders": loaders,
         "machine": {
