@@ -95,9 +95,9 @@ def test_batches_hold_the_rows_that_they_name() -> None:
     data = list(loader())
     assert len(data) == 15
     for batch in data:
-        assert torch.equal(batch.x_ng[:, 0], batch.row_n.float())
+        assert torch.equal(batch.x_nf[:, 0], batch.row_n.float())
     # and still do when the buffers have been filled anew
-    assert len({float(x) for batch in data for x in batch.x_ng[:, 0]}) == 60
+    assert len({float(x) for batch in data for x in batch.x_nf[:, 0]}) == 60
 
 
 def test_epochs_and_seeds_differ_and_the_same_seed_repeats() -> None:
@@ -190,7 +190,7 @@ def test_disk_and_memory_agree_in_split_statistics_and_values(path: Path) -> Non
     assert torch.equal(memory.scaler.scale_g, disk.scaler.scale_g)
     assert memory._x_ng is not None
     for batch in [*disk.train_dataloader(), *disk.val_dataloader()]:
-        assert torch.equal(batch.x_ng, memory._x_ng[batch.row_n])
+        assert torch.equal(batch.x_nf, memory._x_ng[batch.row_n])
     trained = {int(row) for batch in disk.train_dataloader() for row in batch.row_n}
     assert trained <= set(disk.rows("train").tolist())
     assert [int(r) for b in disk.val_dataloader() for r in b.row_n] == disk.rows("val").tolist()
@@ -217,7 +217,7 @@ def test_only_what_is_larger_than_the_memory_stays_on_disk(path: Path) -> None:
 
 
 def test_quantiles_on_disk_are_refused_with_the_way_out(path: Path) -> None:
-    data = ExpressionDataModule("x", str(path), memory_gib=TIGHT, standardize="robust")
+    data = ExpressionDataModule("x", str(path), memory_gib=TIGHT, batch_size=8, standardize="robust")
     with pytest.raises(
         ConfigError, match=r"data.standardize=robust needs the matrix in memory.* data.memory_gib"
     ):
@@ -238,7 +238,7 @@ def test_bad_values_are_found_before_training(path: Path, tmp_path: Path, value:
         else f"at sample {bad.obs_names[row]}, gene {bad.var_names[7]}"
     )
     with pytest.raises(DataError, match=what):
-        ExpressionDataModule("x", str(tmp_path / "x.h5ad"), memory_gib=TIGHT).setup()
+        ExpressionDataModule("x", str(tmp_path / "x.h5ad"), memory_gib=TIGHT, batch_size=8).setup()
 
 
 def cut_short(adata: ad.AnnData, path: Path) -> None:
@@ -264,5 +264,27 @@ def nothing(adata: ad.AnnData, path: Path) -> None:
 def test_a_file_that_is_no_processed_data_is_named(adata: ad.AnnData, tmp_path: Path, put: Any) -> None:
     put(adata, tmp_path / "x.h5ad")
     with pytest.raises(GtexVaeError, match=r"x.h5ad") as error:
-        ExpressionDataModule("x", str(tmp_path / "x.h5ad"), memory_gib=TIGHT).setup()
+        ExpressionDataModule("x", str(tmp_path / "x.h5ad"), memory_gib=TIGHT, batch_size=8).setup()
     assert "\n" not in str(error.value)
+
+
+def test_coordinates_of_a_basis_are_those_of_memory_where_they_fit(path: Path) -> None:
+    memory, disk = pair(path)
+    basis_fg = torch.linalg.qr(torch.randn(G, 3, generator=torch.Generator().manual_seed(0)))[
+        0
+    ].T.contiguous()
+    for data in (memory, disk):
+        data.rotate(basis_fg)
+    expected, found = (next(iter(data.val_dataloader())) for data in (memory, disk))
+    assert expected.x_nf.shape == (16, 3)
+    torch.testing.assert_close(found.x_nf, expected.x_nf)
+    torch.testing.assert_close(found.outside_n, expected.outside_n)
+    assert torch.equal(found.row_n, expected.row_n)
+
+
+def test_coordinates_that_do_not_fit_leave_the_genes_in_the_batches(path: Path) -> None:
+    disk = pair(path)[1]
+    disk.rotate(torch.eye(G))
+    batch = next(iter(disk.train_dataloader()))
+    assert batch.outside_n is None
+    assert batch.x_nf.shape == (16, G)

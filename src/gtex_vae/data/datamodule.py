@@ -6,6 +6,7 @@ Shapes: ``n`` samples, ``g`` genes.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,9 +16,10 @@ import pandas as pd
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
+from tqdm import tqdm
 
 from gtex_vae.data import processed as processed_data
-from gtex_vae.data.disk_loader import DiskLoader
+from gtex_vae.data.disk_loader import DiskLoader, batches_in_buffer
 from gtex_vae.data.disk_matrix import GIB, DiskMatrix, check_memory, open_larger_than, subset
 from gtex_vae.data.loader import Batch, BatchLoader
 from gtex_vae.data.splits import SPLITS, check_fractions, check_split, read_splits, split_samples
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BLOCK = 1024  # samples at a time
+COORDINATES_SHARE = 0.25  # of the memory
 
 
 class ExpressionDataModule(LightningDataModule):
@@ -160,11 +163,14 @@ class ExpressionDataModule(LightningDataModule):
             self.scaler.fit(self.adata.X, self.rows("train"))
             self._x_ng = torch.from_numpy(self.scaler.apply_(self.adata.X))
         else:
+            assert self.memory_gib is not None
             log.info(
                 "%s stays on disk: it takes %.3g GiB, data.memory_gib is %.3g; a PCA, figures and metrics are of at "
                 "most %d samples of a split",
                 self.processed, self._disk.nbytes / GIB, self.memory_gib, len(self.kept("train")),
             )  # fmt: skip
+            # refuses too little memory now, not after a pass over the file
+            batches_in_buffer(self._disk, self.memory_gib, self.batch_size)
             self.scaler.fit(self._disk, self.rows("train"))
             self._disk.check(np.flatnonzero(split != "train"))
         log.info(
@@ -201,11 +207,13 @@ class ExpressionDataModule(LightningDataModule):
 
     def expression(self, split: str) -> Tensor:
         """Standardized expression (n, g) of the `kept` samples of one split."""
-        rows = self.kept(split)
+        return self._standardized(self.kept(split))
+
+    def _standardized(self, rows: np.ndarray) -> Tensor:
         if self._disk is not None:
             return torch.from_numpy(self.scaler.apply_(self._disk[rows]))
         assert self._x_ng is not None, "setup() first"
-        return self._x_ng[torch.from_numpy(rows)]
+        return self._x_ng[torch.from_numpy(rows)].cpu()
 
     def annotations(self, split: str) -> pd.DataFrame:
         """Annotations of the samples of `expression`."""
@@ -222,12 +230,23 @@ class ExpressionDataModule(LightningDataModule):
         ----------
         basis_fg
             Orthonormal rows, shape (f, g).
+
+        Notes
+        -----
+        Of a matrix on disk too, in one pass, where a quarter of ``memory_gib`` holds the coordinates; else batches go on
+        holding genes, which the module projects.
         """
-        assert self._x_ng is not None, "setup() first"
-        y_nf = torch.empty(len(self._x_ng), len(basis_fg))
-        outside_n = torch.empty(len(self._x_ng))
-        for start in range(0, len(y_nf), BLOCK):
-            block, x_ng = slice(start, start + BLOCK), self._x_ng[start : start + BLOCK].cpu()
+        n, f = len(self.adata), len(basis_fg)
+        most = math.inf if self._disk is None else (self.memory_gib or 0.0) * GIB * COORDINATES_SHARE
+        if 4 * n * f > most:
+            log.info(
+                "%d coordinates of %d samples are too much for data.memory_gib: batches hold genes", f, n
+            )
+            return
+        y_nf, outside_n = torch.empty(n, f), torch.empty(n)
+        for start in tqdm(range(0, n, BLOCK), desc="projecting", delay=2, leave=False, disable=None):
+            block = slice(start, min(start + BLOCK, n))
+            x_ng = self._standardized(np.arange(block.start, block.stop))
             torch.mm(x_ng, basis_fg.T, out=y_nf[block])
             outside_n[block] = (x_ng.square().sum(1) - y_nf[block].square().sum(1)).clamp_min(0.0)
         self._coordinates = y_nf, outside_n
@@ -284,7 +303,8 @@ class ExpressionDataModule(LightningDataModule):
         device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
         row_n = torch.from_numpy(rows)
         if self._coordinates is not None:
-            self._coordinates = y_nf, outside_n = _resident(device, *self._coordinates)
+            y_nf, outside_n = _resident(device, *self._coordinates)
+            self._coordinates = y_nf, outside_n
             return BatchLoader(y_nf, row_n, outside_n=outside_n, **settings)
         if self._disk is not None:
             assert self.memory_gib is not None

@@ -67,13 +67,7 @@ class DiskLoader:
         self.matrix, self.rows, self.scaler = matrix, rows, scaler
         self.batch_size, self.shuffle, self.seed, self.progress = batch_size, shuffle, seed, progress
         self.rank, self.world_size = rank, world_size
-        batch_gib = 4 * batch_size * matrix.shape[1] / GIB
-        batches = int(memory_gib / BUFFER_SHARE / batch_gib)
-        if batches < 2:
-            raise ConfigError(
-                f"data.memory_gib={memory_gib} is too little to train from disk with data.batch_size={batch_size}: "
-                f"{matrix.shape[1]:,} genes need at least {2 * BUFFER_SHARE * batch_gib:.2g}"
-            )
+        batches = batches_in_buffer(matrix, memory_gib, batch_size)
         per_epoch = -(-self._per_process // batch_size)
         self._batches = max(1, min(batches if shuffle else IN_ORDER_BATCHES, per_epoch))
         self._buffers: list[np.ndarray] = []
@@ -139,3 +133,21 @@ class DiskLoader:
         for start in range(0, len(order), m):
             rng.shuffle(order[start : start + m])
         return order
+
+
+def batches_in_buffer(matrix: DiskMatrix, memory_gib: float, batch_size: int) -> int:
+    """Batches that a buffer of a `DiskLoader` holds.
+
+    Raises
+    ------
+    ConfigError
+        Fewer than two.
+    """
+    batch_gib = 4 * batch_size * matrix.shape[1] / GIB
+    batches = int(memory_gib / BUFFER_SHARE / batch_gib)
+    if batches < 2:
+        raise ConfigError(
+            f"data.memory_gib={memory_gib:g} is too little to train from disk with data.batch_size={batch_size}: "
+            f"{matrix.shape[1]:,} genes need at least {2 * BUFFER_SHARE * batch_gib:.2g}"
+        )
+    return batches
