@@ -51,7 +51,7 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
     model = TrainedModel.load(run / "model").to("cuda" if torch.cuda.is_available() else "cpu")
     if config.export:
         model.export(run_dir / "model.pt2")
-    how = {"unit": config.unit, "orientation": config.orientation, "layer": config.layer}
+    how: dict[str, Any] = {"unit": config.unit, "orientation": config.orientation, "layer": config.layer}
     with open_matrix(config.input, keep_gene=wanted_genes(model.gene_ids, model.gene_names), **how) as matrix:
         data = model_input(model, matrix, impute=config.impute, min_overlap=config.min_overlap)
         write_json(run_dir / "alignment.json", data.report)

@@ -25,11 +25,19 @@ class PreprocessConfig:
 @stage("preprocess", PreprocessConfig)
 def main(config: PreprocessConfig, run_dir: Path) -> None:
     """Read, harmonise, annotate, filter and write; say where it lies and what is in it."""
-    from gtex_vae.data.processed import make_processed, read
+    from gtex_vae.data.disk_matrix import DiskMatrix, check_memory
+    from gtex_vae.data.processed import make_processed
 
+    check_memory(config.data["memory_gib"])
     processed = Path(config.data["processed"])
-    made = make_processed(processed, config.data["prepare"], overwrite=config.overwrite)
-    adata = read(processed)
+    made = make_processed(
+        processed,
+        config.data["prepare"],
+        overwrite=config.overwrite,
+        common_with=config.data["common_with"],
+        in_chunks=config.data["memory_gib"] is not None,
+    )
+    adata = DiskMatrix(processed).adata
     log.info(
         "%s %s: %d samples of %d donors and %d tissues x %d genes, %s",
         "made" if made else "already there:", processed, adata.n_obs, adata.obs["donor"].nunique(),

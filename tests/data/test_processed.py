@@ -40,7 +40,7 @@ def test_made_once(path: Path) -> None:
     assert not make_processed(path, dict(reversed(PREPARE.items())))
     assert path.stat().st_mtime_ns == made
     assert read(path).shape == (30, 60)
-    assert {entry.name for entry in path.parent.iterdir()} == {path.name, f".{path.name}.lock"}
+    assert {entry.name for entry in path.parent.iterdir()} == {path.name, "demo_genes", f".{path.name}.lock"}
 
 
 def test_made_again_when_settings_change_or_when_asked(path: Path) -> None:
@@ -119,7 +119,7 @@ def test_an_exception_leaves_the_old_file(path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(OSError, match=r"No space"):
         make_processed(path, {**PREPARE, "seed": 2})
     assert path.read_bytes() == before
-    assert {entry.name for entry in path.parent.iterdir()} == {path.name, f".{path.name}.lock"}
+    assert {entry.name for entry in path.parent.iterdir()} == {path.name, "demo_genes", f".{path.name}.lock"}
 
 
 def test_bad_data_never_becomes_a_processed_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from gtex_vae import runs
 from gtex_vae.data import processed
+from gtex_vae.data.disk_matrix import open_larger_than, subset
 from gtex_vae.data.splits import SPLITS, read_splits
 from gtex_vae.errors import DataError, RunError
 from gtex_vae.models.trained import TrainedModel
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+log = logging.getLogger(__name__)
 
 
 def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
@@ -30,7 +35,8 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
     Returns
     -------
     AnnData
-        X not standardized, ``obs["split"]`` as in the run's ``splits.csv``.
+        X not standardized, ``obs["split"]`` as in the run's ``splits.csv``. Of data that stayed on disk, the samples of
+        each split that fit into ``data.memory_gib``: the same ones as at the end of training.
 
     Raises
     ------
@@ -39,14 +45,23 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
     """
     data = runs.read_config(run_dir)["data"]
     path = processed.choose(data["path"], data["processed"])
+    memory_gib = data.get("memory_gib")
     try:
-        adata = processed.read(path)
+        disk = open_larger_than(path, memory_gib)
+        adata = processed.read(path) if disk is None else disk.adata
     except DataError as error:
         raise RunError(f"the data of {run_dir} cannot be read: {error}") from error
     if list(adata.var_names) != model.gene_ids:
         raise RunError(f"{path} has other genes than the model of {run_dir}: it was made anew since")
     split = read_splits(run_dir / "splits.csv", list(adata.obs_names))
     adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
+    if disk is None:
+        return adata
+    parts = [subset(np.flatnonzero(split == part), adata.n_vars, memory_gib) for part in SPLITS]
+    rows = np.sort(np.concatenate(parts))
+    log.info("%d of %d samples: data.memory_gib=%g", len(rows), adata.n_obs, memory_gib)
+    adata = adata[rows].copy()
+    adata.X = disk[rows]
     return adata
 
 

@@ -6,6 +6,8 @@ Shapes: ``n`` samples, ``g`` genes.
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,8 +16,11 @@ import pandas as pd
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
+from tqdm import tqdm
 
 from gtex_vae.data import processed as processed_data
+from gtex_vae.data.disk_loader import DiskLoader, batches_in_buffer
+from gtex_vae.data.disk_matrix import GIB, DiskMatrix, check_memory, open_larger_than, subset
 from gtex_vae.data.loader import Batch, BatchLoader
 from gtex_vae.data.splits import SPLITS, check_fractions, check_split, read_splits, split_samples
 from gtex_vae.data.standardize import Method, Standardizer
@@ -28,10 +33,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BLOCK = 1024  # samples at a time
+COORDINATES_SHARE = 0.25  # of the memory
 
 
 class ExpressionDataModule(LightningDataModule):
-    """Standardized expression in memory (on the GPU where it fits), split by donor.
+    """Standardized expression in memory (on the GPU where it fits) or on disk, split by donor.
 
     Parameters
     ----------
@@ -43,6 +49,8 @@ class ExpressionDataModule(LightningDataModule):
         ``_target_`` and arguments of the function that makes it; ``None`` when ``processed`` is given as it is.
     path
         The user's raw file; the configs hand it to ``prepare``.
+    common_with
+        Other data sets; the genes that all have in common are listed beside ``processed``.
     val, test
         Fractions of the samples held out for choosing and for the final figures.
     split_seed
@@ -60,11 +68,16 @@ class ExpressionDataModule(LightningDataModule):
         Samples per step and device.
     seed
         Seed of the order of batches.
+    memory_gib
+        Memory for expression, in GiB. A larger matrix stays on disk: training reads it through a shuffle buffer
+        (see `gtex_vae.data.disk_loader.DiskLoader`), and what needs samples all at once gets a part of them. ``null``:
+        the whole matrix in memory.
 
     Attributes
     ----------
     adata
-        The samples after `setup`: ``obs`` with a column ``split``; X is standardized in place.
+        The samples after `setup`: ``obs`` with a column ``split``; X is standardized in place, or absent where it
+        stays on disk.
     scaler
         The fitted `Standardizer`.
     """
@@ -79,6 +92,7 @@ class ExpressionDataModule(LightningDataModule):
         prepare: dict[str, Any] | None = None,
         path: str | None = None,
         *,
+        common_with: Sequence[str] = (),
         val: float = 0.1,
         test: float = 0.2,
         split_seed: int = 0,
@@ -89,13 +103,14 @@ class ExpressionDataModule(LightningDataModule):
         min_scale: float = 0.05,
         batch_size: int = 128,
         seed: int = 0,
+        memory_gib: float | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 2:
             raise ConfigError(
                 f"data.batch_size={batch_size} must be at least 2: batch statistics need two samples"
             )
-        self.name, self.prepare = name, prepare
+        self.name, self.prepare, self.common_with = name, prepare, common_with
         self.processed = processed_data.choose(path, processed)
         self.path = Path(path) if path is not None else None
         self.val, self.test, self.split_seed, self.split_by, self.splits = (
@@ -107,17 +122,25 @@ class ExpressionDataModule(LightningDataModule):
         )
         self.standardize: dict[str, Any] = {"method": standardize, "clip": clip, "min_scale": min_scale}
         check_fractions(val, test)
+        check_memory(memory_gib)
         Standardizer(1, **self.standardize)  # refuses impossible values now, not after the data is read
         self.batch_size, self.seed = batch_size, seed
+        self.memory_gib = memory_gib
         self._x_ng: Tensor | None = None
         self._coordinates: tuple[Tensor, Tensor] | None = None
+        self._disk: DiskMatrix | None = None
 
     def prepare_data(self) -> None:
         """Make the processed AnnData where there is none; a ``path`` that is one already is taken as it is."""
         if (
             self.processed != self.path
             and self.prepare is not None
-            and processed_data.make_processed(self.processed, self.prepare)
+            and processed_data.make_processed(
+                self.processed,
+                self.prepare,
+                common_with=self.common_with,
+                in_chunks=self.memory_gib is not None,
+            )
         ):
             log.info("made %s", self.processed)
 
@@ -129,14 +152,27 @@ class ExpressionDataModule(LightningDataModule):
         DataError, SplitError
             The file or the split is not usable.
         """
-        if self._x_ng is not None:
+        if self._x_ng is not None or self._disk is not None:
             return
-        self.adata = processed_data.read(self.processed)
+        self._disk = open_larger_than(self.processed, self.memory_gib)
+        self.adata = processed_data.read(self.processed) if self._disk is None else self._disk.adata
         split = self._split()
         self.adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
         self.scaler = Standardizer(self.adata.n_vars, **self.standardize)
-        self.scaler.fit(self.adata.X, self.rows("train"))
-        self._x_ng = torch.from_numpy(self.scaler.apply_(self.adata.X))
+        if self._disk is None:
+            self.scaler.fit(self.adata.X, self.rows("train"))
+            self._x_ng = torch.from_numpy(self.scaler.apply_(self.adata.X))
+        else:
+            assert self.memory_gib is not None
+            log.info(
+                "%s stays on disk: it takes %.3g GiB, data.memory_gib is %.3g; a PCA, figures and metrics are of at "
+                "most %d samples of a split",
+                self.processed, self._disk.nbytes / GIB, self.memory_gib, len(self.kept("train")),
+            )  # fmt: skip
+            # refuses too little memory now, not after a pass over the file
+            batches_in_buffer(self._disk, self.memory_gib, self.batch_size)
+            self.scaler.fit(self._disk, self.rows("train"))
+            self._disk.check(np.flatnonzero(split != "train"))
         log.info(
             "%s: %d samples of %d donors x %d genes; train/val/test %s samples",
             self.name, self.adata.n_obs, self.adata.obs["donor"].nunique(), self.adata.n_vars,
@@ -162,10 +198,26 @@ class ExpressionDataModule(LightningDataModule):
         """Row numbers of one split, in order."""
         return np.flatnonzero(self.adata.obs["split"].to_numpy() == split)
 
+    def kept(self, split: str) -> np.ndarray:
+        """Row numbers of the samples of one split that `expression` holds: all, or a part where X stays on disk."""
+        rows = self.rows(split)
+        if self._disk is None or self.memory_gib is None:
+            return rows
+        return subset(rows, self.adata.n_vars, self.memory_gib)
+
     def expression(self, split: str) -> Tensor:
-        """Standardized expression (n, g) of one split."""
+        """Standardized expression (n, g) of the `kept` samples of one split."""
+        return self._standardized(self.kept(split))
+
+    def _standardized(self, rows: np.ndarray) -> Tensor:
+        if self._disk is not None:
+            return torch.from_numpy(self.scaler.apply_(self._disk[rows]))
         assert self._x_ng is not None, "setup() first"
-        return self._x_ng[torch.from_numpy(self.rows(split))]
+        return self._x_ng[torch.from_numpy(rows)].cpu()
+
+    def annotations(self, split: str) -> pd.DataFrame:
+        """Annotations of the samples of `expression`."""
+        return self.adata.obs.iloc[self.kept(split)]
 
     def rotate(self, basis_fg: Tensor) -> None:
         r"""Let batches hold coordinates :math:`y = B x` in an orthonormal basis instead of genes.
@@ -178,12 +230,23 @@ class ExpressionDataModule(LightningDataModule):
         ----------
         basis_fg
             Orthonormal rows, shape (f, g).
+
+        Notes
+        -----
+        Of a matrix on disk too, in one pass, where a quarter of ``memory_gib`` holds the coordinates; else batches go on
+        holding genes, which the module projects.
         """
-        assert self._x_ng is not None, "setup() first"
-        y_nf = torch.empty(len(self._x_ng), len(basis_fg))
-        outside_n = torch.empty(len(self._x_ng))
-        for start in range(0, len(y_nf), BLOCK):
-            block, x_ng = slice(start, start + BLOCK), self._x_ng[start : start + BLOCK].cpu()
+        n, f = len(self.adata), len(basis_fg)
+        most = math.inf if self._disk is None else (self.memory_gib or 0.0) * GIB * COORDINATES_SHARE
+        if 4 * n * f > most:
+            log.info(
+                "%d coordinates of %d samples are too much for data.memory_gib: batches hold genes", f, n
+            )
+            return
+        y_nf, outside_n = torch.empty(n, f), torch.empty(n)
+        for start in tqdm(range(0, n, BLOCK), desc="projecting", delay=2, leave=False, disable=None):
+            block = slice(start, min(start + BLOCK, n))
+            x_ng = self._standardized(np.arange(block.start, block.stop))
             torch.mm(x_ng, basis_fg.T, out=y_nf[block])
             outside_n[block] = (x_ng.square().sum(1) - y_nf[block].square().sum(1)).clamp_min(0.0)
         self._coordinates = y_nf, outside_n
@@ -212,42 +275,43 @@ class ExpressionDataModule(LightningDataModule):
         with write_beside(path) as temporary:
             table.to_csv(temporary, index=False)
 
-    def train_dataloader(self) -> BatchLoader:
+    def train_dataloader(self) -> BatchLoader | DiskLoader:
         """Shuffled whole batches of the training samples."""
         return self._loader("train", shuffle=True)
 
-    def val_dataloader(self) -> BatchLoader:
+    def val_dataloader(self) -> BatchLoader | DiskLoader:
         """All validation samples in order."""
         return self._loader("val", shuffle=False)
 
-    def _loader(self, split: str, *, shuffle: bool) -> BatchLoader:
-        assert self._x_ng is not None, "setup() first"
+    def _loader(self, split: str, *, shuffle: bool) -> BatchLoader | DiskLoader:
         trainer = self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
-        outside_n = None
-        if self._coordinates is not None:
-            x_nf, outside_n = _resident(device, *self._coordinates)
-            self._coordinates = x_nf, outside_n
-        else:
-            (x_nf,) = (self._x_ng,) = _resident(device, self._x_ng)
-        rows = torch.from_numpy(self.rows(split))
+        rows = self.rows(split)
         if shuffle and len(rows) < self.batch_size * world_size:
             raise ConfigError(
                 f"data.batch_size={self.batch_size} x {world_size} process(es) is more than the "
                 f"{len(rows)} training samples"
             )
-        return BatchLoader(
-            x_nf,
-            rows,
-            batch_size=self.batch_size,
-            shuffle=shuffle,
-            seed=self.seed,
-            progress=self._progress,
-            rank=rank,
-            world_size=world_size,
-            outside_n=outside_n,
-        )
+        settings: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "shuffle": shuffle,
+            "seed": self.seed,
+            "progress": self._progress,
+            "rank": rank,
+            "world_size": world_size,
+        }
+        device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
+        row_n = torch.from_numpy(rows)
+        if self._coordinates is not None:
+            y_nf, outside_n = _resident(device, *self._coordinates)
+            self._coordinates = y_nf, outside_n
+            return BatchLoader(y_nf, row_n, outside_n=outside_n, **settings)
+        if self._disk is not None:
+            assert self.memory_gib is not None
+            return DiskLoader(self._disk, rows, self.scaler, memory_gib=self.memory_gib, **settings)
+        assert self._x_ng is not None, "setup() first"
+        (self._x_ng,) = _resident(device, self._x_ng)
+        return BatchLoader(self._x_ng, row_n, **settings)
 
     def _progress(self) -> tuple[int, int]:
         """Epochs of training, and batches of the present one, that are over; right also after a restart."""

@@ -5,9 +5,10 @@ Shapes: n samples, g genes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,13 @@ class ExpressionFile:
 
 @contextmanager
 def write_expression(
-    path: Path, obs: pd.DataFrame, var: pd.DataFrame, *, unit: str, layers: Sequence[str] = ()
+    path: Path,
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+    *,
+    unit: str,
+    layers: Sequence[str] = (),
+    uns: Mapping[str, Any] | None = None,
 ) -> Iterator[ExpressionFile]:
     """Write an AnnData of expression by blocks of samples, whole or not at all.
 
@@ -44,11 +51,13 @@ def write_expression(
         Unit of X and of the layers.
     layers
         Names of layers beside X.
+    uns
+        Whatever else is to stand in ``uns``.
     """
     import anndata
     import h5py
 
-    skeleton = anndata.AnnData(obs=obs, var=var, uns={"expression": {"unit": unit}})
+    skeleton = anndata.AnnData(obs=obs, var=var, uns={**(uns or {}), "expression": {"unit": unit}})
     with write_beside(path) as temporary:
         skeleton.write_h5ad(temporary)
         with h5py.File(temporary, "r+") as file:

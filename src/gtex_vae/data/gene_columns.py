@@ -141,6 +141,16 @@ class Columns:
         )
 
 
+def column_means(x_nc: Matrix, columns: Sequence[int]) -> dict[int, float]:
+    """Mean of some columns, in one pass over blocks of rows; none where no columns are asked for."""
+    if not columns:
+        return {}
+    total = np.zeros(len(columns))
+    for start in range(0, x_nc.shape[0], ROWS):
+        total += np.asarray(x_nc[start : start + ROWS][:, list(columns)].sum(axis=0)).ravel()
+    return dict(zip(columns, (total / x_nc.shape[0]).tolist(), strict=True))
+
+
 def choose(
     labels: Sequence[str],
     gene_of: Sequence[str | None],
@@ -176,15 +186,18 @@ def choose(
             claims.setdefault(g, [int(source_g[g])]).append(column)
     added: list[tuple[int, int]] = []
     left_out: list[tuple[int, int]] = []
+    tied_of: dict[int, tuple[list[int], list[int]]] = {}
     for g, columns in sorted(claims.items()):
         copies = [c for c in columns if (gene_id := parse_ensembl(labels[c])) is not None and gene_id.par_y]
         others = [c for c in columns if c not in copies]
         if not others:
             others, copies = copies, []
         best = min(EVIDENCE.index(kind_of[c]) for c in others)
-        tied = [c for c in others if EVIDENCE.index(kind_of[c]) == best]
-        means = np.asarray(x_nc[:, tied].mean(axis=0)).ravel() if len(tied) > 1 else np.zeros(1)
-        source_g[g] = tied[int(np.argmax(means))]
+        tied_of[g] = [c for c in others if EVIDENCE.index(kind_of[c]) == best], copies
+    mean_of = column_means(x_nc, [c for tied, _ in tied_of.values() if len(tied) > 1 for c in tied])
+    for g, (tied, copies) in tied_of.items():
+        columns = claims[g]
+        source_g[g] = max(tied, key=lambda c: mean_of.get(c, 0.0))
         added += [(g, c) for c in copies[:1] if kind_of[source_g[g]] == "id"]
         used = {int(source_g[g])} | {c for gene, c in added if gene == g}
         left_out += [(g, c) for c in columns if c not in used]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from gtex_vae.data.gene_columns import Matrix, choose, log_offset
+from gtex_vae.data.gene_columns import Columns, Matrix, choose, log_offset
 from gtex_vae.data.genes import GeneTable, parse_ensembl
 from gtex_vae.errors import DataError
 
@@ -82,6 +82,23 @@ def some(pairs: Sequence[Any]) -> dict[str, Any]:
     return {"count": len(pairs), "examples": list(pairs[:EXAMPLES])}
 
 
+@dataclass(frozen=True)
+class GenePlan:
+    """How the columns of a matrix become genes, before any is moved.
+
+    Parameters
+    ----------
+    columns
+        Which columns make up each gene.
+    var, report
+        As in `Harmonised`.
+    """
+
+    columns: Columns
+    var: pd.DataFrame
+    report: dict[str, Any]
+
+
 def harmonise(
     x_ng: Matrix, labels: Sequence[str], names: Sequence[str] | None, table: GeneTable, *, unit: str
 ) -> Harmonised:
@@ -116,6 +133,27 @@ def harmonise(
     ...                 bundled_genes().of_biotype(), unit="TPM")
     >>> out.x_ng, list(out.var["gene_name"])
     (array([[3., 3.]], dtype=float32), ['PLCXD1', 'CXCL8'])
+    """
+    plan = plan_genes(x_ng, labels, names, table)
+    return Harmonised(plan.columns.take(x_ng, log_offset(unit)), plan.var, plan.report)
+
+
+def plan_genes(
+    x_ng: Matrix, labels: Sequence[str], names: Sequence[str] | None, table: GeneTable
+) -> GenePlan:
+    """Identify the genes of a matrix; see `harmonise`.
+
+    Parameters
+    ----------
+    x_ng
+        Samples x columns, read only to choose between duplicates; on disk as well.
+    labels, names, table
+        As for `harmonise`.
+
+    Raises
+    ------
+    DataError
+        No column is a gene of the table.
     """
     names = [""] * len(labels) if names is None else names
     gene_of: list[str | None] = []
@@ -173,4 +211,4 @@ def harmonise(
         "duplicates": some(duplicates),
         "dropped": dict(dropped),
     }
-    return Harmonised(columns.take(x_ng, log_offset(unit)), var, report)
+    return GenePlan(columns, var, report)

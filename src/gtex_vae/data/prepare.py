@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,8 +17,11 @@ import pandas as pd
 from gtex_vae import provenance
 from gtex_vae.data.annotations import annotate
 from gtex_vae.data.filters import filter_matrix
+from gtex_vae.data.gene_columns import log_offset
 from gtex_vae.data.genes import GeneTable, gene_table
-from gtex_vae.data.harmonise import Harmonised, KeepGenes, harmonise
+from gtex_vae.data.harmonise import Harmonised, KeepGenes, plan_genes
+from gtex_vae.data.lazy_rows import StreamedAnnData, stack, take_columns, take_rows
+from gtex_vae.data.prepare_in_chunks import convert_in_chunks, open_wanted
 from gtex_vae.data.qc import write_qc
 from gtex_vae.data.readers import RawMatrix, read_matrix, to_log2_tpm
 from gtex_vae.errors import ConfigError, DataError
@@ -51,7 +56,8 @@ def prepare_matrix(
     drop_outliers: bool = False,
     min_detected: int = 0,
     qc: str | None = None,
-) -> AnnData:
+    scratch: str | None = None,
+) -> AnnData | StreamedAnnData:
     """Read, harmonise, annotate and filter an expression matrix.
 
     Parameters
@@ -78,11 +84,16 @@ def prepare_matrix(
         Sample filters: see `gtex_vae.data.filters.filter_samples`.
     qc
         Folder for the QC page, or ``None``.
+    scratch
+        Folder for values, where the matrix does not fit into memory: it is then read, converted, filtered and handed on
+        a block of samples at a time, with the same result. Parquet, CSC matrices, and stores with genes in rows are
+        read at once all the same.
 
     Returns
     -------
-    AnnData
-        X float32, samples x genes, log2(TPM+1) unless ``uns["expression"]["unit"]`` says otherwise.
+    AnnData or StreamedAnnData
+        X float32, samples x genes, log2(TPM+1) unless ``uns["expression"]["unit"]`` says otherwise; with ``scratch``,
+        X is read by rows and is there as long as that folder.
 
     Raises
     ------
@@ -105,22 +116,24 @@ def prepare_matrix(
     if genes != "all":
         table = table.of_biotype([genes]) if gene_list is None else table
     keep = KeepGenes(table) if table.whole is not None else None
-    matrices = []
-    for matrix_path in paths:
-        log.info("reading %s", matrix_path)
-        matrices.append(
-            read_matrix(
-                matrix_path,
-                keep_gene=keep,
-                unit=unit,
-                orientation=orientation,
-                layer=layer,
-                allow_shape_mismatch=allow_shape_mismatch,
-            )
-        )
-    matrix = _join(matrices)
-    log.info("%d samples x %d genes in %s (%s)", *matrix.x_ng.shape, matrix.unit, matrix.unit_reason)
-    made, unit_now = _one_column_per_gene(matrix, table)
+    how: dict[str, Any] = {
+        "keep_gene": keep,
+        "unit": unit,
+        "orientation": orientation,
+        "layer": layer,
+        "allow_shape_mismatch": allow_shape_mismatch,
+    }
+    with ExitStack() as opened:
+        matrices = []
+        for matrix_path in paths:
+            log.info("reading %s", matrix_path)
+            if scratch is None:
+                matrices.append(read_matrix(matrix_path, **how))
+            else:
+                matrices.append(opened.enter_context(open_wanted(matrix_path, scratch=Path(scratch), **how)))
+        matrix = _join(matrices)
+        log.info("%d samples x %d genes in %s (%s)", *matrix.x_ng.shape, matrix.unit, matrix.unit_reason)
+        made, unit_now = _one_column_per_gene(matrix, table, None if scratch is None else Path(scratch))
     obs, annotation_report = annotate(matrix.sample_ids, tables, own=matrix.obs)
     kept = filter_matrix(
         made.x_ng,
@@ -140,11 +153,9 @@ def prepare_matrix(
     for column in OBS:
         if column not in obs:
             obs[column] = pd.Categorical([None] * len(obs))
-    x_ng = made.x_ng if kept.keep_n.all() and kept.keep_g.all() else made.x_ng[kept.keep_n][:, kept.keep_g]
     dropped = {**kept.dropped, "genes_in_source": dict(keep.dropped) if keep is not None else {}}
     _say_dropped(dropped)
-    return anndata.AnnData(
-        x_ng,
+    tables = anndata.AnnData(
         obs=obs[kept.keep_n],
         var=made.var[kept.keep_g],
         uns={
@@ -160,6 +171,12 @@ def prepare_matrix(
             ),
         },
     )
+    if scratch is not None:
+        x_ng = take_columns(made.x_ng, np.flatnonzero(kept.keep_g))
+        return StreamedAnnData(tables, take_rows(x_ng, np.flatnonzero(kept.keep_n)))
+    whole = kept.keep_n.all() and kept.keep_g.all()
+    tables.X = made.x_ng if whole else made.x_ng[kept.keep_n][:, kept.keep_g]
+    return tables
 
 
 def _download(release: str, tissues: Sequence[str] | None, raw: str) -> tuple[list[str], list[str]]:
@@ -184,20 +201,28 @@ def _join(matrices: list[RawMatrix]) -> RawMatrix:
         raise DataError(f"the files of {first.source.path.parent} share samples")
     from dataclasses import replace
 
-    return replace(first, x_ng=np.concatenate([m.x_ng for m in matrices]), sample_ids=samples, obs=None)
+    x_ng = [matrix.x_ng for matrix in matrices]
+    in_memory = all(isinstance(x, np.ndarray) for x in x_ng)
+    return replace(
+        first, x_ng=np.concatenate(x_ng) if in_memory else stack(x_ng), sample_ids=samples, obs=None
+    )
 
 
-def _one_column_per_gene(matrix: RawMatrix, table: GeneTable) -> tuple[Harmonised, str]:
-    """Harmonised genes on the log2 scale, dense, and its unit."""
+def _one_column_per_gene(matrix: RawMatrix, table: GeneTable, scratch: Path | None) -> tuple[Harmonised, str]:
+    """Harmonised genes on the log2 scale, dense, in memory or in a scratch folder, and its unit."""
     from dataclasses import replace
 
-    made = harmonise(matrix.x_ng, matrix.gene_ids, matrix.gene_names, table, unit=matrix.unit)
+    plan = plan_genes(matrix.x_ng, matrix.gene_ids, matrix.gene_names, table)
     whole = table if table.whole is None else table.whole
-    length_g = whole.lengths(made.var.index)
-    known = bool((length_g > 0).all())
-    x_ng, unit = to_log2_tpm(replace(matrix, x_ng=made.x_ng), length_g if known else None)
+    length_g = whole.lengths(plan.var.index)
+    lengths = length_g if (length_g > 0).all() else None
+    offset = log_offset(matrix.unit)
+    if scratch is not None:
+        x_ng, unit = convert_in_chunks(matrix, plan.columns, lengths, scratch)
+        return Harmonised(x_ng, plan.var, plan.report), unit
+    x_ng, unit = to_log2_tpm(replace(matrix, x_ng=plan.columns.take(matrix.x_ng, offset)), lengths)
     dense = np.ascontiguousarray(x_ng if isinstance(x_ng, np.ndarray) else x_ng.toarray(), np.float32)
-    return replace(made, x_ng=dense), unit
+    return Harmonised(dense, plan.var, plan.report), unit
 
 
 def _say_dropped(dropped: dict[str, dict[str, int]]) -> None:

@@ -5,6 +5,7 @@ Shape suffixes: n samples, g genes.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from gtex_vae.data.gene_columns import Matrix
+from gtex_vae.data.lazy_rows import take_rows
 from gtex_vae.data.near_duplicates import near_duplicates
 from gtex_vae.data.sample_stats import outliers, sample_stats
 from gtex_vae.paths import write_beside
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 # Okabe and Ito's, safe for the colour-blind
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
 TISSUES_SHOWN = 60
+MOST_COMPARED = 50_000  # every pair of them: minutes
+
+log = logging.getLogger(__name__)
 
 
 def qc_table(
@@ -98,7 +103,11 @@ def write_qc(
     """
     stats = sample_stats(x_ng, unit)
     filled = np.flatnonzero(stats["library_size"].to_numpy() > 0)
-    duplicates = near_duplicates(x_ng[filled], obs.index[filled])
+    if len(filled) <= MOST_COMPARED:
+        duplicates = near_duplicates(take_rows(x_ng, filled), obs.index[filled])
+    else:
+        log.info("near-duplicates are not sought among %d samples, more than %d", len(filled), MOST_COMPARED)
+        duplicates = pd.DataFrame({"sample": [], "other": [], "correlation": []})
     table = qc_table(stats, obs, reason_n=reason_n, duplicates=duplicates)
     folder = Path(folder)
     with write_beside(folder / "qc_samples.csv") as temporary:

@@ -5,7 +5,8 @@ Shapes: ``n`` samples, ``g`` genes.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,9 +16,24 @@ from gtex_vae.errors import ConfigError, DataError
 
 Method = Literal["standard", "robust"]
 
+BLOCK_VALUES = 1 << 18  # a block of rows in double precision that stays in the cache
+READ_VALUES = 1 << 24  # at once from disk
+PROBED_ROWS = 256
+
 NORMAL_IQR = (
     1.3489795  # interquartile range of the standard normal, so that both methods agree on Gaussian genes
 )
+
+
+class Rows(Protocol):
+    """A matrix (n, g) whose rows are taken as float32 by an index: an array, or one on disk."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        ...
+
+    def __getitem__(self, rows: Any, /) -> np.ndarray: ...
 
 
 class Standardizer(nn.Module):
@@ -69,28 +85,28 @@ class Standardizer(nn.Module):
         self.register_buffer("center_g", torch.zeros(n_genes))
         self.register_buffer("scale_g", torch.ones(n_genes))
 
-    def fit(self, x_ng: np.ndarray, rows: np.ndarray | None = None) -> Standardizer:
+    def fit(self, x_ng: Rows, rows: np.ndarray | None = None) -> Standardizer:
         """Take the statistics from the given rows of a float32 matrix (n, g), in float64, without copying it.
 
         Raises
         ------
         DataError
             The rows hold NaN or infinite values.
+        ConfigError
+            Quantiles of a matrix on disk are asked for.
         """
-        rows = np.arange(len(x_ng)) if rows is None else np.asarray(rows)
-        center = np.empty(x_ng.shape[1])
-        scale = np.empty(x_ng.shape[1])
-        for block in np.array_split(np.arange(x_ng.shape[1]), max(1, x_ng.shape[1] // 512)):
-            x = x_ng[rows, block[0] : block[-1] + 1].astype(np.float64)
-            with np.errstate(invalid="ignore"):  # infinity less infinity: refused below
-                center[block], scale[block] = x.mean(0), x.std(0)
-            if not np.isfinite(scale[block]).all():
-                gene = block[~np.isfinite(scale[block])][0]
-                raise DataError(f"NaN or infinite expression in gene column {gene} of the training samples")
-            if self.method == "robust":
-                low, center[block], high = np.quantile(x, (0.25, 0.5, 0.75), axis=0)
-                spread = (high - low) / NORMAL_IQR
-                scale[block] = np.where(spread > 0.0, spread, scale[block])
+        rows = np.arange(x_ng.shape[0]) if rows is None else np.asarray(rows)
+        center, scale = _moments(x_ng, rows)
+        if not np.isfinite(scale).all():
+            gene = int(np.flatnonzero(~np.isfinite(scale))[0])
+            raise DataError(f"NaN or infinite expression in gene column {gene} of the training samples")
+        if self.method == "robust":
+            if not isinstance(x_ng, np.ndarray):
+                raise ConfigError(
+                    "data.standardize=robust needs the matrix in memory, for quantiles: raise data.memory_gib, or "
+                    "take data.standardize=standard"
+                )
+            center, scale = _quantiles(x_ng, rows, scale)
         # relative to the center: a constant gene has rounding noise, not variance
         self.constant = np.flatnonzero(scale <= 1e-6 * (1.0 + np.abs(center)))
         scale = np.maximum(scale, self.min_scale)
@@ -111,11 +127,57 @@ class Standardizer(nn.Module):
 
     def apply_(self, x_ng: np.ndarray) -> np.ndarray:
         """Standardize a float32 matrix (n, g) in place, a block of rows at a time, and return it."""
-        for start in range(0, len(x_ng), 1024):
-            rows = torch.from_numpy(x_ng[start : start + 1024])
-            rows.copy_(self(rows))
+        center_g, scale_g = self.center_g.cpu().numpy(), self.scale_g.cpu().numpy()
+        step = max(1, BLOCK_VALUES // max(1, x_ng.shape[1]))
+        for start in range(0, len(x_ng), step):
+            block = x_ng[start : start + step]
+            block -= center_g
+            block /= scale_g
+            if self.clip is not None:
+                np.clip(block, -self.clip, self.clip, out=block)
         return x_ng
 
     def inverse(self, z_ng: Tensor) -> Tensor:
         """Back to expression units (n, g)."""
         return z_ng * self.scale_g + self.center_g
+
+
+def _moments(x_ng: Rows, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (divisor n) of each gene, in one pass over the rows.
+
+    Sums are of distances from the mean of a few rows, in float64: sums of squares of the values themselves would lose
+    the spread of a gene that is high and hardly varies.
+    """
+    few = rows[np.unique(np.linspace(0, len(rows) - 1, PROBED_ROWS).astype(int))]
+    with np.errstate(invalid="ignore"):  # infinity less infinity: not finite either
+        origin_g = np.asarray(x_ng[few]).mean(0, dtype=np.float64)
+        sum_g, squares_g = np.zeros_like(origin_g), np.zeros_like(origin_g)
+        for block in _blocks(x_ng, rows):
+            away = block - origin_g
+            sum_g += away.sum(0)
+            squares_g += np.einsum("ng,ng->g", away, away)
+        away_g = sum_g / len(rows)
+        variance_g = squares_g / len(rows) - away_g**2
+        return origin_g + away_g, np.sqrt(np.where(variance_g < 0.0, 0.0, variance_g))
+
+
+def _quantiles(x_ng: np.ndarray, rows: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Median and interquartile range / 1.349 of each gene; where that is 0, the scale that is given."""
+    center, scale = np.empty(x_ng.shape[1]), scale.copy()
+    for genes in np.array_split(np.arange(x_ng.shape[1]), max(1, x_ng.shape[1] // 512)):
+        x = x_ng[rows, genes[0] : genes[-1] + 1].astype(np.float64)
+        low, center[genes], high = np.quantile(x, (0.25, 0.5, 0.75), axis=0)
+        spread = (high - low) / NORMAL_IQR
+        scale[genes] = np.where(spread > 0.0, spread, scale[genes])
+    return center, scale
+
+
+def _blocks(x_ng: Rows, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Blocks of the rows that stay in the cache; from disk in larger pieces."""
+    genes = max(1, x_ng.shape[1])
+    step = max(1, BLOCK_VALUES // genes)
+    piece = step if isinstance(x_ng, np.ndarray) else max(step, READ_VALUES // genes)
+    for first in range(0, len(rows), piece):
+        taken = x_ng[rows[first : first + piece]]
+        for start in range(0, len(taken), step):
+            yield taken[start : start + step]

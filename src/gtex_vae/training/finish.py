@@ -58,10 +58,9 @@ def measure(
     model: TrainedModel, datamodule: ExpressionDataModule, pca: PCA, *, seed: int
 ) -> dict[str, float]:
     """Every metric on the donors of the test split, the model's and the baselines'."""
-    obs = datamodule.adata.obs
     x_train_ng, x_test_ng = (datamodule.expression(split).cpu().numpy() for split in ("train", "test"))
     log.info("measuring on %d held-out samples, PCA with as many components beside", len(x_test_ng))
-    train_obs, test_obs = (obs[obs["split"] == split] for split in ("train", "test"))
+    train_obs, test_obs = (datamodule.annotations(split) for split in ("train", "test"))
     metrics = score(model, x_train_ng, x_test_ng, train_obs, test_obs, pca=pca, seed=seed)
     return metrics | rate_metrics(model.vae, x_test_ng, seed=seed)
 

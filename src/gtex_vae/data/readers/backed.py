@@ -42,12 +42,14 @@ def open_matrix(
     unit: str | None = None,
     orientation: str | None = None,
     layer: str | None = None,
+    allow_shape_mismatch: bool = False,
+    scratch: Path | None = None,
 ) -> Iterator[RawMatrix]:
     """Open any matrix that `read_matrix` reads; AnnData stores with samples in rows stay on disk.
 
     Parameters
     ----------
-    path, unit, orientation, layer
+    path, unit, orientation, layer, allow_shape_mismatch, scratch
         See `read_matrix`.
     keep_gene
         As there, for the formats that are read at once; a store keeps all its genes.
@@ -66,13 +68,21 @@ def open_matrix(
     path = Path(path)
     kind = sniff(path)
     if kind.format not in ("h5ad", "zarr"):
-        yield read_matrix(path, keep_gene=keep_gene, unit=unit, orientation=orientation, layer=layer)
+        yield read_matrix(
+            path,
+            keep_gene=keep_gene,
+            unit=unit,
+            orientation=orientation,
+            layer=layer,
+            allow_shape_mismatch=allow_shape_mismatch,
+            scratch=scratch,
+        )
         return
     with open_store(path, kind.format) as store:
         with explain_damage(path, kind.format):
             found = look(path, store, orientation=orientation, layer=layer)
             matrix = RawMatrix(
-                x_ng=_by_rows(found.element),
+                x_ng=sliceable(found.element),
                 sample_ids=found.sample_ids,
                 gene_ids=found.gene_ids,
                 gene_names=found.gene_names,
@@ -173,8 +183,8 @@ def _in_memory(matrix: RawMatrix, rows: np.ndarray, index: Any) -> RawMatrix:
     return replace(matrix, x_ng=x_ng, sample_ids=samples, obs=None, first_negative=negative)
 
 
-def _by_rows(element: Any) -> Any:
-    """What slices by rows: an array as it is, CSR still on disk, CSC read at once."""
+def sliceable(element: Any) -> Any:
+    """What slices by rows, of an element of a store: an array as it is, CSR still on disk, CSC read at once."""
     from anndata.io import read_elem, sparse_dataset
 
     encoding = str(element.attrs.get("encoding-type", "array"))

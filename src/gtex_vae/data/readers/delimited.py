@@ -16,15 +16,8 @@ import numpy as np
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids
 from gtex_vae.data.readers.numbers import is_text
 from gtex_vae.data.readers.orientation import are_ensembl, find_orientation
-from gtex_vae.data.readers.rows import (
-    GenesInRows,
-    Line,
-    RowParser,
-    SamplesInRows,
-    decode,
-    iterate_lines,
-    split_fields,
-)
+from gtex_vae.data.readers.rows import Line, RowParser, decode, iterate_lines, split_fields
+from gtex_vae.data.readers.spill import Spilled, genes_in_rows, samples_in_rows
 from gtex_vae.data.readers.stream import LineBlocks
 from gtex_vae.errors import DataError
 
@@ -96,7 +89,7 @@ class _Layout:
 class _Values:
     """What the rows hold; ``lead`` are the text fields of the rows that were kept."""
 
-    x_ng: np.ndarray
+    x_ng: np.ndarray | Spilled
     sample_ids: list[str]
     gene_ids: list[str]
     gene_names: list[str] | None
@@ -111,6 +104,7 @@ def read_delimited(
     *,
     keep_gene: KeepGene | None = None,
     orientation: str | None = None,
+    scratch: Path | None = None,
 ) -> RawMatrix:
     """Read a delimited text matrix.
 
@@ -127,6 +121,8 @@ def read_delimited(
         Called with id and symbol (None where the file has none) of each gene; the others are not parsed.
     orientation
         ``genes_in_rows`` or ``samples_in_rows`` where the ids do not tell.
+    scratch
+        Folder to put the values down in, rather than in memory.
 
     Returns
     -------
@@ -149,9 +145,9 @@ def read_delimited(
         )
         lines = islice(iterate_lines(stream), layout.number, None)
         if found_way == "genes_in_rows":
-            values = _read_genes(layout, lines, keep_gene)
+            values = _read_genes(layout, lines, keep_gene, scratch)
         else:
-            values = _read_samples(layout, lines, keep_gene)
+            values = _read_samples(layout, lines, keep_gene, scratch)
 
     table = None
     if layout.n_lead > 1:
@@ -179,7 +175,9 @@ def read_delimited(
     )
 
 
-def _read_genes(layout: _Layout, lines: Iterator[Line], keep_gene: KeepGene | None) -> _Values:
+def _read_genes(
+    layout: _Layout, lines: Iterator[Line], keep_gene: KeepGene | None, scratch: Path | None
+) -> _Values:
     """Rows are genes: skip unwanted ones unparsed, transpose the others."""
     samples = layout.columns
     check_sample_ids(layout.path, samples, "column")
@@ -189,7 +187,7 @@ def _read_genes(layout: _Layout, lines: Iterator[Line], keep_gene: KeepGene | No
         None,
     )
     parser = layout.parser("sample", np.arange(len(samples), dtype=np.int32))
-    collected = GenesInRows(len(samples))
+    collected = genes_in_rows(len(samples), scratch)
     kept: list[list[str]] = []
     found = 0
     negative = None
@@ -218,7 +216,9 @@ def _read_genes(layout: _Layout, lines: Iterator[Line], keep_gene: KeepGene | No
     )
 
 
-def _read_samples(layout: _Layout, lines: Iterator[Line], keep_gene: KeepGene | None) -> _Values:
+def _read_samples(
+    layout: _Layout, lines: Iterator[Line], keep_gene: KeepGene | None, scratch: Path | None
+) -> _Values:
     """Rows are samples: skip unwanted columns unparsed."""
     for at, gene in enumerate(layout.columns, start=layout.n_lead + 1):
         if not gene:
@@ -226,7 +226,7 @@ def _read_samples(layout: _Layout, lines: Iterator[Line], keep_gene: KeepGene | 
     wanted = np.array([keep_gene is None or keep_gene(gene, None) for gene in layout.columns], bool)
     target = np.where(wanted, np.cumsum(wanted) - 1, -1).astype(np.int32)
     parser = layout.parser("gene", target)
-    collected = SamplesInRows(int(wanted.sum()))
+    collected = samples_in_rows(int(wanted.sum()), scratch)
     lead: list[list[str]] = []
     negative = None
     for line in lines:

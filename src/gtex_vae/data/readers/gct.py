@@ -14,7 +14,8 @@ import numpy as np
 
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids
 from gtex_vae.data.readers.orientation import are_ensembl
-from gtex_vae.data.readers.rows import GenesInRows, RowParser, decode, iterate_lines, split_fields
+from gtex_vae.data.readers.rows import RowParser, decode, iterate_lines, split_fields
+from gtex_vae.data.readers.spill import genes_in_rows
 from gtex_vae.data.readers.stream import LineBlocks
 from gtex_vae.errors import DataError
 
@@ -32,6 +33,7 @@ def read_gct(
     *,
     keep_gene: KeepGene | None = None,
     allow_shape_mismatch: bool = False,
+    scratch: Path | None = None,
 ) -> RawMatrix:
     """Read a GCT file, with or without the ``id`` column of newer GTEx releases.
 
@@ -45,6 +47,8 @@ def read_gct(
         Called with id and symbol of each row before its values are parsed; rows that it refuses are skipped unread.
     allow_shape_mismatch
         Read what is there although the header promises other dimensions.
+    scratch
+        Folder to put the values down in, rather than in memory.
 
     Returns
     -------
@@ -91,7 +95,7 @@ def read_gct(
 
         names = [name.lower() for name in header[:n_lead]]
         id_at, name_at = _id_and_name(names, version)
-        collected = GenesInRows(len(samples))
+        collected = genes_in_rows(len(samples), scratch)
         kept: list[list[str]] = []
         found = 0
         negative = None

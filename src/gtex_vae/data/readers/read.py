@@ -19,6 +19,7 @@ def read_matrix(
     orientation: str | None = None,
     layer: str | None = None,
     allow_shape_mismatch: bool = False,
+    scratch: Path | None = None,
 ) -> RawMatrix:
     r"""Read any expression matrix: GCT, CSV/TSV (plain, .gz, .zst), parquet, .h5ad or .zarr.
 
@@ -39,6 +40,9 @@ def read_matrix(
         Layer of an AnnData store, or ``raw``; X if None.
     allow_shape_mismatch
         Take a GCT whose header promises other dimensions than the file holds.
+    scratch
+        Folder to put down the values of a text file in, where they do not fit into memory; ``x_ng`` is then a
+        `gtex_vae.data.readers.spill.Spilled`.
 
     Returns
     -------
@@ -76,12 +80,18 @@ def read_matrix(
                     f"orientation={orientation!r}: GCT always has genes in rows; leave it out for {path}"
                 )
             matrix = read_gct(
-                path, kind.compression, keep_gene=keep_gene, allow_shape_mismatch=allow_shape_mismatch
+                path,
+                kind.compression,
+                keep_gene=keep_gene,
+                allow_shape_mismatch=allow_shape_mismatch,
+                scratch=scratch,
             )
         elif kind.format == "delimited":
             from gtex_vae.data.readers.delimited import read_delimited
 
-            matrix = read_delimited(path, kind.compression, keep_gene=keep_gene, orientation=orientation)
+            matrix = read_delimited(
+                path, kind.compression, keep_gene=keep_gene, orientation=orientation, scratch=scratch
+            )
         elif kind.format == "parquet":
             from gtex_vae.data.readers.tables import read_parquet
 
@@ -94,7 +104,7 @@ def read_matrix(
             )
     except MemoryError as error:
         raise DataError(
-            f"{path}: the matrix does not fit into memory; keep fewer genes, or preprocess in chunks"
+            f"{path}: the matrix does not fit into memory; keep fewer genes, or set data.memory_gib to read it in chunks"
         ) from error
     if not matrix.gene_ids:
         raise DataError(

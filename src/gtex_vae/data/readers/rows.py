@@ -19,7 +19,7 @@ from gtex_vae.data.readers.stream import LineBlocks
 from gtex_vae.errors import DataError
 
 # 32 rows of genes stay in the cache until they are transposed; 1,024 columns fill whole pages of the result
-_GENES_PER_TILE = 32
+GENES_PER_TILE = 32
 _GENES_PER_PANEL = 1024
 _SAMPLE_GROUPS = 8
 
@@ -203,7 +203,7 @@ class GenesInRows:
     """
 
     def __init__(self, n_samples: int) -> None:
-        self._tile_gn = np.empty((_GENES_PER_TILE, n_samples), np.float32)
+        self._tile_gn = np.empty((GENES_PER_TILE, n_samples), np.float32)
         edges = np.linspace(0, n_samples, min(_SAMPLE_GROUPS, n_samples) + 1).astype(int).tolist()
         self._groups = [slice(*pair) for pair in itertools.pairwise(edges)]
         self._panels: list[list[np.ndarray]] = [[] for _ in self._groups]
@@ -211,13 +211,13 @@ class GenesInRows:
 
     def next_row(self) -> np.ndarray:
         """Row to parse into; it counts only after :meth:`commit`."""
-        return self._tile_gn[self._rows % _GENES_PER_TILE]
+        return self._tile_gn[self._rows % GENES_PER_TILE]
 
     def commit(self) -> None:
         """Count the row that was parsed."""
         self._rows += 1
-        if self._rows % _GENES_PER_TILE == 0:
-            self._flush(self._rows - _GENES_PER_TILE, _GENES_PER_TILE)
+        if self._rows % GENES_PER_TILE == 0:
+            self._flush(self._rows - GENES_PER_TILE, GENES_PER_TILE)
 
     def _flush(self, first: int, genes: int) -> None:
         """Transpose the tile into its panels."""
@@ -229,7 +229,7 @@ class GenesInRows:
 
     def result(self) -> np.ndarray:
         """Put the panels together, shape (n, g), float32."""
-        left = self._rows % _GENES_PER_TILE
+        left = self._rows % GENES_PER_TILE
         if left:
             self._flush(self._rows - left, left)
         x_ng = np.empty((self._tile_gn.shape[1], self._rows), np.float32)

@@ -66,7 +66,8 @@ def recognise_unit(path: Path, x_ng: Any, first_negative: str | None) -> tuple[s
     """
     n = x_ng.shape[0]
     rows = np.unique(np.linspace(0, max(n - 1, 0), min(n, _SAMPLES_LOOKED_AT)).astype(int))
-    x_sg = np.asarray(x_ng[rows] if isinstance(x_ng, np.ndarray) else x_ng[rows].toarray(), np.float32)
+    few = x_ng[rows]
+    x_sg = np.asarray(few.toarray() if hasattr(few, "toarray") else few, np.float32)
     if not x_sg.size or not x_sg.any():
         raise _unsure(path, "every value is zero" if x_sg.size else "no values were read")
     highest = float(x_sg.max())

@@ -54,8 +54,7 @@ class Figures(Callback):
         mu_nd, x_ng, x_hat_ng = _predict(pl_module.vae, trainer, "val")
         if writer is None:
             return
-        obs = trainer.datamodule.adata.obs  # type: ignore[attr-defined]
-        tissue = obs["tissue"][obs["split"] == "val"]
+        tissue = trainer.datamodule.annotations("val")["tissue"]  # type: ignore[attr-defined]
         writer.add_figure("val/latent_map", latent_map(mu_nd, tissue), step)
         writer.add_figure("val/reconstruction", reconstruction_scatter(x_ng, x_hat_ng), step)
 
@@ -74,9 +73,9 @@ def show_embedding(vae: VAE, trainer: Trainer) -> None:
     if writer is None:
         return
     mu_nd, _, _ = _predict(vae, trainer, "test")
-    obs = trainer.datamodule.adata.obs  # type: ignore[attr-defined]
+    obs = trainer.datamodule.annotations("test")  # type: ignore[attr-defined]
     columns = [c for c in ("tissue", "tissue_group", "donor", "sex", "age") if c in obs]
-    labels = obs.loc[obs["split"] == "test", columns].astype(str).to_numpy()
+    labels = obs[columns].astype(str).to_numpy()
     rows = np.unique(np.linspace(0, len(mu_nd) - 1, PROJECTOR_SAMPLES).astype(int))
     writer.add_embedding(
         mu_nd[rows],

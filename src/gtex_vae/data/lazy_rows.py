@@ -1,0 +1,101 @@
+"""Matrices that are computed a block of rows at a time, for what does not fit into memory.
+
+Shapes: n samples, g genes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+Rows = npt.NDArray[np.integer[Any]]
+
+
+class LazyRows:
+    """A matrix whose rows are made when they are asked for.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns.
+    read
+        From rising row numbers to these rows, dense or CSR.
+
+    Examples
+    --------
+    >>> twice = LazyRows((3, 2), lambda rows: 2 * np.arange(6).reshape(3, 2)[rows])
+    >>> twice[1:].tolist()
+    [[4, 6], [8, 10]]
+    """
+
+    def __init__(self, shape: tuple[int, int], read: Callable[[Rows], Any]) -> None:
+        self.shape, self._read = shape, read
+
+    def __getitem__(self, rows: slice | Rows) -> Any:
+        """Rows, dense or CSR."""
+        return self._read(np.arange(*rows.indices(self.shape[0])) if isinstance(rows, slice) else rows)
+
+
+@dataclass(frozen=True)
+class StreamedAnnData:
+    """An AnnData whose X is read by rows.
+
+    Parameters
+    ----------
+    tables
+        Everything but X.
+    x_ng
+        Samples x genes, sliced by rows.
+    """
+
+    tables: AnnData
+    x_ng: Any
+
+
+def rows_of(x_ng: Any, rows: Rows) -> Any:
+    """Rising rows of an array, a CSR matrix, a dataset of a store or `LazyRows`; neighbours by a slice, which is fast."""
+    if len(rows) and int(rows[-1]) - int(rows[0]) == len(rows) - 1:
+        return x_ng[int(rows[0]) : int(rows[-1]) + 1]
+    return x_ng.oindex[rows] if hasattr(x_ng, "oindex") else x_ng[rows]
+
+
+def take_columns(x_ng: Any, columns: npt.NDArray[np.integer[Any]]) -> Any:
+    """Some columns of a matrix that is read by rows; the matrix itself where that is all of them."""
+    if len(columns) == x_ng.shape[1]:
+        return x_ng
+    return LazyRows((x_ng.shape[0], len(columns)), lambda rows: rows_of(x_ng, rows)[:, columns])
+
+
+def take_rows(x_ng: Any, rows: npt.NDArray[np.integer[Any]]) -> Any:
+    """Some rows of a matrix: of an array or a sparse matrix at once, of any other when they are asked for."""
+    if len(rows) == x_ng.shape[0]:
+        return x_ng
+    if isinstance(x_ng, np.ndarray) or hasattr(x_ng, "tocsr"):
+        return x_ng[rows]
+    return LazyRows((len(rows), x_ng.shape[1]), lambda picked: rows_of(x_ng, rows[picked]))
+
+
+def stack(matrices: Sequence[Any]) -> Any:
+    """Matrices that are read by rows, one below the other; all dense."""
+    if len(matrices) == 1:
+        return matrices[0]
+    edges = np.cumsum([0, *(matrix.shape[0] for matrix in matrices)])
+
+    def read(rows: Rows) -> npt.NDArray[np.float32]:
+        parts = np.split(rows, np.searchsorted(rows, edges[1:-1]))
+        return np.concatenate(
+            [
+                np.asarray(rows_of(matrix, part - first), np.float32)
+                for matrix, part, first in zip(matrices, parts, edges, strict=False)
+                if len(part)
+            ]
+        )
+
+    return LazyRows((int(edges[-1]), matrices[0].shape[1]), read)
