@@ -168,7 +168,9 @@ def coverage(
             intervals.rms_g[genes], intervals.reconstruction_qg[:, genes], intervals.imputation_qg[:, genes]
         )
     n, g = x_ng.shape
-    names = [f"{kind}{round(100 * level)}" for kind in ("coverage_", "imputation_coverage_") for level in LEVELS]
+    names = [
+        f"{kind}{round(100 * level)}" for kind in ("coverage_", "imputation_coverage_") for level in LEVELS
+    ]
     of_genes, counted_g = np.zeros((len(names), g)), np.zeros((2, g))
     of_samples, counted_n = np.zeros((len(names), n)), np.zeros((2, n))
     for rows, kind, asked_ng, batch_ng, x_hat_ng in _predictions(model, x_ng, seed):
@@ -245,7 +247,9 @@ def fit_of(
     if observed_ng is None:
         mean_n = np.square(scaled_ng).mean(axis=1)
     else:
-        mean_n = np.square(np.where(observed_ng, scaled_ng, 0)).sum(axis=1) / np.maximum(observed_ng.sum(axis=1), 1)
+        mean_n = np.square(np.where(observed_ng, scaled_ng, 0)).sum(axis=1) / np.maximum(
+            observed_ng.sum(axis=1), 1
+        )
     return np.sqrt(mean_n + 1e-12).astype(np.float32)
 
 

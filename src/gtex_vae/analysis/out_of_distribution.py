@@ -95,15 +95,15 @@ class SeenSamples:
         centred_md = np.asarray(z_train_md, dtype=np.float64) - z_train_md.mean(axis=0, dtype=np.float64)
         _, basis_dd = np.linalg.eigh(centred_md.T @ centred_md)
         basis_dk = basis_dd[:, ::-1][:, :COMPONENTS].astype(np.float32)
-        train_mk, valid_vk = z_train_md @ basis_dk, z_valid_vd @ basis_dk
+        train_mk, valid_vk = (np.asarray(z, dtype=np.float32) @ basis_dk for z in (z_train_md, z_valid_vd))
         rms_g = usual_residual(residual_vg)
         misfit_v = misfit(residual_vg, rms_g)
         density_m = np.log(_distances(train_mk, train_mk, NEIGHBOURS + 1)[0][:, 1:].mean(axis=1) + 1e-12)
         seen = cls(basis_dk, train_mk, valid_vk, density_m, misfit_v, rms_g, np.zeros((2, 3)), np.zeros(1))
         # a sample's relatives are no independent witnesses of what is usual where it lies
-        other_vv = pd.factorize(np.asarray(donors, dtype=object), use_na_sentinel=False)[0]
-        other_vv = other_vv[:, None] != other_vv[None]
-        parts = np.column_stack([misfit_v - seen._usual(valid_vk, other_vv), seen._isolation(valid_vk)])
+        donor_v = pd.factorize(np.asarray(donors, dtype=object), use_na_sentinel=False)[0]
+        usual_v = seen._usual(valid_vk, donor_v[:, None] != donor_v[None])
+        parts = np.column_stack([misfit_v - usual_v, seen._isolation(valid_vk)])
         low, middle, high = np.quantile(parts, (0.16, 0.5, 0.84), axis=0)
         seen.spread[:] = np.column_stack(
             [middle, np.maximum(middle - low, 1e-6), np.maximum(high - middle, 1e-6)]
@@ -230,7 +230,9 @@ def summary(judged: pd.DataFrame) -> dict[str, float]:
 def _squared(a_nk: NDArray[np.float32], b_mk: NDArray[np.float32]) -> NDArray[np.float32]:
     """Squared distances between all pairs."""
     squared = (
-        np.square(a_nk).sum(axis=1)[:, None] + np.square(b_mk).sum(axis=1)[None] - np.float32(2) * (a_nk @ b_mk.T)
+        np.square(a_nk).sum(axis=1)[:, None]
+        + np.square(b_mk).sum(axis=1)[None]
+        - np.float32(2) * (a_nk @ b_mk.T)
     )
     return np.maximum(squared, np.float32(0))
 

@@ -6,9 +6,11 @@ Shapes: ``n`` samples, ``g`` genes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,11 @@ from gtex_vae.analysis.out_of_distribution import FEWEST, SeenSamples
 from gtex_vae.analysis.score import Embedder, embed_in_batches
 from gtex_vae.errors import RunError
 from gtex_vae.paths import write_beside
+
+if TYPE_CHECKING:
+    from gtex_vae.models.trained import TrainedModel
+
+Parts = Mapping[str, tuple[NDArray[np.float32], pd.DataFrame]]
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +79,25 @@ class Reference:
         z_train_nd, z_valid_nd = embed_in_batches(model, x_train_ng), embed_in_batches(model, x_valid_ng)
         seen = SeenSamples.fit(z_train_nd, z_valid_nd, residual_ng, donors)
         return cls(seen, PredictiveIntervals.fit(model, x_valid_ng, residual_ng, seen.rms_g))
+
+    @classmethod
+    def of_run(cls, run: Path, model: TrainedModel, parts: Parts) -> Reference | None:
+        """That of a run; made now, and kept, where a run of an earlier version has none.
+
+        Parameters
+        ----------
+        run, model
+            A finished training run and its model.
+        parts
+            Standardized expression and annotations of ``train`` and ``val``.
+        """
+        found = cls.load(run / "model")
+        if found is None:
+            (x_train_ng, _), (x_valid_ng, valid_obs) = parts["train"], parts["val"]
+            found = cls.fit(model, x_train_ng, x_valid_ng, valid_obs["donor"])
+            if found is not None and os.access(run / "model", os.W_OK):
+                found.save(run / "model")
+        return found
 
     def judge(
         self, model: Embedder, x_ng: NDArray[np.float32], present_g: NDArray[np.bool_] | None = None
@@ -131,7 +157,9 @@ class Reference:
                 held.setdefault(part, {})[name] = array
             return cls(SeenSamples(**held["seen"]), PredictiveIntervals(**held["intervals"]))
         except (OSError, SafetensorError, KeyError, TypeError) as error:
-            raise RunError(f"{path} cannot be read: {error}; remove it, and evaluate makes it anew") from error
+            raise RunError(
+                f"{path} cannot be read: {error}; remove it, and evaluate makes it anew"
+            ) from error
 
 
 def residuals(model: Embedder, x_ng: NDArray[np.float32]) -> NDArray[np.float32]:
