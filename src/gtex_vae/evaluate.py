@@ -59,7 +59,7 @@ def main(config: EvaluateConfig, run_dir: Path) -> None:
         write_evaluation(folder, result)
     log.info("%s", result.tables["intervals"].round(4).to_string())
     if "out_of_distribution" in result.tables:
-        log.info("%s", sentence(result.tables["out_of_distribution"]))
+        log.info("%s", sentence(result.tables["out_of_distribution"]["verdict"]))
     log.info("written to %s", folder)
 
 

@@ -105,8 +105,8 @@ def evaluate_run(
 def evaluate_matrix(run: Path, model: TrainedModel, external: External, *, seed: int = 0) -> Evaluation:
     """Evaluate a run on another matrix, in the same way as on its held-out donors.
 
-    Genes that the matrix does not have are hidden from the model and from the baselines, and none is asked for.
-    What needs tissues or donors that it does not have is null in the metrics; a sample without a donor is a donor of
+    Genes that the matrix does not have are hidden from the model and from the baselines, and none is asked for;
+    intervals and verdicts are then taken anew from the validation donors, as they look without these genes. What needs tissues or donors that it does not have is null in the metrics; a sample without a donor is a donor of
     its own.
 
     Parameters
@@ -122,13 +122,20 @@ def evaluate_matrix(run: Path, model: TrainedModel, external: External, *, seed:
     train_obs = parts["train"][1]
     tissues = set(train_obs["tissue"].dropna().astype(str))
     obs = fill_labels(external.obs)
-    known = say_known(external, train_obs, tissues)
+    known = say_known(obs, train_obs, tissues)
+    if external.present_g.all():
+        reference = Reference.of_run(run, model, parts)
+    else:
+        ours = on_present_genes(model, external.present_g)
+        assert isinstance(ours, Embedder)
+        (x_train_ng, _), (x_valid_ng, valid_obs) = parts["train"], parts["val"]
+        reference = Reference.fit(ours, x_train_ng, x_valid_ng[:, external.present_g], valid_obs["donor"])
     result = evaluate(
         model,
         parts["train"],
         (external.x_np, obs),
         gene_sets={},
-        reference=Reference.of_run(run, model, parts),
+        reference=reference,
         present_g=external.present_g,
         seed=seed,
     )
@@ -181,7 +188,8 @@ def evaluate(
     gene_sets
         Name of a collection to its sets' gene indices, for ``gene/function_auroc``; may be empty.
     reference
-        For interval coverage and out-of-distribution scores; left out where it is None.
+        For interval coverage and out-of-distribution scores, fitted to the genes that the held-out samples have; left
+        out where it is None.
     present_g
         Genes that the held-out samples have, where these are not all of the model's: theirs are the columns of the
         held-out expression.
@@ -225,8 +233,8 @@ def evaluate(
     result.tables["tissues"] = tissue_table(x_test_ng, x_hat_ng, test_obs["tissue"])
     result.tables["covariates"] = predictability(z_test_nd, test_obs, COVARIATES, seed=seed)
     if reference is not None:
-        _coverage(result, reference, ours, x_test_ng, test_obs, genes, seed)
-        judged = reference.judge(model, whole_ng, present_g).set_index(test_obs.index.rename("sample"))
+        _coverage(result, reference, ours, x_test_ng, test_obs, seed)
+        judged = reference.judge(ours, x_test_ng).set_index(test_obs.index.rename("sample"))
         result.metrics |= summary(judged)
         result.tables["out_of_distribution"] = _beside_labels(
             judged, z_train_nd, z_test_nd, train_obs, test_obs
@@ -250,11 +258,10 @@ def _coverage(
     method: Reconstructor,
     x_ng: NDArray[np.float32],
     obs: pd.DataFrame,
-    genes: NDArray[np.intp],
     seed: int,
 ) -> None:
     """How often intervals hold what was measured: overall, by gene and by tissue."""
-    found = coverage(reference.intervals, method, x_ng, seed=seed, genes=genes)
+    found = coverage(reference.intervals, method, x_ng, seed=seed)
     result.metrics |= found.metrics
     table = result.tables["genes"]
     result.tables["genes"] = table.join(found.genes.set_axis(table.index))

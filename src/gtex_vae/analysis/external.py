@@ -159,17 +159,17 @@ def fill_labels(obs: pd.DataFrame) -> pd.DataFrame:
     return obs
 
 
-def say_known(external: External, train_obs: pd.DataFrame, model_tissues: set[str]) -> int:
+def say_known(obs: pd.DataFrame, train_obs: pd.DataFrame, model_tissues: set[str]) -> int:
     """Warn of samples that the model was trained on, and of tissues that it cannot know; count the former."""
-    known = external.obs.index.astype(str).isin(train_obs.index.astype(str))
+    known = obs.index.astype(str).isin(train_obs.index.astype(str))
     donors = set(train_obs["donor"].dropna().astype(str))
-    seen = known | external.obs["donor"].astype(str).isin(donors).to_numpy()
+    seen = known | obs["donor"].astype(str).isin(donors).to_numpy()
     if seen.any():
         log.warning(
             "%d of %d samples are of donors that the model was trained on: no figure here is of held-out donors",
             seen.sum(), len(seen),
         )  # fmt: skip
-    tissues = set(external.obs["tissue"].dropna().astype(str))
+    tissues = set(obs["tissue"].dropna().astype(str))
     if tissues and not tissues & model_tissues:
         log.warning(
             "none of the tissues (%s, ...) is one that the model was trained on (%s, ...): tissue accuracies are null",

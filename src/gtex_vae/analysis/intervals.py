@@ -150,23 +150,18 @@ def coverage(
     x_ng: NDArray[np.float32],
     *,
     seed: int = 0,
-    genes: NDArray[np.intp] | None = None,
 ) -> Coverage:
     """Count held-out entries within their intervals: all of them, and a fifth hidden at random.
 
     Parameters
     ----------
     intervals, model
-        What predicts; ``genes`` are the columns of ``intervals`` that the model's are, None for all.
+        What predicts, and how well.
     x_ng
         Held-out samples, standardized, shape (n, g).
     seed
         Of the hidden entries; those of ``imputation/r2_20``.
     """
-    if genes is not None:
-        intervals = PredictiveIntervals(
-            intervals.rms_g[genes], intervals.reconstruction_qg[:, genes], intervals.imputation_qg[:, genes]
-        )
     n, g = x_ng.shape
     names = [
         f"{kind}{round(100 * level)}" for kind in ("coverage_", "imputation_coverage_") for level in LEVELS

@@ -199,14 +199,14 @@ def misfit(
     return np.log(np.einsum("ng,ng->n", scaled_ng, scaled_ng, dtype=np.float64) / len(rms_g) + 1e-12)
 
 
-def sentence(judged: pd.DataFrame) -> str:
+def sentence(verdicts: pd.Series) -> str:
     """How many samples are what the model has seen, and what that means.
 
-    >>> sentence(pd.DataFrame({"verdict": ["outside"] * 3 + ["well inside"]}))
+    >>> sentence(pd.Series(["outside"] * 3 + ["well inside"]))
     '3 of 4 samples (75 %) are outside what the model has seen: do not rely on their embeddings; 1 well inside'
     """
-    counts = judged["verdict"].value_counts()
-    n, inside, edge, outside = len(judged), *(int(counts.get(verdict, 0)) for verdict in VERDICTS)
+    counts = verdicts.value_counts()
+    n, inside, edge, outside = len(verdicts), *(int(counts.get(verdict, 0)) for verdict in VERDICTS)
     rest = [f"{count} {verdict}" for count, verdict in ((inside, VERDICTS[0]), (edge, VERDICTS[1])) if count]
     if outside > 0.05 * n:
         first = f"{outside} of {n} samples ({outside / n:.0%})".replace("%", " %")
