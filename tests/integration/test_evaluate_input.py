@@ -50,7 +50,9 @@ def test_the_run_keeps_its_reference_and_its_own_held_out_donors_are_judged(eval
     assert {path.stem for path in folder.glob("*.csv")} >= TABLES
     found = metrics(folder)
     judged = pd.read_csv(folder / "out_of_distribution.csv", index_col="sample")
-    assert len(judged) == sum(found[f"out_of_distribution/{v}"] for v in ("well_inside", "at_the_edge", "outside"))
+    assert len(judged) == sum(
+        found[f"out_of_distribution/{v}"] for v in ("well_inside", "at_the_edge", "outside")
+    )
     assert found["latent/dci_informativeness"] < 1 and 0 <= found["latent/mig"] <= 1
     genes, tissues = (pd.read_csv(folder / f"{name}.csv", index_col=0) for name in ("genes", "tissues"))
     assert found["imputation/coverage_90"] == pytest.approx(0.9, abs=0.1)
@@ -63,7 +65,9 @@ def test_the_same_samples_as_a_file_score_the_same(evaluated, command):
     assert done.code == 0, done.stderr
     own, theirs = metrics(evaluated / "run/evaluation"), metrics(evaluated / "run/evaluation/whole")
     for key, value in own.items():
-        if not key.startswith(("gene/", "baseline/pca/gene/", "baseline/expression/gene/", "latent/mig", "latent/dci")):
+        if not key.startswith(
+            ("gene/", "baseline/pca/gene/", "baseline/expression/gene/", "latent/mig", "latent/dci")
+        ):
             assert theirs[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
     assert theirs["samples_of_training_donors"] == 0
     assert {path.stem for path in (evaluated / "run/evaluation/whole").glob("*.csv")} == TABLES

@@ -67,7 +67,9 @@ def test_unknown_donors_are_donors_of_their_own():
 
 def test_samples_of_training_donors_and_unknown_tissues_are_said(caplog):
     train = pd.DataFrame({"donor": ["a", "b"], "tissue": ["lung", "skin"]}, index=["s0", "s1"])
-    obs = pd.DataFrame({"donor": ["b", "c", "s0"], "tissue": ["liver", "heart", None]}, index=["x", "y", "s0"])
+    obs = pd.DataFrame(
+        {"donor": ["b", "c", "s0"], "tissue": ["liver", "heart", None]}, index=["x", "y", "s0"]
+    )
     with caplog.at_level(logging.WARNING):
         assert say_known(obs, train, {"lung", "skin"}) == 2
     assert "2 of 3 samples are of donors that the model was trained on" in caplog.text
