@@ -43,13 +43,8 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
     from gtex_vae.data.expression_file import write_expression
     from gtex_vae.data.model_input import wanted_genes
     from gtex_vae.data.readers.backed import open_matrix
-    from gtex_vae.models.embedding import (
-        Embeddings,
-        check_interval,
-        encode_blocks,
-        expression_tables,
-        model_input,
-    )
+    from gtex_vae.models.embedding import Embeddings, encode_blocks, expression_tables, model_input
+    from gtex_vae.models.judging import check_interval
     from gtex_vae.models.trained import TrainedModel
     from gtex_vae.paths import write_json
     from gtex_vae.runs import find_run
@@ -59,8 +54,7 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
     run = find_run(config.run, Path(config.paths["outputs"]))
     model = TrainedModel.load(run / "model").to("cuda" if torch.cuda.is_available() else "cpu")
     reference = Reference.load(run / "model")
-    if config.interval is not None:
-        check_interval(config.interval, config.impute, reference, str(run))
+    check_interval(config.interval, config.impute, reference, str(run))
     if config.export:
         model.export(run_dir / "model.pt2")
     how = {"unit": config.unit, "orientation": config.orientation, "layer": config.layer}
@@ -72,22 +66,16 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
         embeddings = Embeddings(model, data, run=str(run), input=config.input, sd=config.sd)
         expression = write_expression(
             run_dir / "expression.h5ad", *expression_tables(model, data), unit=model.unit,
-            layers=["reconstruction"] * config.reconstruct + ["lower", "upper"] * (config.interval is not None),
+            layers=["reconstruction"] * config.reconstruct + ["lower", "upper"] * bool(config.interval),
         ) if config.impute or config.reconstruct else nullcontext()  # fmt: skip
         with expression as file:
             for part in encode_blocks(
-                model,
-                data,
-                impute=config.impute,
-                reconstruct=config.reconstruct,
-                reference=reference,
-                interval=config.interval,
-                batch_size=config.batch_size,
-            ):
+                model, data, impute=config.impute, reconstruct=config.reconstruct, reference=reference,
+                interval=config.interval, batch_size=config.batch_size,
+            ):  # fmt: skip
                 embeddings.add(part)
                 if file is not None:
-                    file.write(part.rows, X=part.x_ng, reconstruction=part.x_hat_ng, lower=part.low_ng,
-                               upper=part.high_ng)  # fmt: skip
+                    file.write(part.rows, X=part.x_ng, **part.layers)
     embeddings.write(run_dir)
     if reference is not None:
         log.info("%s", sentence(embeddings.adata.obs["ood_verdict"]))

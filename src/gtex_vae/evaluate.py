@@ -35,8 +35,8 @@ class EvaluateConfig:
 @stage("evaluate", EvaluateConfig)
 def main(config: EvaluateConfig, run_dir: Path) -> None:
     """Score the model and its baselines; write metrics, intervals and tables into the run."""
-    from gtex_vae.analysis.evaluation import evaluate_matrix, evaluate_run, write_evaluation
-    from gtex_vae.analysis.external import read_external
+    from gtex_vae.analysis.evaluation import evaluate_run, write_evaluation
+    from gtex_vae.analysis.external import evaluate_matrix, read_external
     from gtex_vae.analysis.out_of_distribution import sentence
     from gtex_vae.models.trained import TrainedModel
     from gtex_vae.paths import write_json

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from gtex_vae.analysis.baselines import PCA, Mean
-from gtex_vae.analysis.external import fill_labels, on_present_genes, say_known
+from gtex_vae.analysis.external import fill_labels, say_known
+from gtex_vae.analysis.present_genes import on_present_genes
 from gtex_vae.analysis.score import Embedder, score_reconstruction
 
 PRESENT = np.array([True, False, True, True, True, False, True, True])

@@ -8,8 +8,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from gtex_vae.analysis.baselines import PCA
-from gtex_vae.analysis.external import EmbedderOnPresentGenes
 from gtex_vae.analysis.out_of_distribution import VERDICTS, SeenSamples, misfit, sentence, summary
+from gtex_vae.analysis.present_genes import EmbedderOnPresentGenes
 from gtex_vae.analysis.reference import FILE, Reference
 from gtex_vae.data.simulate import simulate_gtex
 from gtex_vae.errors import RunError

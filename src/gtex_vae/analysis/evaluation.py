@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from gtex_vae.analysis.baselines import PCA, Mean
 from gtex_vae.analysis.bootstrap import interval, metric_names
-from gtex_vae.analysis.external import External, OnPresentGenes, fill_labels, on_present_genes, say_known
 from gtex_vae.analysis.gene_embedding import decoder_jacobian, gene_embedding
 from gtex_vae.analysis.gene_function import function_table
 from gtex_vae.analysis.gene_sets import collections_for
@@ -27,6 +26,7 @@ from gtex_vae.analysis.latent_tables import known_factors, latent_tables
 from gtex_vae.analysis.nearest import NearestProfiles
 from gtex_vae.analysis.out_of_distribution import summary
 from gtex_vae.analysis.predictability import predictability
+from gtex_vae.analysis.present_genes import OnPresentGenes, on_present_genes
 from gtex_vae.analysis.rate import rate_metrics
 from gtex_vae.analysis.reference import Reference
 from gtex_vae.analysis.score import Embedder, Reconstructor, embed_in_batches, examine
@@ -39,9 +39,6 @@ from gtex_vae.paths import write_beside, write_json
 if TYPE_CHECKING:
     from anndata import AnnData
 
-CLUSTER_KEYS = tuple(
-    f"cluster/{what}" for what in ("silhouette_tissue", "calinski_harabasz_tissue", "ari", "nmi")
-)
 COVARIATES = ("tissue", "donor", "sex", "age", "ischemic_time", "rin", "hardy", "batch")
 
 Members = Mapping[str, NDArray[np.intp]]
@@ -99,56 +96,6 @@ def evaluate_run(
         seed=seed,
     )
     write_evaluation(run / "evaluation", result)
-    return result
-
-
-def evaluate_matrix(run: Path, model: TrainedModel, external: External, *, seed: int = 0) -> Evaluation:
-    """Evaluate a run on another matrix, in the same way as on its held-out donors.
-
-    Genes that the matrix does not have are hidden from the model and from the baselines, and none is asked for;
-    intervals and verdicts are then taken anew from the validation donors, as they look without these genes. What needs tissues or donors that it does not have is null in the metrics; a sample without a donor is a donor of
-    its own.
-
-    Parameters
-    ----------
-    run, model
-        A finished training run, whose data is still there, and its model.
-    external
-        The matrix, aligned.
-    seed
-        As for `evaluate`.
-    """
-    parts = split_parts(open_samples(run, model))
-    train_obs = parts["train"][1]
-    tissues = set(train_obs["tissue"].dropna().astype(str))
-    obs = fill_labels(external.obs)
-    known = say_known(obs, train_obs, tissues)
-    if external.present_g.all():
-        reference = Reference.of_run(run, model, parts)
-    else:
-        ours = on_present_genes(model, external.present_g)
-        assert isinstance(ours, Embedder)
-        (x_train_ng, _), (x_valid_ng, valid_obs) = parts["train"], parts["val"]
-        reference = Reference.fit(ours, x_train_ng, x_valid_ng[:, external.present_g], valid_obs["donor"])
-    result = evaluate(
-        model,
-        parts["train"],
-        (external.x_np, obs),
-        gene_sets={},
-        reference=reference,
-        present_g=external.present_g,
-        seed=seed,
-    )
-    if not tissues & set(obs["tissue"].dropna().astype(str)):
-        result.forget("tissue/")
-    expected = ("tissue/knn_accuracy", "tissue/logreg_accuracy", *CLUSTER_KEYS)
-    for prefix in ("", "baseline/pca/"):
-        result.metrics = {**dict.fromkeys((prefix + key for key in expected), float("nan")), **result.metrics}
-    result.metrics |= {
-        "samples": len(obs),
-        "samples_of_training_donors": known,
-        "genes_present": float(external.present_g.mean()),
-    }
     return result
 
 
@@ -218,7 +165,7 @@ def evaluate(
     result.metrics |= rate_metrics(model.vae, whole_ng, seed=seed)
     z_train_nd, z_test_nd = embed_in_batches(model, x_train_ng), embed_in_batches(model, whole_ng)
     result.metrics["latent/effective_rank"] = effective_rank(z_test_nd)
-    _raw_logreg(result, (x_train_ng[:, present_g], train_obs), test)
+    _raw_logreg(result, (x_train_ng if present_g.all() else x_train_ng[:, present_g], train_obs), test)
     result.tables["intervals"] = _intervals(scores.samples, test_obs["donor"], seed)
     x_hat_ng = np.concatenate(
         [ours.reconstruct(x) for x in np.array_split(x_test_ng, max(1, len(x_test_ng) // 512))]

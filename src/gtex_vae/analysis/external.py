@@ -8,13 +8,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.score import Embedder, Reconstructor
+from gtex_vae.analysis.evaluation import Evaluation, evaluate, split_parts
+from gtex_vae.analysis.held_out import open_samples
+from gtex_vae.analysis.present_genes import on_present_genes
+from gtex_vae.analysis.reference import Reference
+from gtex_vae.analysis.score import Embedder
 from gtex_vae.data.align import MIN_OVERLAP
 from gtex_vae.data.annotations import annotate
 from gtex_vae.data.model_input import wanted_genes
@@ -25,6 +30,11 @@ from gtex_vae.models.trained import TrainedModel
 log = logging.getLogger(__name__)
 
 BATCH = 512
+# null where the samples have no tissues
+TISSUE_KEYS = (
+    "tissue/knn_accuracy", "tissue/logreg_accuracy", "cluster/silhouette_tissue",
+    "cluster/calinski_harabasz_tissue", "cluster/ari", "cluster/nmi",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,64 +100,6 @@ def read_external(
     return External(x_np, present_g, obs, {**data.report, "annotations": report})
 
 
-@dataclass(frozen=True)
-class OnPresentGenes:
-    """A method that is given, and asked for, some of its genes only; it has to do without the others.
-
-    Parameters
-    ----------
-    method
-        Reconstructs all g genes from those that are observed.
-    present_g
-        Genes that there are.
-    """
-
-    method: Reconstructor
-    present_g: NDArray[np.bool_]
-
-    def reconstruct(
-        self, x_np: NDArray[np.float32], observed_np: NDArray[np.bool_] | None = None
-    ) -> NDArray[np.float32]:
-        """Reconstruction of the genes that there are, shape (n, p); see `Reconstructor`."""
-        x_hat_ng = self._all(x_np, observed_np)
-        return np.ascontiguousarray(x_hat_ng[:, self.present_g])
-
-    def complete(self, x_np: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Samples with the other genes as the method predicts them, shape (n, g)."""
-        whole_ng = np.array(self._all(x_np, None), dtype=np.float32)
-        whole_ng[:, self.present_g] = x_np
-        return whole_ng
-
-    def _all(self, x_np: NDArray[np.float32], observed_np: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-        """Reconstruction of all genes."""
-        x_ng = np.zeros((len(x_np), len(self.present_g)), dtype=np.float32)
-        x_ng[:, self.present_g] = x_np
-        observed_ng = np.tile(self.present_g, (len(x_np), 1))
-        if observed_np is not None:
-            observed_ng[:, self.present_g] = observed_np
-        return np.asarray(self.method.reconstruct(x_ng, observed_ng))
-
-
-@dataclass(frozen=True)
-class EmbedderOnPresentGenes(OnPresentGenes):
-    """`OnPresentGenes` for a method that embeds; training samples with all genes it embeds as they are."""
-
-    method: Embedder
-
-    def embed(self, x_ng: NDArray[np.float32]) -> Any:
-        """Embedding (n, d) of samples with all genes, or with those that there are."""
-        return self.method.embed(x_ng if x_ng.shape[1] == len(self.present_g) else self.complete(x_ng))
-
-
-def on_present_genes(method: Reconstructor, present_g: NDArray[np.bool_]) -> Reconstructor:
-    """The method itself where no gene is missing, else behind `OnPresentGenes`."""
-    if present_g.all():
-        return method
-    if isinstance(method, Embedder):
-        return EmbedderOnPresentGenes(method, present_g)
-    return OnPresentGenes(method, present_g)
-
-
 def fill_labels(obs: pd.DataFrame) -> pd.DataFrame:
     """Annotations with a ``tissue`` column, and every sample of unknown donor a donor of its own."""
     obs = obs.copy()
@@ -176,3 +128,55 @@ def say_known(obs: pd.DataFrame, train_obs: pd.DataFrame, model_tissues: set[str
             ", ".join(sorted(tissues)[:3]), ", ".join(sorted(model_tissues)[:3]),
         )  # fmt: skip
     return int(seen.sum())
+
+
+def evaluate_matrix(run: Path, model: TrainedModel, external: External, *, seed: int = 0) -> Evaluation:
+    """Evaluate a run on another matrix, in the same way as on its held-out donors.
+
+    Genes that the matrix does not have are hidden from the model and from the baselines, and none is asked for;
+    intervals and verdicts are then taken anew from the validation donors, as they look without these genes. What needs tissues or donors that it does not have is null in the metrics; a sample without a donor is a donor of
+    its own.
+
+    Parameters
+    ----------
+    run, model
+        A finished training run, whose data is still there, and its model.
+    external
+        The matrix, aligned.
+    seed
+        As for `evaluate`.
+    """
+    parts = split_parts(open_samples(run, model))
+    train_obs = parts["train"][1]
+    tissues = set(train_obs["tissue"].dropna().astype(str))
+    obs = fill_labels(external.obs)
+    known = say_known(obs, train_obs, tissues)
+    if external.present_g.all():
+        reference = Reference.of_run(run, model, parts)
+    else:
+        ours = on_present_genes(model, external.present_g)
+        assert isinstance(ours, Embedder)
+        (x_train_ng, _), (x_valid_ng, valid_obs) = parts["train"], parts["val"]
+        reference = Reference.fit(ours, x_train_ng, x_valid_ng[:, external.present_g], valid_obs["donor"])
+    result = evaluate(
+        model,
+        parts["train"],
+        (external.x_np, obs),
+        gene_sets={},
+        reference=reference,
+        present_g=external.present_g,
+        seed=seed,
+    )
+    if not tissues & set(obs["tissue"].dropna().astype(str)):
+        result.forget("tissue/")
+    for prefix in ("", "baseline/pca/"):
+        result.metrics = {
+            **dict.fromkeys((prefix + key for key in TISSUE_KEYS), float("nan")),
+            **result.metrics,
+        }
+    result.metrics |= {
+        "samples": len(obs),
+        "samples_of_training_donors": known,
+        "genes_present": float(external.present_g.mean()),
+    }
+    return result

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from gtex_vae import provenance
-from gtex_vae.analysis.intervals import LEVELS
 from gtex_vae.analysis.out_of_distribution import VERDICTS
 from gtex_vae.analysis.reference import Reference
 from gtex_vae.data.align import MIN_OVERLAP
@@ -25,7 +24,7 @@ from gtex_vae.data.gene_columns import log_offset
 from gtex_vae.data.model_input import ModelInput
 from gtex_vae.data.readers.backed import from_anndata
 from gtex_vae.data.readers.matrix import RawMatrix
-from gtex_vae.errors import ConfigError, RunError
+from gtex_vae.models.judging import imputed_bounds
 from gtex_vae.paths import write_beside
 
 if TYPE_CHECKING:
@@ -65,6 +64,11 @@ class Encoded:
     judged: pd.DataFrame | None = None
     low_ng: np.ndarray | None = None
     high_ng: np.ndarray | None = None
+
+    @property
+    def layers(self) -> dict[str, np.ndarray | None]:
+        """What stands beside the expression in ``expression.h5ad``, by name."""
+        return {"reconstruction": self.x_hat_ng, "lower": self.low_ng, "upper": self.high_ng}
 
 
 def model_input(
@@ -156,17 +160,15 @@ def _judge(
 ) -> Encoded:
     """Add what the reference says of a block."""
     standard_ng = model.scaler(_like(model, x_ng)).cpu().numpy()
-    judged = reference.judge(model, standard_ng, present_g)
+    part = replace(part, judged=reference.judge(model, standard_ng, present_g))
     if interval is None:
-        return replace(part, judged=judged)
-    observed_ng = np.tile(present_g, (len(x_ng), 1))
-    predicted_ng = model.reconstruct(standard_ng, observed_ng)
-    bounds = reference.intervals.bounds(standard_ng, predicted_ng, interval, observed_ng)
+        return part
+    bounds = imputed_bounds(model, standard_ng, present_g, reference.intervals, interval)
     low_ng, high_ng = (
         np.where(present_g, x_ng, _in_unit(model, model.scaler.inverse(_like(model, bound_ng))))
         for bound_ng in bounds
     )
-    return replace(part, judged=judged, low_ng=low_ng, high_ng=high_ng)
+    return replace(part, low_ng=low_ng, high_ng=high_ng)
 
 
 def _like(model: TrainedModel, array: np.ndarray) -> Tensor:
@@ -247,22 +249,6 @@ class Embeddings:
         with write_beside(folder / "embeddings.h5ad") as temporary:
             self.adata.uns["provenance"] = {"record": json.dumps(provenance.describe())}
             self.adata.write_h5ad(temporary)
-
-
-def check_interval(level: float, impute: bool, reference: Reference | None, run: str) -> None:
-    """Refuse an interval that cannot be given.
-
-    Raises
-    ------
-    ConfigError, RunError
-        The level is none that was calibrated, nothing is imputed, or the run has no reference.
-    """
-    if level not in LEVELS:
-        raise ConfigError(f"interval={level} must be one of {', '.join(map(str, LEVELS))}")
-    if not impute:
-        raise ConfigError(f"interval={level} is of imputed genes: add impute=true")
-    if reference is None:
-        raise RunError(f"run={run} has no intervals yet: run `python -m gtex_vae.evaluate run={run}` once")
 
 
 def expression_tables(model: TrainedModel, data: ModelInput) -> tuple[pd.DataFrame, pd.DataFrame]:
