@@ -35,11 +35,10 @@ class EvaluateConfig:
 @stage("evaluate", EvaluateConfig)
 def main(config: EvaluateConfig, run_dir: Path) -> None:
     """Score the model and its baselines; write metrics, intervals and tables into the run."""
-    from gtex_vae.analysis.evaluation import evaluate_run, write_evaluation
+    from gtex_vae.analysis.evaluation import evaluate_run
     from gtex_vae.analysis.external import evaluate_matrix, read_external
     from gtex_vae.analysis.out_of_distribution import sentence
     from gtex_vae.models.trained import TrainedModel
-    from gtex_vae.paths import write_json
 
     run = find_run(config.run, Path(config.paths["outputs"]))
     model, folder = TrainedModel.load(run / "model"), run / "evaluation"
@@ -54,9 +53,7 @@ def main(config: EvaluateConfig, run_dir: Path) -> None:
         )  # fmt: skip
         log.info("measuring %s on %s: %d samples, %.1f %% of the model's genes", run, config.input,
                  len(external.obs), 100 * external.present_g.mean())  # fmt: skip
-        write_json(folder / "alignment.json", external.report)
-        result = evaluate_matrix(run, model, external, seed=config.seed)
-        write_evaluation(folder, result)
+        result = evaluate_matrix(run, model, external, folder, seed=config.seed)
     log.info("%s", result.tables["intervals"].round(4).to_string())
     if "out_of_distribution" in result.tables:
         log.info("%s", sentence(result.tables["out_of_distribution"]["verdict"]))

@@ -137,7 +137,10 @@ def test_misfit_counts_in_units_of_each_gene_and_one_gene_does_not_decide():
     rms_g = np.array([1.0, 4.0])
     assert misfit(np.array([[1.0, 4.0]]), rms_g) == pytest.approx(0.0, abs=1e-6)
     assert misfit(np.array([[0.0, 8.0]]), rms_g) == pytest.approx(np.log(2.0))
-    assert misfit(np.array([[1.0, 4e9]]), rms_g) == pytest.approx(np.log((1 + 100) / 2))
+    assert misfit(np.array([[1.0, 4e9]]), rms_g) == pytest.approx(np.log((1 + 25) / 2))
+    many_ng = np.ones((2, 4000))
+    many_ng[1, 0] = 1e9
+    assert np.diff(misfit(many_ng, np.ones(4000))) == pytest.approx(np.log(1.1), rel=1e-2)
 
 
 def test_many_dimensions_are_cut_to_the_leading_ones(monkeypatch):

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.evaluation import Evaluation, evaluate, split_parts
+from gtex_vae.analysis.evaluation import Evaluation, evaluate, split_parts, write_evaluation
 from gtex_vae.analysis.held_out import open_samples
 from gtex_vae.analysis.present_genes import on_present_genes
 from gtex_vae.analysis.reference import Reference
@@ -26,6 +26,7 @@ from gtex_vae.data.model_input import wanted_genes
 from gtex_vae.data.readers.backed import open_matrix
 from gtex_vae.models.embedding import model_input
 from gtex_vae.models.trained import TrainedModel
+from gtex_vae.paths import write_json
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +131,10 @@ def say_known(obs: pd.DataFrame, train_obs: pd.DataFrame, model_tissues: set[str
     return int(seen.sum())
 
 
-def evaluate_matrix(run: Path, model: TrainedModel, external: External, *, seed: int = 0) -> Evaluation:
-    """Evaluate a run on another matrix, in the same way as on its held-out donors.
+def evaluate_matrix(
+    run: Path, model: TrainedModel, external: External, folder: Path, *, seed: int = 0
+) -> Evaluation:
+    """Evaluate a run on another matrix, in the same way as on its held-out donors, and write it to a folder.
 
     Genes that the matrix does not have are hidden from the model and from the baselines, and none is asked for;
     intervals and verdicts are then taken anew from the validation donors, as they look without these genes. What needs tissues or donors that it does not have is null in the metrics; a sample without a donor is a donor of
@@ -143,6 +146,8 @@ def evaluate_matrix(run: Path, model: TrainedModel, external: External, *, seed:
         A finished training run, whose data is still there, and its model.
     external
         The matrix, aligned.
+    folder
+        Where to write tables, metrics and ``alignment.json``.
     seed
         As for `evaluate`.
     """
@@ -179,4 +184,6 @@ def evaluate_matrix(run: Path, model: TrainedModel, external: External, *, seed:
         "samples_of_training_donors": known,
         "genes_present": float(external.present_g.mean()),
     }
+    write_json(folder / "alignment.json", external.report)
+    write_evaluation(folder, result)
     return result

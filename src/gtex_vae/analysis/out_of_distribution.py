@@ -17,7 +17,8 @@ VERDICTS = ("well inside", "at the edge", "outside")
 EDGE, OUTSIDE = 0.95, 0.995  # quantiles of the validation donors' scores
 NEIGHBOURS, REGION = 5, 15
 COMPONENTS = 128  # of the embedding that distances are taken in; all of them up to this many dimensions
-LIMIT = 10.0  # a residual counts as so many times its gene's usual one at most: no single gene decides
+SHARE = 0.1  # a gene adds no more to the mean square than this: silent genes that speak up tell a lot, but none alone
+LEAST_LIMIT = 5.0  # of a residual in units of its gene's usual one, where there are few genes
 FEWEST = 10
 
 Array = NDArray[np.float64]
@@ -178,7 +179,7 @@ class SeenSamples:
 
 
 def usual_residual(residual_ng: NDArray[np.floating]) -> Array:
-    """Root mean square residual of each gene, no less than a tenth of the median gene's."""
+    """Root mean square residual of each gene, shape (g,), no less than a tenth of the median gene's."""
     rms_g = np.sqrt(np.square(residual_ng, dtype=np.float64).mean(axis=0))
     return np.asarray(np.maximum(rms_g, max(0.1 * float(np.median(rms_g)), 1e-6)))
 
@@ -195,7 +196,8 @@ def misfit(
     """
     if present_g is not None:
         residual_ng, rms_g = residual_ng[:, present_g], rms_g[present_g]
-    scaled_ng = np.clip(residual_ng / rms_g.astype(np.float32), -LIMIT, LIMIT)
+    limit = max(LEAST_LIMIT, float(np.sqrt(SHARE * len(rms_g))))
+    scaled_ng = np.clip(residual_ng / rms_g.astype(np.float32), -limit, limit)
     return np.log(np.einsum("ng,ng->n", scaled_ng, scaled_ng, dtype=np.float64) / len(rms_g) + 1e-12)
 
 
