@@ -160,7 +160,13 @@ def _judge(
 ) -> Encoded:
     """Add what the reference says of a block."""
     standard_ng = model.scaler(_like(model, x_ng)).cpu().numpy()
-    part = replace(part, judged=reference.judge(model, standard_ng, present_g))
+    if present_g.all():  # encoded already
+        with torch.inference_mode():
+            x_hat_ng = model.vae.decoder(_like(model, part.mu_nd)).cpu().numpy()
+        judged = reference.seen.judge(part.mu_nd, standard_ng - x_hat_ng)
+    else:
+        judged = reference.judge(model, standard_ng, present_g)
+    part = replace(part, judged=judged)
     if interval is None:
         return part
     bounds = imputed_bounds(model, standard_ng, present_g, reference.intervals, interval)
