@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,9 +13,13 @@ from sklearn.metrics import roc_auc_score
 from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.out_of_distribution import VERDICTS, SeenSamples, misfit, sentence, summary
 from gtex_vae.analysis.present_genes import EmbedderOnPresentGenes
-from gtex_vae.analysis.reference import FILE, Reference
+from gtex_vae.analysis.reference import FILE, Reference, residuals
+from gtex_vae.data.model_input import ModelInput, wanted_genes
+from gtex_vae.data.readers.backed import open_matrix
 from gtex_vae.data.simulate import simulate_gtex
+from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import RunError
+from gtex_vae.paths import shared_dir
 
 GENES = 250
 
@@ -176,3 +183,40 @@ def test_sentence_and_counts(counts, start):
     assert sentence(verdicts).startswith(start)
     found = summary(pd.DataFrame({"verdict": verdicts, "score": 1.0}))
     assert tuple(found.values()) == (*counts, 1.0)
+
+
+@pytest.mark.real
+def test_real_monocytes_are_outside_and_real_donors_inside(tmp_path):
+    """GTEx v6 with a PCA for a model; single-cell pseudobulk of another study."""
+    if not (shared_dir() / "gtex_v6" / "gtex_v6.h5ad").exists():
+        pytest.skip("no shared GTEx v6 extract")
+    adata = anndata.read_h5ad(shared_dir() / "gtex_v6" / "gtex_v6.h5ad", backed="r")
+    donor = adata.obs["donor"].astype(str).to_numpy()
+    names = np.random.default_rng(0).permutation(np.unique(donor))[:160]
+    part_of = dict(zip(names, np.arange(160) // 40, strict=True))
+    part = np.array([part_of.get(name, -1) for name in donor])
+    x_ng = np.asarray(adata[part >= 0].X[:], dtype=np.float32)
+    part, donor = part[part >= 0], donor[part >= 0]
+    scaler = Standardizer(x_ng.shape[1]).fit(x_ng, np.flatnonzero(part <= 1))
+    scaler.apply_(x_ng)
+    with gzip.open(shared_dir() / "onek1k" / "n94_CD14_positive_monocyte.bed.gz", "rt") as bed:
+        cells = pd.read_csv(bed, sep="\t", index_col=3).iloc[:, 3:].T
+    cells.to_csv(tmp_path / "monocytes.csv")
+    ids, names_g = list(adata.var_names), list(adata.var["gene_name"].astype(str))
+    with open_matrix(tmp_path / "monocytes.csv", keep_gene=wanted_genes(ids, names_g)) as matrix:
+        center_g = scaler.center_g.numpy()
+        data = ModelInput(matrix, gene_ids=ids, gene_names=names_g, unit="log2(RPKM+1)", mean_g=center_g)
+        ((_, cells_ng),) = data.blocks(100)
+    pca = PCA.fit(x_ng[part <= 1], 32)
+    seen = SeenSamples.fit(
+        pca.embed(x_ng[part <= 1]),
+        pca.embed(x_ng[part == 2]),
+        residuals(pca, x_ng[part == 2]),
+        donor[part == 2],
+    )
+    own, other = (
+        seen.judge(pca.embed(x), residuals(pca, x), data.present_g)
+        for x in (x_ng[part == 3], scaler.apply_(np.array(cells_ng)))
+    )
+    assert (other["verdict"] == VERDICTS[2]).all()
+    assert (own["verdict"] == VERDICTS[0]).mean() > 0.85
