@@ -17,6 +17,7 @@ from gtex_vae.training.module import VAEModule
 
 FILES = {
     "config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "model/weights.safetensors", "model/model.json",
+    "model/reference.safetensors",
     "splits.csv", "metrics.json", "log.txt", "provenance.json", "SUCCESS",
 }  # fmt: skip
 RECONSTRUCTION = {
