@@ -25,6 +25,7 @@ class EncodeConfig:
     min_overlap: float
     sd: bool
     impute: bool
+    interval: float | None
     reconstruct: bool
     export: bool
     batch_size: int
@@ -37,10 +38,13 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
     """Bring the matrix to the model's genes and unit, encode it block by block, and write what was asked for."""
     import torch
 
+    from gtex_vae.analysis.out_of_distribution import sentence
+    from gtex_vae.analysis.reference import Reference
     from gtex_vae.data.expression_file import write_expression
     from gtex_vae.data.model_input import wanted_genes
     from gtex_vae.data.readers.backed import open_matrix
     from gtex_vae.models.embedding import Embeddings, encode_blocks, expression_tables, model_input
+    from gtex_vae.models.judging import check_interval
     from gtex_vae.models.trained import TrainedModel
     from gtex_vae.paths import write_json
     from gtex_vae.runs import find_run
@@ -49,6 +53,8 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
     tune_process()
     run = find_run(config.run, Path(config.paths["outputs"]))
     model = TrainedModel.load(run / "model").to("cuda" if torch.cuda.is_available() else "cpu")
+    reference = Reference.load(run / "model")
+    check_interval(config.interval, config.impute, reference, str(run))
     if config.export:
         model.export(run_dir / "model.pt2")
     how: dict[str, Any] = {"unit": config.unit, "orientation": config.orientation, "layer": config.layer}
@@ -60,20 +66,19 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
         embeddings = Embeddings(model, data, run=str(run), input=config.input, sd=config.sd)
         expression = write_expression(
             run_dir / "expression.h5ad", *expression_tables(model, data), unit=model.unit,
-            layers=["reconstruction"] if config.reconstruct else [],
+            layers=["reconstruction"] * config.reconstruct + ["lower", "upper"] * bool(config.interval),
         ) if config.impute or config.reconstruct else nullcontext()  # fmt: skip
         with expression as file:
             for part in encode_blocks(
-                model,
-                data,
-                impute=config.impute,
-                reconstruct=config.reconstruct,
-                batch_size=config.batch_size,
-            ):
+                model, data, impute=config.impute, reconstruct=config.reconstruct, reference=reference,
+                interval=config.interval, batch_size=config.batch_size,
+            ):  # fmt: skip
                 embeddings.add(part)
                 if file is not None:
-                    file.write(part.rows, X=part.x_ng, reconstruction=part.x_hat_ng)
+                    file.write(part.rows, X=part.x_ng, **part.layers)
     embeddings.write(run_dir)
+    if reference is not None:
+        log.info("%s", sentence(embeddings.adata.obs["ood_verdict"]))
     log.info("embeddings (%d x %d): %s", len(data), model.vae.latent_dim, run_dir / "embeddings.h5ad")
 
 

@@ -1,4 +1,7 @@
-"""Measure a run on donors it never saw: ``python -m gtex_vae.evaluate run=<run>|latest [genesets=...]``."""
+"""Measure a run on donors it never saw: ``python -m gtex_vae.evaluate run=<run>|latest [genesets=...]``.
+
+Or on any other matrix, brought to its genes: ``python -m gtex_vae.evaluate run=<run> input=<matrix>``.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,12 @@ class EvaluateConfig:
     """Root keys of ``conf/evaluate.yaml``."""
 
     run: str
+    input: str | None
+    annotations: list[str]
+    unit: str | None
+    orientation: str | None
+    layer: str | None
+    min_overlap: float
     genesets: list[str]
     seed: int
     paths: dict[str, Any]
@@ -27,12 +36,28 @@ class EvaluateConfig:
 def main(config: EvaluateConfig, run_dir: Path) -> None:
     """Score the model and its baselines; write metrics, intervals and tables into the run."""
     from gtex_vae.analysis.evaluation import evaluate_run
+    from gtex_vae.analysis.external import evaluate_matrix, read_external
+    from gtex_vae.analysis.out_of_distribution import sentence
     from gtex_vae.models.trained import TrainedModel
 
     run = find_run(config.run, Path(config.paths["outputs"]))
-    log.info("measuring %s on held-out donors", run)
-    result = evaluate_run(run, TrainedModel.load(run / "model"), config.genesets, seed=config.seed)
-    log.info("%s\n\nwritten to %s", result.tables["intervals"].round(4).to_string(), run / "evaluation")
+    model, folder = TrainedModel.load(run / "model"), run / "evaluation"
+    if config.input is None:
+        log.info("measuring %s on held-out donors", run)
+        result = evaluate_run(run, model, config.genesets, seed=config.seed)
+    else:
+        folder = folder / Path(config.input).name.split(".")[0]
+        external = read_external(
+            model, config.input, annotations=config.annotations, unit=config.unit,
+            orientation=config.orientation, layer=config.layer, min_overlap=config.min_overlap,
+        )  # fmt: skip
+        log.info("measuring %s on %s: %d samples, %.1f %% of the model's genes", run, config.input,
+                 len(external.obs), 100 * external.present_g.mean())  # fmt: skip
+        result = evaluate_matrix(run, model, external, folder, seed=config.seed)
+    log.info("%s", result.tables["intervals"].round(4).to_string())
+    if "out_of_distribution" in result.tables:
+        log.info("%s", sentence(result.tables["out_of_distribution"]["verdict"]))
+    log.info("written to %s", folder)
 
 
 if __name__ == "__main__":

@@ -58,8 +58,17 @@ def test_everything_is_drawn(report, browser, tmp_path):
         "return [...document.images].filter(i => !i.complete || i.naturalWidth < 300).map(i => i.alt);"
     )
     assert broken == []
-    assert report.count("img.figure") == 6
-    for section in ("summary", "comparison", "data-summary", "leakage", "provenance", "confusion"):
+    assert report.count("img.figure") == 11
+    for section in (
+        "summary",
+        "comparison",
+        "data-summary",
+        "leakage",
+        "provenance",
+        "confusion",
+        "latent",
+        "trust",
+    ):
         assert len(report.text(f"#{section}")) > 80, section
     assert "150 of 150 samples" in report.text("#shown")
     assert browser.run("return document.documentElement.scrollWidth <= window.innerWidth;")

@@ -13,7 +13,7 @@ import pytest
 
 FIGURES = {
     "map_pca", "map_umap", "map_tsne", "differences", "genes", "tissues", "kl_per_dimension", "training_curves",
-    "confusion",
+    "confusion", "coverage", "distances", "clustering", "latent_information", "traversals",
 }  # fmt: skip
 TABLES = {
     "coordinates", "gene_neighbours", "genes", "tissues", "confusion", "leakage", "near_duplicates",

@@ -33,7 +33,7 @@ def encoded(command, trained: Path) -> Path:
     """The run directory of one encode with everything asked for."""
     done = command(
         "gtex_vae.encode", "run=run", "input=part.h5ad", "hydra.run.dir=encoded", "batch_size=64",
-        "sd=true", "impute=true", "reconstruct=true", "export=true", cwd=trained,
+        "sd=true", "impute=true", "interval=0.9", "reconstruct=true", "export=true", cwd=trained,
     )  # fmt: skip
     assert done.code == 0, done.stderr
     assert "150 samples, 66.7 % of the model's 120 genes" in done.stdout
@@ -56,7 +56,9 @@ def test_the_command_writes_what_python_gives(trained, encoded):
     )
     np.testing.assert_allclose(embedded.X, expected.X, atol=1e-5)
     np.testing.assert_allclose(embedded.layers["sd"], expected.layers["sd"], atol=1e-5)
-    pd.testing.assert_frame_equal(embedded.obs, part.obs)
+    pd.testing.assert_frame_equal(embedded.obs[list(part.obs)], part.obs)
+    np.testing.assert_allclose(embedded.obs["ood_score"], expected.obs["ood_score"], rtol=1e-3)
+    assert set(embedded.obs["ood_verdict"]) <= {"well inside", "at the edge", "outside"}
     assert embedded.uns["embedding"]["model_sha256"] == model.digest
     assert embedded.uns["embedding"]["run"] == "run" and len(embedded.uns["embedding"]["input_sha256"]) == 64
 
@@ -77,6 +79,27 @@ def test_the_command_writes_what_python_gives(trained, encoded):
     np.testing.assert_allclose(model.encode(expression).X, embedded.X, atol=1e-3)
     program = torch.export.load(encoded / "model.pt2").module()
     np.testing.assert_allclose(program(torch.from_numpy(expression.X)).detach(), embedded.X, atol=1e-3)
+
+
+def test_intervals_bound_what_was_imputed(encoded):
+    expression = anndata.read_h5ad(encoded / "expression.h5ad")
+    low_ng, high_ng = expression.layers["lower"], expression.layers["upper"]
+    measured_g = expression.var["measured"].to_numpy()
+    for bound_ng in (low_ng, high_ng):
+        np.testing.assert_array_equal(bound_ng[:, measured_g], expression.X[:, measured_g])
+    assert (low_ng >= 0).all() and (high_ng[:, ~measured_g] > low_ng[:, ~measured_g]).mean() > 0.99
+    within = (low_ng <= expression.X + 1e-5) & (high_ng + 1e-5 >= expression.X)
+    assert within[:, ~measured_g].mean() > 0.95  # the prediction lies within its own interval
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["interval=0.7", "impute=true"], "must be one of 0.5, 0.8"), (["interval=0.9"], "add impute=true")],
+)
+def test_an_interval_that_cannot_be_given_is_one_line(command, trained, arguments, message):
+    done = command("gtex_vae.encode", "run=run", "input=part.h5ad", *arguments, cwd=trained)
+    assert done.code == 1
+    assert message in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_too_few_genes_are_one_line(command, trained):

@@ -16,7 +16,8 @@ from gtex_vae.models.trained import TrainedModel
 from gtex_vae.training.module import VAEModule
 
 FILES = {
-    "config.yaml", "checkpoints/best.ckpt", "checkpoints/best.json", "checkpoints/last.ckpt", "model/weights.safetensors", "model/model.json",
+    "config.yaml", "checkpoints/best.ckpt", "checkpoints/best.json", "checkpoints/last.ckpt",
+    "model/weights.safetensors", "model/model.json", "model/reference.safetensors",
     "splits.csv", "metrics.json", "log.txt", "provenance.json", "SUCCESS",
 }  # fmt: skip
 RECONSTRUCTION = {

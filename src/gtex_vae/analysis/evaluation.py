@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,15 +20,24 @@ from gtex_vae.analysis.gene_embedding import decoder_jacobian, gene_embedding
 from gtex_vae.analysis.gene_function import function_table
 from gtex_vae.analysis.gene_sets import collections_for
 from gtex_vae.analysis.held_out import open_samples
+from gtex_vae.analysis.intervals import coverage
 from gtex_vae.analysis.latent import effective_rank
+from gtex_vae.analysis.latent_tables import known_factors, latent_tables
 from gtex_vae.analysis.nearest import NearestProfiles
+from gtex_vae.analysis.out_of_distribution import summary
 from gtex_vae.analysis.predictability import predictability
+from gtex_vae.analysis.present_genes import OnPresentGenes, on_present_genes
 from gtex_vae.analysis.rate import rate_metrics
-from gtex_vae.analysis.score import Reconstructor, embed_in_batches, examine
+from gtex_vae.analysis.reference import Reference
+from gtex_vae.analysis.score import Embedder, Reconstructor, embed_in_batches, examine
 from gtex_vae.analysis.tables import gene_table, tissue_table
-from gtex_vae.analysis.tissue import accuracy, labelled, logreg_predict
+from gtex_vae.analysis.tissue import accuracy, knn_predict, labelled, logreg_predict
+from gtex_vae.data.splits import SPLITS
 from gtex_vae.models.trained import TrainedModel
 from gtex_vae.paths import write_beside, write_json
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 COVARIATES = ("tissue", "donor", "sex", "age", "ischemic_time", "rin", "hardy", "batch")
 
@@ -43,11 +53,19 @@ class Evaluation:
     metrics
         Flat keys as in metrics.json.
     tables
-        File stem to table: ``intervals``, ``genes``, ``tissues``, ``covariates``, and ``gene_function_<collection>``.
+        File stem to table: ``intervals``, ``genes``, ``tissues``, ``covariates``, ``out_of_distribution``, those of
+        `latent_tables`, and ``gene_function_<collection>``.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def forget(self, group: str) -> None:
+        """Drop a group of metrics, the model's and the baselines'."""
+        self.metrics = {key: value for key, value in self.metrics.items() if group not in key}
+        intervals = self.tables["intervals"]
+        kept = ~intervals.index.get_level_values("metric").str.startswith(group)
+        self.tables["intervals"] = intervals[kept]
 
 
 def evaluate_run(
@@ -65,18 +83,34 @@ def evaluate_run(
         As for `evaluate`.
     """
     adata = open_samples(run, model)
-    parts = {
-        split: (adata.X[(chosen := (adata.obs["split"] == split).to_numpy())], adata.obs[chosen])
-        for split in ("train", "test")
-    }
+    parts = split_parts(adata)
     gene_sets = collections_for(adata, genesets)
-    result = evaluate(model, parts["train"], parts["test"], gene_sets=gene_sets, seed=seed)
-    folder = run / "evaluation"
+    factors = known_factors(adata[(adata.obs["split"] == "test").to_numpy()])
+    result = evaluate(
+        model,
+        parts["train"],
+        parts["test"],
+        gene_sets=gene_sets,
+        reference=Reference.of_run(run, model, parts),
+        factors=factors,
+        seed=seed,
+    )
+    write_evaluation(run / "evaluation", result)
+    return result
+
+
+def split_parts(adata: AnnData) -> dict[str, tuple[NDArray[np.float32], pd.DataFrame]]:
+    """Expression and annotations of each split."""
+    split = adata.obs["split"].to_numpy()
+    return {name: (adata.X[split == name], adata.obs[split == name]) for name in SPLITS}
+
+
+def write_evaluation(folder: Path, result: Evaluation) -> None:
+    """Write the tables, and last the metrics: they say that all is there."""
     for name, table in result.tables.items():
         with write_beside(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, float_format="%.6g")
-    write_json(folder / "metrics.json", result.metrics)  # last: it says that all is there
-    return result
+    write_json(folder / "metrics.json", result.metrics)
 
 
 def evaluate(
@@ -85,6 +119,9 @@ def evaluate(
     test: tuple[NDArray[np.float32], pd.DataFrame],
     *,
     gene_sets: Mapping[str, Members],
+    reference: Reference | None = None,
+    present_g: NDArray[np.bool_] | None = None,
+    factors: pd.DataFrame | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Score a model, PCA, the mean, tissue means and nearest neighbours on the same held-out samples and masks.
@@ -97,10 +134,19 @@ def evaluate(
         Standardized expression (n, g) and annotations of training and held-out samples.
     gene_sets
         Name of a collection to its sets' gene indices, for ``gene/function_auroc``; may be empty.
+    reference
+        For interval coverage and out-of-distribution scores, fitted to the genes that the held-out samples have; left
+        out where it is None.
+    present_g
+        Genes that the held-out samples have, where these are not all of the model's: theirs are the columns of the
+        held-out expression.
+    factors
+        Known truth of the held-out samples, for DCI and MIG.
     seed
         Of masks, k-means and resamples.
     """
     (x_train_ng, train_obs), (x_test_ng, test_obs) = train, test
+    present_g = np.ones(len(model.gene_ids), dtype=bool) if present_g is None else present_g
     pca = PCA.fit(x_train_ng, model.vae.latent_dim, seed=seed)
     methods: dict[str, Reconstructor] = {
         "": model,
@@ -110,28 +156,78 @@ def evaluate(
     }
     if labelled(train_obs["tissue"]).any():
         methods["baseline/tissue_mean/"] = NearestProfiles.tissue_means(x_train_ng, train_obs["tissue"])
+    methods = {prefix: on_present_genes(method, present_g) for prefix, method in methods.items()}
+    ours = methods[""]
+    assert isinstance(ours, Embedder)
     scores = examine(methods, x_train_ng, x_test_ng, train_obs, test_obs, seed=seed)
     result = Evaluation(metrics=scores.metrics)
-    result.metrics |= rate_metrics(model.vae, x_test_ng, seed=seed)
-    z_train_nd, z_test_nd = embed_in_batches(model, x_train_ng), embed_in_batches(model, x_test_ng)
+    whole_ng = ours.complete(x_test_ng) if isinstance(ours, OnPresentGenes) else x_test_ng
+    result.metrics |= rate_metrics(model.vae, whole_ng, seed=seed)
+    z_train_nd, z_test_nd = embed_in_batches(model, x_train_ng), embed_in_batches(model, whole_ng)
     result.metrics["latent/effective_rank"] = effective_rank(z_test_nd)
-    _raw_logreg(result, train, test)
+    _raw_logreg(result, (x_train_ng if present_g.all() else x_train_ng[:, present_g], train_obs), test)
     result.tables["intervals"] = _intervals(scores.samples, test_obs["donor"], seed)
     x_hat_ng = np.concatenate(
-        [model.reconstruct(x) for x in np.array_split(x_test_ng, max(1, len(x_test_ng) // 512))]
+        [ours.reconstruct(x) for x in np.array_split(x_test_ng, max(1, len(x_test_ng) // 512))]
     )
+    genes = np.flatnonzero(present_g)
     result.tables["genes"] = gene_table(
-        x_test_ng, x_hat_ng, pd.Index(model.gene_ids, name="gene_id"), model.gene_names
+        x_test_ng,
+        x_hat_ng,
+        pd.Index(np.array(model.gene_ids)[genes], name="gene_id"),
+        [model.gene_names[g] for g in genes],
     )
     result.tables["tissues"] = tissue_table(x_test_ng, x_hat_ng, test_obs["tissue"])
     result.tables["covariates"] = predictability(z_test_nd, test_obs, COVARIATES, seed=seed)
-    embeddings = {
-        "": gene_embedding(decoder_jacobian(model.vae, z_train_nd, seed=seed), z_train_nd),
-        "baseline/pca/": pca.components_dg.T,
-        "baseline/expression/": x_train_ng.T,
-    }
-    _gene_function(result, embeddings, gene_sets)
+    if reference is not None:
+        _coverage(result, reference, ours, x_test_ng, test_obs, seed)
+        judged = reference.judge(ours, x_test_ng).set_index(test_obs.index.rename("sample"))
+        result.metrics |= summary(judged)
+        result.tables["out_of_distribution"] = _beside_labels(
+            judged, z_train_nd, z_test_nd, train_obs, test_obs
+        )
+    latent = latent_tables(model, z_test_nd, test_obs, COVARIATES, factors=factors, seed=seed)
+    result.metrics |= latent.metrics
+    result.tables |= latent.tables
+    if gene_sets:
+        embeddings = {
+            "": gene_embedding(decoder_jacobian(model.vae, z_train_nd, seed=seed), z_train_nd),
+            "baseline/pca/": pca.components_dg.T,
+            "baseline/expression/": x_train_ng.T,
+        }
+        _gene_function(result, embeddings, gene_sets)
     return result
+
+
+def _coverage(
+    result: Evaluation,
+    reference: Reference,
+    method: Reconstructor,
+    x_ng: NDArray[np.float32],
+    obs: pd.DataFrame,
+    seed: int,
+) -> None:
+    """How often intervals hold what was measured: overall, by gene and by tissue."""
+    found = coverage(reference.intervals, method, x_ng, seed=seed)
+    result.metrics |= found.metrics
+    table = result.tables["genes"]
+    result.tables["genes"] = table.join(found.genes.set_axis(table.index))
+    by_tissue = found.samples.groupby(obs["tissue"].astype(object).to_numpy()).mean()
+    result.tables["tissues"] = result.tables["tissues"].join(by_tissue)
+
+
+def _beside_labels(
+    judged: pd.DataFrame,
+    z_train_nd: NDArray[np.float32],
+    z_test_nd: NDArray[np.float32],
+    train_obs: pd.DataFrame,
+    test_obs: pd.DataFrame,
+) -> pd.DataFrame:
+    """The verdicts with what is known of each sample, and the tissue of its nearest training samples."""
+    known = labelled(train_obs["tissue"])
+    if known.any():
+        judged["nearest_tissue"] = knn_predict(z_train_nd[known], z_test_nd, train_obs["tissue"][known])
+    return judged.join(test_obs[["tissue", "donor"]].set_axis(judged.index))
 
 
 def _raw_logreg(

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gtex_vae.analysis.figures_latent import latent_figures
 from gtex_vae.analysis.findings import Findings
 from gtex_vae.analysis.plots import DPI, LEGEND_COLUMNS, tissue_colors, tissue_markers
 from gtex_vae.analysis.verdicts import BASELINES, LABELS, MAIN, Intervals
@@ -42,6 +43,7 @@ def figures(findings: Findings) -> Iterator[tuple[str, Figure]]:
         yield "training_curves", training_curves(findings.curves)
     if len(findings.confusion):
         yield "confusion", confusion(findings.confusion)
+    yield from latent_figures(findings.evaluated)
 
 
 def write_figure(stem: Path, figure: Figure) -> str:

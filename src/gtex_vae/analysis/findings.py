@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from gtex_vae.analysis.gene_neighbours import cosine_neighbours
 from gtex_vae.analysis.held_out import read_samples
 from gtex_vae.analysis.latent import kl_per_dimension
 from gtex_vae.analysis.leakage import audit
+from gtex_vae.analysis.report_evaluated import read_evaluated
 from gtex_vae.analysis.score import Reconstructor, embed_in_batches
 from gtex_vae.analysis.tissue import knn_predict, labelled
 from gtex_vae.analysis.verdicts import Intervals
@@ -64,6 +65,8 @@ class Findings:
         As evaluate wrote them.
     record
         The run's provenance.
+    evaluated
+        File stem to table, of all that evaluate wrote.
     """
 
     run: Path
@@ -82,6 +85,7 @@ class Findings:
     metrics: dict[str, float | None]
     intervals: Intervals
     record: dict[str, Any]
+    evaluated: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def collect(run: Path, model: TrainedModel, *, seed: int = 0) -> Findings:
@@ -136,6 +140,7 @@ def collect(run: Path, model: TrainedModel, *, seed: int = 0) -> Findings:
             metrics=json.loads((run / "evaluation" / "metrics.json").read_text(encoding="utf-8")),
             intervals=read_intervals(run / "evaluation" / "intervals.csv"),
             record=json.loads((run / "provenance.json").read_text(encoding="utf-8")),
+            evaluated=read_evaluated(run / "evaluation"),
         )
 
 

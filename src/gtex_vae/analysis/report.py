@@ -19,6 +19,7 @@ from gtex_vae.analysis import verdicts
 from gtex_vae.analysis.findings import Findings
 from gtex_vae.analysis.map_columns import encode, map_columns
 from gtex_vae.analysis.pages import CSS, embed, fill
+from gtex_vae.analysis.report_evaluated import evaluated_tables
 from gtex_vae.data.splits import SPLITS
 
 PAGE = Path(__file__).with_name("report_page")
@@ -84,6 +85,10 @@ def report(findings: Findings, figures: Mapping[str, str]) -> str:
         "css": CSS.read_text(encoding="utf-8"),
         "js": (PAGE / "page.js").read_text(encoding="utf-8"),
     }
+    shown = evaluated_tables(findings.evaluated, findings.metrics)
+    for place in EVALUATED:
+        table = shown.get(place)
+        parts[place] = _table(table.header, table.rows, numbers_from=table.numbers_from) if table else NOTHING
     for figure, alt in FIGURES.items():
         parts[f"figure:{figure}"] = _image(figures.get(figure), alt)
     return fill((PAGE / "page.html").read_text(encoding="utf-8"), parts)
@@ -96,13 +101,20 @@ FIGURES = {
     "kl_per_dimension": "KL of each latent dimension",
     "training_curves": "Loss, R2 and KL over training",
     "confusion": "Tissues of held-out samples by predicted tissue",
+    "coverage": "Coverage of the predictive intervals over genes",
+    "distances": "Distances of pairs of samples in the embedding",
+    "clustering": "Silhouette, Calinski-Harabasz and agreement with tissues against the number of clusters",
+    "latent_information": "Information of each latent dimension about each covariate",
+    "traversals": "Genes along single latent dimensions",
 }
+EVALUATED = ("covariates", "gene_function", "coverage", "verdicts", "distances", "traversals")
+NOTHING = '<p class="none">Nothing to show for this run.</p>'
 
 
 def _image(svg: str | None, alt: str) -> str:
     """A figure as data, which keeps its ids and styles apart from the page's."""
     if svg is None:
-        return '<p class="none">Nothing to draw for this run.</p>'
+        return NOTHING
     data = base64.b64encode(svg.encode()).decode()
     return f'<img class="figure" alt="{escape(alt)}" src="data:image/svg+xml;base64,{data}">'
 

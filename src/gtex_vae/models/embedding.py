@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +17,14 @@ import torch
 from torch import Tensor
 
 from gtex_vae import provenance
+from gtex_vae.analysis.out_of_distribution import VERDICTS
+from gtex_vae.analysis.reference import Reference
 from gtex_vae.data.align import MIN_OVERLAP
 from gtex_vae.data.gene_columns import log_offset
 from gtex_vae.data.model_input import ModelInput
 from gtex_vae.data.readers.backed import from_anndata
 from gtex_vae.data.readers.matrix import RawMatrix
+from gtex_vae.models.judging import imputed_bounds
 from gtex_vae.paths import write_beside
 
 if TYPE_CHECKING:
@@ -46,13 +49,26 @@ class Encoded:
         Expression (n, g) in the model's unit; missing genes at their training mean, or as predicted.
     x_hat_ng
         Decoded means (n, g) in the model's unit, where they were asked for.
+    judged
+        Out-of-distribution scores, as of `Reference.judge`, where the run has a reference.
+    low_ng, high_ng
+        Bounds (n, g) in the model's unit of what was predicted, where they were asked for; what was measured bounds
+        itself.
     """
 
     rows: slice
     mu_nd: np.ndarray
     sd_nd: np.ndarray
     x_ng: np.ndarray
-    x_hat_ng: np.ndarray | None
+    x_hat_ng: np.ndarray | None = None
+    judged: pd.DataFrame | None = None
+    low_ng: np.ndarray | None = None
+    high_ng: np.ndarray | None = None
+
+    @property
+    def layers(self) -> dict[str, np.ndarray | None]:
+        """What stands beside the expression in ``expression.h5ad``, by name."""
+        return {"reconstruction": self.x_hat_ng, "lower": self.low_ng, "upper": self.high_ng}
 
 
 def model_input(
@@ -78,6 +94,8 @@ def encode_blocks(
     *,
     impute: bool = False,
     reconstruct: bool = False,
+    reference: Reference | None = None,
+    interval: float | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> Iterator[Encoded]:
     """Encode block after block, with a progress bar where it takes more than two seconds.
@@ -94,6 +112,10 @@ def encode_blocks(
         Fill missing genes with the model's prediction, as `VAE.reconstruct` makes it, and encode what results.
     reconstruct
         Decode the posterior means too.
+    reference
+        To judge each sample by, and for intervals.
+    interval
+        Level of the intervals of predicted genes; needs ``impute`` and a reference.
     batch_size
         Samples in a block.
     """
@@ -104,7 +126,10 @@ def encode_blocks(
         total=len(data), desc="encode", unit=" samples", delay=2, leave=False, disable=None
     ) as progress:
         for rows, x_ng in data.blocks(batch_size):
-            yield _encode(model, rows, x_ng, present_g, impute=impute, reconstruct=reconstruct)
+            part = _encode(model, rows, x_ng, present_g, impute=impute, reconstruct=reconstruct)
+            if reference is not None:
+                part = _judge(model, part, x_ng, data.present_g, reference, interval)
+            yield part
             progress.update(rows.stop - rows.start)
 
 
@@ -123,6 +148,38 @@ def _encode(
     x_hat_ng = _in_unit(model, scaler.inverse(vae.decode(mu_nd))) if reconstruct else None
     sd_nd = torch.exp(0.5 * log_var_nd)
     return Encoded(rows, mu_nd.float().cpu().numpy(), sd_nd.float().cpu().numpy(), x_ng, x_hat_ng)
+
+
+def _judge(
+    model: TrainedModel,
+    part: Encoded,
+    x_ng: np.ndarray,
+    present_g: np.ndarray,
+    reference: Reference,
+    interval: float | None,
+) -> Encoded:
+    """Add what the reference says of a block."""
+    standard_ng = model.scaler(_like(model, x_ng)).cpu().numpy()
+    if present_g.all():  # encoded already
+        with torch.inference_mode():
+            x_hat_ng = model.vae.decode(_like(model, part.mu_nd)).cpu().numpy()
+        judged = reference.seen.judge(part.mu_nd, standard_ng - x_hat_ng)
+    else:
+        judged = reference.judge(model, standard_ng, present_g)
+    part = replace(part, judged=judged)
+    if interval is None:
+        return part
+    bounds = imputed_bounds(model, standard_ng, present_g, reference.intervals, interval)
+    low_ng, high_ng = (
+        np.where(present_g, x_ng, _in_unit(model, model.scaler.inverse(_like(model, bound_ng))))
+        for bound_ng in bounds
+    )
+    return replace(part, low_ng=low_ng, high_ng=high_ng)
+
+
+def _like(model: TrainedModel, array: np.ndarray) -> Tensor:
+    """An array on the model's device."""
+    return torch.as_tensor(array, device=model.scaler.center_g.device)
 
 
 def _in_unit(model: TrainedModel, x_ng: Tensor) -> np.ndarray:
@@ -148,13 +205,16 @@ class Embeddings:
     Attributes
     ----------
     adata
-        n x d.
+        n x d; with a reference, ``obs["ood_score"]`` (1 at the edge of what the model has seen) and
+        ``obs["ood_verdict"]``.
     """
 
     def __init__(self, model: TrainedModel, data: ModelInput, *, sd: bool, **facts: str) -> None:
         import anndata
 
         shape = len(data), model.vae.latent_dim
+        self._score_n = np.full(shape[0], np.nan)
+        self._verdict_n = np.full(shape[0], "", dtype=object)
         source = data.matrix.source
         self.adata = anndata.AnnData(
             np.zeros(shape, np.float32),
@@ -178,6 +238,11 @@ class Embeddings:
         self.adata.X[part.rows] = part.mu_nd
         for layer in self.adata.layers:
             self.adata.layers[layer][part.rows] = part.sd_nd
+        if part.judged is not None:
+            self._score_n[part.rows] = part.judged["score"]
+            self._verdict_n[part.rows] = part.judged["verdict"].astype(str)
+            self.adata.obs["ood_score"] = self._score_n
+            self.adata.obs["ood_verdict"] = pd.Categorical(self._verdict_n, categories=VERDICTS)
 
     def write(self, folder: Path) -> None:
         """Write ``embeddings.h5ad``, and the same numbers as ``embeddings.parquet`` (sample, z_0, ..., sd_0, ...)."""
@@ -212,7 +277,8 @@ def encode_anndata(
     """See `TrainedModel.encode`."""
     data = model_input(model, from_anndata(adata, unit=unit), impute=impute)
     embeddings = Embeddings(model, data, sd=sd)
-    for part in encode_blocks(model, data, impute=impute):
+    reference = Reference.load(model.origin) if model.origin else None
+    for part in encode_blocks(model, data, impute=impute, reference=reference):
         embeddings.add(part)
     return embeddings.adata
 

@@ -11,6 +11,7 @@ import torch
 
 from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.rate import rate_metrics
+from gtex_vae.analysis.reference import Reference
 from gtex_vae.analysis.score import score
 from gtex_vae.models.trained import TrainedModel
 
@@ -52,6 +53,15 @@ def fit_pca(datamodule: ExpressionDataModule, latent_dim: int, n_components: int
     """PCA of the training samples: where the model starts, the basis that it works in, and the baseline at the end."""
     log.info("fitting a PCA to the training samples")
     return PCA.fit(datamodule.expression("train").cpu().numpy(), latent_dim, basis=n_components)
+
+
+def keep_reference(model: TrainedModel, datamodule: ExpressionDataModule, folder: Path) -> None:
+    """Keep how large the model's errors are on validation donors, for intervals and verdicts wherever it is used."""
+    log.info("calibrating intervals and verdicts on validation donors")
+    x_train_ng, x_valid_ng = (datamodule.expression(split).cpu().numpy() for split in ("train", "val"))
+    reference = Reference.fit(model, x_train_ng, x_valid_ng, datamodule.annotations("val")["donor"])
+    if reference is not None:
+        reference.save(folder)
 
 
 def measure(

@@ -15,7 +15,7 @@ from gtex_vae.paths import write_json
 from gtex_vae.training import environment
 from gtex_vae.training.build import build_trainer, check_values
 from gtex_vae.training.callbacks.masking import Masking
-from gtex_vae.training.finish import best_model, fit_pca, measure, report
+from gtex_vae.training.finish import best_model, fit_pca, keep_reference, measure, report
 from gtex_vae.training.module import VAEModule
 
 
@@ -77,6 +77,7 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
     if trainer.is_global_zero:
         trained = best_model(module, run_dir)
         trained.save(run_dir / "model")
+        keep_reference(trained, datamodule, run_dir / "model")
         metrics = measure(
             trained, datamodule, pca.leading(module.vae.latent_dim), seed=settings["metrics_seed"]
         )

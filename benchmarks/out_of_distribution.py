@@ -1,0 +1,126 @@
+"""Does the out-of-distribution score of a real run tell other data from held-out donors?
+
+    python benchmarks/out_of_distribution.py RUN
+
+RUN was trained on data=gtex_v6_shared. AUROC of other samples against the run's held-out donors, and the share of them
+that gets the verdict "outside"; for data with fewer genes, held-out donors with the same genes. Whole tissue groups are
+left out of training for a PCA in the place of the model, since that takes seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from gtex_vae.analysis.baselines import PCA
+from gtex_vae.analysis.evaluation import split_parts
+from gtex_vae.analysis.external import read_external
+from gtex_vae.analysis.held_out import open_samples
+from gtex_vae.analysis.out_of_distribution import VERDICTS, SeenSamples
+from gtex_vae.analysis.present_genes import on_present_genes
+from gtex_vae.analysis.reference import Reference, residuals
+from gtex_vae.models.trained import TrainedModel
+from gtex_vae.paths import shared_dir
+
+RESULT = Path(__file__).parent / "results" / "out_of_distribution.json"
+SAMPLES = 400
+LEFT_OUT = ("Brain", "Testis", "Liver", "Blood", "Muscle", "Skin", "Pancreas", "Heart")
+
+
+def row(kind: str, held_out: pd.DataFrame, other: pd.DataFrame) -> dict[str, object]:
+    """AUROC and verdicts."""
+    truth = np.repeat([0, 1], [len(held_out), len(other)])
+    return {
+        "kind": kind,
+        "samples": len(other),
+        "auroc": round(float(roc_auc_score(truth, pd.concat([held_out, other])["score"])), 4),
+        "outside": round(float((other["verdict"] == VERDICTS[2]).mean()), 4),
+        "well_inside": round(float((other["verdict"] == VERDICTS[0]).mean()), 4),
+    }
+
+
+def made(model: TrainedModel, x_ng: np.ndarray) -> dict[str, np.ndarray]:
+    """Held-out samples (n, g) turned into something else, all standardized."""
+    rng = np.random.default_rng(0)
+    center_g, scale_g = model.scaler.center_g.numpy(), model.scaler.scale_g.numpy()
+    x, y = (x_ng[rng.permutation(len(x_ng))[:SAMPLES]] * scale_g + center_g for _ in range(2))
+    n, g = x.shape
+    other = {"genes shuffled within each sample": rng.permuted(x, axis=1)}
+    for sd in (0.1, 0.2, 0.5):
+        other[f"every gene shifted, SD {sd} log2, alike in all samples"] = np.maximum(
+            x + rng.normal(0, sd, g), 0
+        )
+        other[f"noise of SD {sd} log2"] = np.maximum(x + rng.normal(0, sd, (n, g)), 0)
+    other["two samples mixed 1:1"] = np.log2((2**x + 2**y) / 2)
+    other["half the genes of another sample"] = np.where(rng.random(g) < 0.5, x, y)
+    other["one more on every log2 value"] = x + 1
+    return {kind: ((x - center_g) / scale_g).astype(np.float32) for kind, x in other.items()}
+
+
+def main() -> None:
+    """Score all kinds and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    run = parser.parse_args().run
+    model = TrainedModel.load(run / "model")
+    parts = split_parts(open_samples(run, model))
+    (x_train_ng, train_obs), (x_valid_ng, valid_obs), (x_test_ng, test_obs) = parts.values()
+    reference = Reference.of_run(run, model, parts)
+    assert reference is not None
+    held_out = reference.judge(model, x_test_ng)
+    rows = [row("held-out donors themselves", held_out, held_out)]
+    for kind, x_ng in made(model, x_test_ng).items():
+        rows.append(row(kind, held_out, reference.judge(model, x_ng)))
+        print(rows[-1], flush=True)
+
+    onek1k = shared_dir() / "onek1k"
+    with tempfile.TemporaryDirectory() as folder:
+        cells = onek1k / "onek1k_40donors_1000genes.h5ad"
+        subprocess.run(
+            [sys.executable, "-m", "gtex_vae.pseudobulk", f"input={cells}", f"hydra.run.dir={folder}/pb"],
+            check=True,
+        )
+        with gzip.open(onek1k / "n94_CD14_positive_monocyte.bed.gz", "rt") as bed:
+            lines = ["\t".join(line.rstrip("\n").split("\t")[3:]) for line in bed]
+        Path(folder, "monocytes.tsv").write_text("\n".join(lines) + "\n")
+        others = {
+            "OneK1K CD14+ monocytes, pseudobulk": f"{folder}/monocytes.tsv",
+            "OneK1K PBMC, pseudobulk": f"{folder}/pb/pseudobulk.h5ad",
+        }
+        for kind, path in others.items():
+            data = read_external(model, path, min_overlap=0.01)
+            ours = on_present_genes(model, data.present_g)
+            fitted = Reference.fit(ours, x_train_ng, x_valid_ng[:, data.present_g], valid_obs["donor"])
+            same_genes = fitted.judge(ours, x_test_ng[:, data.present_g])
+            rows.append(
+                row(f"{kind}, {data.present_g.sum()} genes", same_genes, fitted.judge(ours, data.x_np))
+            )
+            print(rows[-1], flush=True)
+
+    for group in LEFT_OUT:
+        keep, known = (obs["tissue_group"] != group for obs in (train_obs, valid_obs))
+        x_ng = x_train_ng[keep]
+        pca = PCA.fit(x_ng, model.vae.latent_dim)
+        x_valid = x_valid_ng[known]
+        seen = SeenSamples.fit(
+            pca.embed(x_ng), pca.embed(x_valid), residuals(pca, x_valid), valid_obs.loc[known, "donor"]
+        )
+        judged = seen.judge(pca.embed(x_test_ng), residuals(pca, x_test_ng))
+        new = (test_obs["tissue_group"] == group).to_numpy()
+        rows.append(row(f"{group}, left out of a PCA's training", judged[~new], judged[new]))
+        print(rows[-1], flush=True)
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
