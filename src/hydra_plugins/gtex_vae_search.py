@@ -29,7 +29,6 @@ from gtex_vae.paths import write_text
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
 
