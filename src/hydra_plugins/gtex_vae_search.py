@@ -1,7 +1,6 @@
 """A sweeper that asks an optuna study which jobs to launch, through any of Hydra's launchers.
 
-Not hydra-optuna-sweeper: 1.3.0 wants optuna < 3, which has no journal files to share, and it neither prunes nor goes
-on with trials that were interrupted.
+Not hydra-optuna-sweeper: 1.3.0 holds optuna below 3.
 """
 
 from __future__ import annotations
