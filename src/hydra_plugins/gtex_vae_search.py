@@ -1,7 +1,6 @@
 """A sweeper that asks an optuna study which jobs to launch, through any of Hydra's launchers.
 
-Not hydra-optuna-sweeper: 1.3.0 wants optuna < 3, which has no journal files to share, and it neither prunes nor goes
-on with trials that were interrupted.
+Not hydra-optuna-sweeper: 1.3.0 holds optuna below 3.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from gtex_vae.paths import write_text
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +109,7 @@ class OptunaSweeper(Sweeper):
             search.check_settings(study, settings)
         troubles: dict[int, str] = {}
         while batch := self._take(fixed, space, grid, troubles):
-            trouble = self._carry_out(study, batch)
-            troubles |= trouble
+            troubles |= self._carry_out(study, batch)
         self._report(study)
         if troubles:
             number, reason = next(iter(troubles.items()))
@@ -226,42 +223,44 @@ class OptunaSweeper(Sweeper):
 
     def _carry_out(self, study: optuna.Study, batch: list[tuple[int, list[str], FileLock]]) -> dict[int, str]:
         """Launch jobs, wait for them, and tell the study; what went wrong, by number of the trial."""
-        from optuna.trial import TrialState
-
         assert self.launcher is not None
-        lost = ""
+        troubles: dict[int, str] = {}
         returned: list[JobReturn] = []
         try:
             jobs = [overrides for _, overrides, _ in batch]
             returned = list(self.launcher.launch(jobs, initial_job_idx=batch[0][0]))
-        except (
-            Exception
-        ) as error:  # a job that was killed: its launcher cannot tell what became of the others
-            log.exception("the launcher lost a job")
-            lost = (
-                f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-            )
-        troubles = {}
-        trials: list[FrozenTrial] = study.get_trials(deepcopy=False)
-        for (number, _, lock), result in itertools.zip_longest(batch, returned):
-            run_dir = self.folder / str(number)
-            state = "unfinished" if search.at_work(run_dir) else search.settle(study, trials[number], run_dir)
-            if state == "failed":
-                failed = run_dir / runs.FAILED
-                reason = (
-                    failed.read_text(encoding="utf-8")
-                    if failed.exists()
-                    else "no validation after the warm-up"
-                )
-                troubles[number] = reason.splitlines()[0]
-            elif result is not None and result.status is JobStatus.FAILED:  # before it had its run directory
-                study.tell(number, state=TrialState.FAIL)
-                troubles[number] = str(result._return_value).splitlines()[0]
-            elif state == "unfinished":
-                troubles[number] = f"{lost or 'killed'}; the same command goes on with it"
-            lock.release()
-            log.info("trial %d: %s", number, troubles.get(number, state))
+        finally:  # where the launcher stopped waiting, some jobs may have ended all the same
+            for (number, _, lock), result in itertools.zip_longest(batch, returned):
+                state, reason = self._settle(study, number, result)
+                if reason:
+                    troubles[number] = reason
+                lock.release()
+                log.info("trial %d: %s", number, reason or state)
         return troubles
+
+    def _settle(self, study: optuna.Study, number: int, result: JobReturn | None) -> tuple[str, str]:
+        """Tell the study what became of a trial; its state, and what went wrong if something did."""
+        from optuna.trial import TrialState
+
+        run_dir = self.folder / str(number)
+        if search.at_work(run_dir):
+            return "unfinished", "still at work; the same command takes in what it finds"
+        state = search.settle(study, study.get_trials(deepcopy=False)[number], run_dir)
+        said = "" if result is None or result.status is not JobStatus.FAILED else str(result._return_value)
+        if state == "failed":
+            failed = run_dir / runs.FAILED
+            text = (
+                failed.read_text(encoding="utf-8") if failed.exists() else "no validation after the warm-up"
+            )
+            return state, text.splitlines()[0]
+        if (
+            state == "unfinished" and said and runs.status(run_dir) == "new"
+        ):  # refused before it had its directory
+            study.tell(number, state=TrialState.FAIL)
+            return "failed", said.splitlines()[0]
+        if state == "unfinished":
+            return state, f"{said.splitlines()[0] if said else 'killed'}; the same command goes on with it"
+        return state, ""
 
     def _report(self, study: optuna.Study) -> None:
         """Leave ``best.yaml`` and say it."""

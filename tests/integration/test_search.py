@@ -100,6 +100,13 @@ def test_a_failed_trial_stops_no_other_and_is_told(search, tmp_path):
     assert [trial.state.name for trial in journal(tmp_path)] == ["FAIL", "COMPLETE"]
 
 
+def test_what_is_refused_before_it_has_a_directory_is_a_failed_trial(search, tmp_path):
+    done = search(tmp_path, "optimizer.lr=2e-3", "model.dropout=wet,0.1", name="grid")
+    assert done.code == 1
+    assert "model.dropout" in done.stderr.strip().splitlines()[-1]
+    assert [trial.state.name for trial in journal(tmp_path)] == ["FAIL", "COMPLETE"]
+
+
 def test_the_last_job_of_a_lost_worker_is_left_alone_while_it_works(search, tmp_path):
     from filelock import FileLock
 
