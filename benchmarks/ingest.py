@@ -13,14 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
+
+from record import machine, write
 
 SAMPLES = 17_382
 GENES = 56_200
@@ -196,15 +196,9 @@ def main() -> None:
         "peak_gb": {name: max(run["peak_gb"] for run in all_runs) for name, all_runs in runs.items()},
         "ratios": {name: round(ratio, 2) for name, ratio in ratios.items()},
         "runs": runs,
-        "machine": {
-            "cores": os.cpu_count(),
-            "load_average": [round(min(loads), 1), round(max(loads), 1)],
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("numpy", "pandas", "isal", "numba")},
-        },
+        "machine": machine(loads, ("numpy", "pandas", "isal", "numba")),
     }
-    arguments.result.parent.mkdir(parents=True, exist_ok=True)
-    arguments.result.write_text(json.dumps(result, indent=1) + "\n")
+    write(arguments.result, result)
     print(f"{'':18}{'start s':>9}{'seconds':>9}{'CPU s':>9}{'peak GB':>9}{'/ decompression':>17}")
     for name in readers:
         print(

@@ -12,14 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
+
+from record import machine, write
 
 SAMPLES = 17_382
 GENES = 19_800
@@ -144,15 +144,9 @@ def main() -> None:
         "setup_over_plain": round(best["setup"] / best["plain"], 2),
         "peak_over_matrix": round(peak / matrix_gb, 3),
         "runs": runs,
-        "machine": {
-            "cores": os.cpu_count(),
-            "load_average": [round(min(loads), 1), round(max(loads), 1)],
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("numpy", "torch", "anndata", "h5py")},
-        },
+        "machine": machine(loads, ("numpy", "torch", "anndata", "h5py")),
     }
-    arguments.result.parent.mkdir(parents=True, exist_ok=True)
-    arguments.result.write_text(json.dumps(result, indent=1) + "\n")
+    write(arguments.result, result)
     print(
         f"setup {best['setup']:.2f} s, the bytes alone {best['plain']:.2f} s, "
         f"peak {peak:.2f} GB of a matrix of {matrix_gb:.2f} GB"

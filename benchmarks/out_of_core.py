@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -22,8 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
+
+from record import machine, write
 
 SAMPLES, GENES, BATCH = 100_000, 5_000, 128
 MEMORY_GIB = 0.5
@@ -239,15 +239,11 @@ def main() -> None:
         "runs": runs,
         "loaders": loaders,
         "machine": {
-            "cores": os.cpu_count(),
+            **machine(loads, ("numpy", "torch", "anndata", "h5py", "zarr")),
             "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-            "load_average": [round(min(loads), 1), round(max(loads), 1)],
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("numpy", "torch", "anndata", "h5py", "zarr")},
         },
     }
-    arguments.result.parent.mkdir(parents=True, exist_ok=True)
-    arguments.result.write_text(json.dumps(result, indent=1) + "\n")
+    write(arguments.result, result)
     print(
         json.dumps({key: result[key] for key in ("disk_over_memory", "peak_gb", "loader_samples_per_second")})
     )

@@ -12,14 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
+
+from record import machine, write
 
 DONORS, CELLS, GENES, CELL_TYPES = 981, 1_200_000, 2000, 29
 SIMULATED_DONORS = 100
@@ -167,15 +167,9 @@ def main() -> None:
             ),
         },
         "runs": runs,
-        "machine": {
-            "cores": os.cpu_count(),
-            "load_average": [round(min(loads), 1), round(max(loads), 1)],
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("numpy", "scipy", "pandas", "anndata", "h5py")},
-        },
+        "machine": machine(loads, ("numpy", "scipy", "pandas", "anndata", "h5py")),
     }
-    arguments.result.parent.mkdir(parents=True, exist_ok=True)
-    arguments.result.write_text(json.dumps(result, indent=1) + "\n")
+    write(arguments.result, result)
     print(
         json.dumps(
             {key: result[key] for key in ("cells", "seconds", "peak_gb", "ratios_on_subset")}, indent=1

@@ -126,7 +126,7 @@ def run_stage(
             identity.check(Path(os.environ[identity.VARIABLE]))
         result = body(schema(**plain), run_dir)
     except PrunedError as pruned:
-        logging.getLogger(__name__).info("%s", pruned)
+        log.info("%s", pruned)
         runs.mark(run_dir, str(pruned), marker=runs.PRUNED)
         return None
     except BaseException as error:

@@ -16,12 +16,18 @@ from numpy.typing import NDArray
 
 from gtex_vae.analysis.figures_latent import latent_figures
 from gtex_vae.analysis.findings import Findings
-from gtex_vae.analysis.plots import DPI, LEGEND_COLUMNS, tissue_colors, tissue_markers
+from gtex_vae.analysis.plots import (
+    DPI,
+    LEGEND_COLUMNS,
+    blank_figure,
+    plain_axes,
+    tissue_colors,
+    tissue_markers,
+)
 from gtex_vae.analysis.verdicts import BASELINES, LABELS, MAIN, Intervals
 from gtex_vae.paths import write_beside
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # of the palette of Okabe and Ito, in which colour-blind readers tell all apart
@@ -60,19 +66,6 @@ def write_figure(stem: Path, figure: Figure) -> str:
     return drawn.getvalue().decode()
 
 
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-
-
-def _plain(axes: Axes, x: str = "", y: str = "") -> None:
-    """Labels, and no frame at the top and the right."""
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
 def embedding_map(xy_n2: NDArray[np.floating], tissue: pd.Series, method: str) -> Figure:
     """All samples on a map, by tissue; the legend stands below."""
     from matplotlib.collections import PathCollection
@@ -80,7 +73,7 @@ def embedding_map(xy_n2: NDArray[np.floating], tissue: pd.Series, method: str) -
     labels = tissue.astype("string").fillna("missing").to_numpy().astype(str)
     colors, markers = tissue_colors(list(labels)), tissue_markers(list(labels))
     rows = -(-len(colors) // LEGEND_COLUMNS)
-    figure = _figure(9.0, 6.5 + 0.18 * rows)
+    figure = blank_figure(9.0, 6.5 + 0.18 * rows)
     axes = figure.subplots()
     size = float(np.clip(16000 / len(labels), 5, 36))
     for name, color in colors.items():
@@ -89,7 +82,7 @@ def embedding_map(xy_n2: NDArray[np.floating], tissue: pd.Series, method: str) -
             xy_n2[chosen, 0], xy_n2[chosen, 1], s=size, color=color, marker=markers[name], label=name, linewidths=0,
             rasterized=len(labels) > 3000,
         )  # fmt: skip
-    _plain(axes, f"{method} 1", f"{method} 2")
+    plain_axes(axes, f"{method} 1", f"{method} 2")
     axes.set(xticks=[], yticks=[])
     legend = figure.legend(
         loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=8.5, frameon=False,
@@ -106,7 +99,7 @@ def differences(intervals: Intervals) -> Figure:
     known = {baseline for _, baseline in intervals}
     baselines = [baseline for baseline in BASELINES if baseline in known and baseline != "baseline/mean"]
     metrics = [metric for metric in MAIN if (metric, "") in intervals]
-    figure = _figure(9.0, 1.2 + 0.5 * len(metrics))
+    figure = blank_figure(9.0, 1.2 + 0.5 * len(metrics))
     axes = figure.subplots()
     for i, (color, marker, baseline) in enumerate(zip((MODEL, PCA, GREEN), "osD", baselines, strict=False)):
         shown = [metric for metric in metrics if (metric, baseline) in intervals]
@@ -119,14 +112,14 @@ def differences(intervals: Intervals) -> Figure:
     axes.axvline(0, color="0.3", lw=0.8)
     axes.set_yticks(range(len(metrics)), [LABELS[metric] for metric in metrics])
     axes.invert_yaxis()
-    _plain(axes, "difference; right of zero the model is better")
+    plain_axes(axes, "difference; right of zero the model is better")
     figure.legend(loc="outside upper center", ncols=len(baselines), frameon=False, fontsize=9)
     return figure
 
 
 def genes(table: pd.DataFrame) -> Figure:
     """How R2 is distributed over genes, model beside PCA."""
-    figure = _figure(9.0, 3.6)
+    figure = blank_figure(9.0, 3.6)
     kinds = {"r2": "reconstruction", "imputation": "imputation, 20 % hidden"}
     for axes, (kind, title) in zip(figure.subplots(1, 2, sharey=True), kinds.items(), strict=True):
         columns = [table[f"{kind}_{method}"].dropna() for method in ("model", "pca")]
@@ -141,7 +134,7 @@ def genes(table: pd.DataFrame) -> Figure:
                 column.clip(lower=low), bins=bins, histtype="step", color=color, ls=style, lw=1.6, label=label
             )
         axes.set_title(title, fontsize=11)
-        _plain(axes, "R2 of a gene over held-out samples", "genes" if kind == "r2" else "")
+        plain_axes(axes, "R2 of a gene over held-out samples", "genes" if kind == "r2" else "")
         axes.legend(frameon=False, fontsize=9, loc="upper left")
     return figure
 
@@ -150,7 +143,7 @@ def tissues(table: pd.DataFrame) -> Figure:
     """R2 of each tissue, model beside PCA, the best reproduced on top."""
     table = table.sort_values("r2_model")
     y = np.arange(len(table))
-    figure = _figure(9.0, 1.2 + 0.19 * len(table))
+    figure = blank_figure(9.0, 1.2 + 0.19 * len(table))
     kinds = {"r2": "reconstruction", "imputation": "imputation, 20 % hidden"}
     low = float(np.nanmin(table.drop(columns="samples").to_numpy()))
     for axes, (kind, title) in zip(figure.subplots(1, 2, sharey=True), kinds.items(), strict=True):
@@ -163,7 +156,7 @@ def tissues(table: pd.DataFrame) -> Figure:
         axes.grid(axis="y", color="0.93")
         axes.set_axisbelow(True)
         axes.set_title(title, fontsize=11)
-        _plain(axes, "R2 over held-out entries")
+        plain_axes(axes, "R2 over held-out entries")
         axes.legend(frameon=False, fontsize=9, loc="upper left")
     return figure
 
@@ -172,19 +165,19 @@ def kl_per_dimension(kl_d: NDArray[np.float64]) -> Figure:
     """KL of each latent dimension, the largest first."""
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(9.0, 3.0)
+    figure = blank_figure(9.0, 3.0)
     axes = figure.subplots()
     axes.bar(np.arange(1, len(kl_d) + 1), kl_d, color=MODEL, width=0.8)
     axes.axhline(0.01, color="0.3", lw=0.8, ls=":")
     axes.set_xlim(0.3, len(kl_d) + 0.7)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _plain(axes, "latent dimension, by KL", "KL (nats per sample)")
+    plain_axes(axes, "latent dimension, by KL", "KL (nats per sample)")
     return figure
 
 
 def training_curves(curves: dict[str, tuple[list[int], list[float]]]) -> Figure:
     """Loss, R2, and KL over training steps."""
-    figure = _figure(9.0, 3.2)
+    figure = blank_figure(9.0, 3.2)
     groups = {
         "loss": ("train/loss", "val/loss"),
         "R2": ("val/r2", "val/imputation_r2_20"),
@@ -195,7 +188,7 @@ def training_curves(curves: dict[str, tuple[list[int], list[float]]]) -> Figure:
             if tag in curves:
                 axes.plot(*curves[tag], color=color, ls=style, lw=1.4, label=tag)
         axes.set_title(title, fontsize=11)
-        _plain(axes, "step")
+        plain_axes(axes, "step")
         if axes.lines:
             axes.legend(frameon=False, fontsize=8.5)
     return figure
@@ -206,7 +199,7 @@ def confusion(table: pd.DataFrame) -> Figure:
     shares = table.to_numpy() / np.maximum(table.to_numpy().sum(1, keepdims=True), 1)
     named = len(table) <= TISSUES_NAMED
     side = float(np.clip(2.5 + 0.17 * len(table), 4.5, 11))
-    figure = _figure(side + 0.8, side)
+    figure = blank_figure(side + 0.8, side)
     axes = figure.subplots()
     drawn = axes.imshow(np.where(shares > 0, shares, np.nan), cmap="viridis_r", vmin=0, vmax=1)
     ticks = np.arange(len(table)) if named else np.arange(0, len(table), 5)

@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 
 from gtex_vae.analysis.intervals import LEVELS
-from gtex_vae.analysis.plots import DPI
+from gtex_vae.analysis.plots import blank_figure, plain_axes
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # of the palette of Okabe and Ito
@@ -42,7 +41,7 @@ def latent_figures(evaluated: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str,
 
 def distances(table: pd.DataFrame) -> Figure:
     """Distances of pairs by what the two samples share: median, middle half, and 5 to 95 %."""
-    figure = _figure(9.0, 0.9 + 0.45 * len(table))
+    figure = blank_figure(9.0, 0.9 + 0.45 * len(table))
     axes = figure.subplots()
     boxes = [
         {"med": row.q50, "q1": row.q25, "q3": row.q75, "whislo": row.q05, "whishi": row.q95, "label": row.relation}
@@ -54,13 +53,13 @@ def distances(table: pd.DataFrame) -> Figure:
     )  # fmt: skip
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    _plain(axes, "distance of two samples in the embedding")
+    plain_axes(axes, "distance of two samples in the embedding")
     return figure
 
 
 def clustering(table: pd.DataFrame) -> Figure:
     """Silhouette, Calinski-Harabasz and agreement with the tissues of k-means, against the number of clusters."""
-    figure = _figure(9.0, 3.2)
+    figure = blank_figure(9.0, 3.2)
     kmeans, tissue = table[table["labels"] == "kmeans"], table[table["labels"] == "tissue"]
     panels = {
         "silhouette": (("silhouette", BLUE, "-", "k-means"),),
@@ -73,7 +72,7 @@ def clustering(table: pd.DataFrame) -> Figure:
             if len(tissue) and column not in ("ari", "nmi"):
                 axes.plot(tissue["k"], tissue[column], "D", color=ORANGE, label="the tissues")
         axes.set_title(title, fontsize=11)
-        _plain(axes, "clusters")
+        plain_axes(axes, "clusters")
         axes.legend(frameon=False, fontsize=8.5)
     return figure
 
@@ -82,7 +81,7 @@ def latent_information(table: pd.DataFrame) -> Figure:
     """What each dimension tells about each covariate, those that tell most first."""
     values = table.set_index("dimension").drop(columns="variance")
     values = values.loc[values.max(axis=1).sort_values(ascending=False).index]
-    figure = _figure(9.0, 1.3 + 0.32 * len(values.columns))
+    figure = blank_figure(9.0, 1.3 + 0.32 * len(values.columns))
     axes = figure.subplots()
     drawn = axes.imshow(values.T, aspect="auto", cmap="viridis_r", vmin=0, interpolation="nearest")
     axes.set_yticks(range(len(values.columns)), values.columns)
@@ -100,7 +99,7 @@ def traversals(table: pd.DataFrame) -> Figure:
     reach = table["change"].abs().groupby(table["dimension"]).mean().sort_values(ascending=False)
     shown = reach.index[:PANELS]
     rows = -(-len(shown) // 4)
-    figure = _figure(9.5, 2.2 * rows + 0.3)
+    figure = blank_figure(9.5, 2.2 * rows + 0.3)
     panels = figure.subplots(rows, 4, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, dimension in zip(panels, shown, strict=False):
         part = table[table["dimension"] == dimension].set_index("rank")
@@ -113,7 +112,7 @@ def traversals(table: pd.DataFrame) -> Figure:
                           label=str(gene["gene_name"]))  # fmt: skip
         axes.set_title(dimension, fontsize=9.5)
         axes.legend(frameon=False, fontsize=6, ncols=2, handlelength=1.4, columnspacing=0.6, labelspacing=0.2)
-        _plain(axes)
+        plain_axes(axes)
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
     figure.supxlabel("standard deviations along the dimension", fontsize=10)
@@ -123,7 +122,7 @@ def traversals(table: pd.DataFrame) -> Figure:
 
 def coverage(genes: pd.DataFrame) -> Figure:
     """How coverage is distributed over genes, beside what it should be."""
-    figure = _figure(9.0, 3.2)
+    figure = blank_figure(9.0, 3.2)
     kinds = {"": "reconstruction", "imputation_": "imputation, 20 % hidden"}
     for axes, (prefix, title) in zip(figure.subplots(1, 2, sharey=True), kinds.items(), strict=True):
         for level, color in zip(LEVELS, (BLUE, ORANGE, GREEN, PURPLE), strict=True):
@@ -133,19 +132,6 @@ def coverage(genes: pd.DataFrame) -> Figure:
             axes.axvline(level, color=color, ls=":", lw=1)
         axes.set_title(title, fontsize=11)
         axes.set_xlim(0.3, 1.0)
-        _plain(axes, "share of held-out samples within the interval", "" if prefix else "genes")
+        plain_axes(axes, "share of held-out samples within the interval", "" if prefix else "genes")
         axes.legend(frameon=False, fontsize=8, loc="upper left")
     return figure
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-
-
-def _plain(axes: Axes, x: str = "", y: str = "") -> None:
-    """Labels, and no frame at the top and the right."""
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -8,6 +8,13 @@ from pathlib import Path
 from typing import Any
 
 CSS = Path(__file__).with_name("report_page") / "page.css"
+TOOLS = CSS.with_name("tools.js")
+
+
+def script(page: Path) -> str:
+    """A page's own script in a scope of its own, after what all pages use."""
+    parts = (TOOLS.read_text(encoding="utf-8"), page.read_text(encoding="utf-8"))
+    return '"use strict";\n(() => {\n' + "".join(parts) + "})();\n"
 
 
 def fill(template: str, parts: Mapping[str, str]) -> str:

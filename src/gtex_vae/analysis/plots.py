@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SCATTER_POINTS = 20_000
@@ -37,6 +38,20 @@ def tissue_markers(tissues: Sequence[str]) -> dict[str, str]:
     return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(sorted(set(tissues)))}
 
 
+def blank_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def plain_axes(axes: Axes, x: str = "", y: str = "") -> None:
+    """Labels, and no frame at the top and the right."""
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def latent_map(mu_nd: np.ndarray, tissue: Sequence[str]) -> Figure:
     """First two principal components of the embedding, coloured by tissue.
 
@@ -53,7 +68,6 @@ def latent_map(mu_nd: np.ndarray, tissue: Sequence[str]) -> Figure:
         The map with the legend below it, so that the map keeps its size in a narrow card.
     """
     from matplotlib.collections import PathCollection
-    from matplotlib.figure import Figure
 
     labels = np.asarray([str(t) for t in tissue])
     centered = mu_nd - mu_nd.mean(0)
@@ -63,7 +77,7 @@ def latent_map(mu_nd: np.ndarray, tissue: Sequence[str]) -> Figure:
     share = singular**2 / max(float((singular**2).sum()), 1e-12)
     colors, markers = tissue_colors(list(labels)), tissue_markers(list(labels))
     rows = -(-len(colors) // LEGEND_COLUMNS)
-    figure = Figure(figsize=(9.0, 6.5 + 0.18 * rows), dpi=DPI, layout="constrained")
+    figure = blank_figure(9.0, 6.5 + 0.18 * rows)
     axes = figure.subplots()
     size = float(np.clip(6000 / len(labels), 8, 36))
     for name, color in colors.items():
@@ -94,13 +108,11 @@ def reconstruction_scatter(x_ng: np.ndarray, x_hat_ng: np.ndarray, *, seed: int 
     seed
         Of the choice of entries.
     """
-    from matplotlib.figure import Figure
-
     entries = np.random.default_rng(seed).integers(0, x_ng.size, min(SCATTER_POINTS, x_ng.size))
     x, x_hat = x_ng.ravel()[entries], x_hat_ng.ravel()[entries]
     r2 = 1.0 - float(((x_ng - x_hat_ng) ** 2).sum()) / float(((x_ng - x_ng.mean()) ** 2).sum())
     low, high = np.quantile(np.concatenate([x, x_hat]), (0.0005, 0.9995))
-    figure = Figure(figsize=(6.5, 5.5), dpi=DPI, layout="constrained")
+    figure = blank_figure(6.5, 5.5)
     axes = figure.subplots()
     density = axes.hexbin(
         x,

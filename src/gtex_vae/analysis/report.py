@@ -18,7 +18,7 @@ import pandas as pd
 from gtex_vae.analysis import verdicts
 from gtex_vae.analysis.findings import Findings
 from gtex_vae.analysis.map_columns import encode, map_columns
-from gtex_vae.analysis.pages import CSS, embed, fill
+from gtex_vae.analysis.pages import CSS, embed, fill, script
 from gtex_vae.analysis.report_evaluated import evaluated_tables
 from gtex_vae.data.splits import SPLITS
 
@@ -83,7 +83,7 @@ def report(findings: Findings, figures: Mapping[str, str]) -> str:
         "provenance": _provenance(findings),
         "json": embed(_embedded(findings)),
         "css": CSS.read_text(encoding="utf-8"),
-        "js": (PAGE / "page.js").read_text(encoding="utf-8"),
+        "js": script(PAGE / "page.js"),
     }
     shown = evaluated_tables(findings.evaluated, findings.metrics)
     for place in EVALUATED:

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gtex_vae.analysis.pages import CSS, embed, fill
+from gtex_vae.analysis.pages import CSS, embed, fill, script
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ def sweep_page(
         "headline": escape(headline(runs, chosen)),
         "json": embed(data),
         "css": CSS.read_text(encoding="utf-8") + (TEMPLATE / "page.css").read_text(encoding="utf-8"),
-        "js": (TEMPLATE / "page.js").read_text(encoding="utf-8"),
+        "js": script(TEMPLATE / "page.js"),
     }
     return fill((TEMPLATE / "page.html").read_text(encoding="utf-8"), parts)
 

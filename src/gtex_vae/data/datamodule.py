@@ -25,6 +25,7 @@ from gtex_vae.data.loader import Batch, BatchLoader
 from gtex_vae.data.splits import SPLITS, check_fractions, check_split, read_splits, split_samples
 from gtex_vae.data.standardize import Method, Standardizer
 from gtex_vae.errors import ConfigError
+from gtex_vae.functional.basis import coordinates
 from gtex_vae.paths import write_beside
 
 if TYPE_CHECKING:
@@ -220,11 +221,7 @@ class ExpressionDataModule(LightningDataModule):
         return self.adata.obs.iloc[self.kept(split)]
 
     def rotate(self, basis_fg: Tensor) -> None:
-        r"""Let batches hold coordinates :math:`y = B x` in an orthonormal basis instead of genes.
-
-        Squared errors are the same in every basis, and what lies outside the span of this one adds the same number to
-        those of any decoder that stays inside it: :math:`\lVert x - B^\top \hat y \rVert^2 =
-        \lVert y - \hat y \rVert^2 + \lVert x \rVert^2 - \lVert y \rVert^2`.
+        """Let batches hold `coordinates` in an orthonormal basis instead of genes.
 
         Parameters
         ----------
@@ -247,8 +244,7 @@ class ExpressionDataModule(LightningDataModule):
         for start in tqdm(range(0, n, BLOCK), desc="projecting", delay=2, leave=False, disable=None):
             block = slice(start, min(start + BLOCK, n))
             x_ng = self._standardized(np.arange(block.start, block.stop))
-            torch.mm(x_ng, basis_fg.T, out=y_nf[block])
-            outside_n[block] = (x_ng.square().sum(1) - y_nf[block].square().sum(1)).clamp_min(0.0)
+            y_nf[block], outside_n[block] = coordinates(x_ng, basis_fg)
         self._coordinates = y_nf, outside_n
 
     @property

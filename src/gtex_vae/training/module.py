@@ -18,6 +18,7 @@ from gtex_vae.config import build, nearest
 from gtex_vae.data.loader import Batch
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError
+from gtex_vae.functional.basis import coordinates
 from gtex_vae.functional.elbo import sample_posterior
 from gtex_vae.functional.masking import draw_observed, hide, step_seed
 from gtex_vae.models.contrastive import ContrastiveTerm
@@ -184,8 +185,7 @@ class VAEModule(LightningModule):
         """What the VAE is to reconstruct, and the squared length of what lies outside its basis."""
         if self.vae.basis_fg is None or batch.outside_n is not None:
             return batch.x_nf, batch.outside_n
-        y_nf = self.vae.project(batch.x_nf)
-        return y_nf, (batch.x_nf.square().sum(1) - y_nf.square().sum(1)).clamp_min(0.0)
+        return coordinates(batch.x_nf, self.vae.basis_fg)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch, part of its input hidden."""
@@ -196,27 +196,29 @@ class VAEModule(LightningModule):
             observed_ng = draw_observed(batch.x_nf, self.mask_ratio)
             input_nf = self.vae.project(hide(batch.x_nf, observed_ng))
         output = self._run_vae(input_nf)
-        members = len(self.vae.encoders)
         terms = self.objective(
             self.vae.likelihood,
             output,
-            x_nf.repeat(members, 1) if members > 1 else x_nf,
+            self._for_each_member(x_nf),
             beta=self.beta,
             capacity=self.capacity,
-            observed_ng=observed_ng
-            if observed_ng is None or members == 1
-            else observed_ng.repeat(members, 1),
-            outside_n=outside_n if outside_n is None or members == 1 else outside_n.repeat(members),
+            observed_ng=None if observed_ng is None else self._for_each_member(observed_ng),
+            outside_n=None if outside_n is None else self._for_each_member(outside_n),
         )
         loss = terms.loss
         if self.contrastive is not None:
-            mu_nd = output.mu_nd.unflatten(0, (members, -1)).mean(0)
+            mu_nd = output.mu_nd.unflatten(0, (len(self.vae.encoders), -1)).mean(0)
             contrast = self.contrastive(self.vae, batch.x_nf, mu_nd, batch.row_n)
             loss = self.contrastive.elbo_weight * loss + self.contrastive.weight * contrast
             self._add_up(contrastive=contrast.detach())
         self._add_up(loss=loss.detach(), nll_nats=terms.nll_nats, mse=terms.mse, kl_nats=terms.kl_d.sum())
         self._steps += 1
         return loss
+
+    def _for_each_member(self, value: Tensor) -> Tensor:
+        """A batch once for every member, one after another, as the members' outputs stand."""
+        members = len(self.vae.encoders)
+        return torch.cat([value] * members) if members > 1 else value
 
     def _add_up(self, **values: Tensor) -> None:
         """Add to running sums on the device: a key that Lightning logs costs a third of a millisecond a step."""

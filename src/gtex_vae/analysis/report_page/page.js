@@ -1,13 +1,3 @@
-"use strict";
-(() => {
-const data = JSON.parse(document.getElementById("data").textContent);
-const $ = id => document.getElementById(id);
-const make = (tag, text, kind) => {
-  const node = document.createElement(tag);
-  if (text !== undefined) node.textContent = text;
-  if (kind) node.className = kind;
-  return node;
-};
 const decode = (text, Kind) => new Kind(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
 const show = v => Number.isNaN(v) ? "missing" : Math.abs(v) >= 1e4 || Number.isInteger(v) ? String(Math.round(v)) : String(+v.toPrecision(4));
 
@@ -282,4 +272,3 @@ if (genes.k) {
   for (let i = 1; i < lower.length; i++) if (cosine[i * genes.k] > cosine[best * genes.k]) best = i;
   go(best);
 }
-})();

@@ -1,13 +1,3 @@
-"use strict";
-(() => {
-const data = JSON.parse(document.getElementById("data").textContent);
-const $ = id => document.getElementById(id);
-const make = (tag, text, kind) => {
-  const node = document.createElement(tag);
-  if (text !== undefined) node.textContent = text;
-  if (kind) node.className = kind;
-  return node;
-};
 const draw = (parent, tag, attributes, text) => {
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
@@ -207,4 +197,3 @@ if (metric) $("metric").value = metric;
 $("metric").onchange = event => { metric = event.target.value; all(); };
 $("status").onchange = list;
 all();
-})();
