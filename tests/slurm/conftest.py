@@ -89,17 +89,22 @@ class Commands:
     """Runs ``python -m ...`` as a user does on a login node, in one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.rest = folder, folder / "rest"
+        self.rest.mkdir()
         cluster = folder / "my_conf" / "hydra" / "launcher" / "cluster"
         cluster.mkdir(parents=True)
         (cluster / "mine.yaml").write_text(CLUSTER.format(pause=PAUSE, source=ROOT / "src"))
         self._running: list[subprocess.Popen[str]] = []
 
-    def start(self, module: str, *arguments: str, pause_s: float | None = None) -> subprocess.Popen[str]:
-        """Start a command, with its output in a pipe."""
+    def let_go_on(self, run_dir: Path) -> None:
+        """End the rest of a run's first process."""
+        (self.rest / f"{run_dir.parent.name}_{run_dir.name}").touch()
+
+    def start(self, module: str, *arguments: str, rest: bool = False) -> subprocess.Popen[str]:
+        """Start a command, with its output in a pipe; with ``rest`` its jobs rest at their checkpoints."""
         environ = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-        if pause_s is not None:
-            environ["PAUSE_S"] = str(pause_s)
+        if rest:
+            environ["REST_UNTIL"] = str(self.rest)
         process = subprocess.Popen(
             [sys.executable, "-m", module, "--config-dir", str(self.folder / "my_conf"), *arguments],
             cwd=self.folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -107,11 +112,11 @@ class Commands:
         self._running.append(process)
         return process
 
-    def slurm(self, module: str, *arguments: str, pause_s: float | None = None) -> subprocess.Popen[str]:
+    def slurm(self, module: str, *arguments: str, rest: bool = False) -> subprocess.Popen[str]:
         """Start a command whose jobs go to SLURM."""
         where = ("hydra/launcher=slurm_cpu", "hydra/launcher/cluster=mine", *SMALL_JOB)
         multirun = () if module == "gtex_vae.pipeline" else ("-m",)
-        return self.start(module, *multirun, *where, *arguments, pause_s=pause_s)
+        return self.start(module, *multirun, *where, *arguments, rest=rest)
 
     def stop(self) -> None:
         """End what still runs."""

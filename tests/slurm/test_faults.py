@@ -48,10 +48,10 @@ class Sweep:
         self.output, self.code = self.output + said, self.process.returncode
 
 
-def start(commands, folder: Path, *overrides: str, pause_s: float | None) -> Sweep:
+def start(commands, folder: Path, *overrides: str, rest: bool) -> Sweep:
     process = commands.slurm(
         "gtex_vae.train", *TINY, *overrides, f"hydra.sweep.dir={folder}",
-        "hydra.sweep.subdir=${hydra.job.num}_run", pause_s=pause_s,
+        "hydra.sweep.subdir=${hydra.job.num}_run", rest=rest,
     )  # fmt: skip
     return Sweep(folder, process)
 
@@ -128,15 +128,15 @@ class Everything:
 def everything(commands) -> Everything:
     """Three sweeps and two chains at once, every fault, and the first sweep's command once more."""
     here = commands.folder
-    faults = start(commands, here / "faults", SIX, pause_s=3)
+    faults = start(commands, here / "faults", SIX, rest=True)
     limit = start(
-        commands, here / "limit", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=15", pause_s=15
+        commands, here / "limit", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=15", rest=True
     )  # fmt: skip
-    ends = start(commands, here / "ends", "data.test=0.95,0.2,0.21", pause_s=3)
+    ends = start(commands, here / "ends", "data.test=0.95,0.2,0.21", rest=True)
     outputs = here / "chain"
     chain = Sweep(
         outputs,
-        commands.slurm("gtex_vae.pipeline", *TINY, f"paths.outputs={outputs}", "name=mine", pause_s=3),
+        commands.slurm("gtex_vae.pipeline", *TINY, f"paths.outputs={outputs}", "name=mine", rest=True),
     )
     broken = Sweep(here / "broken", commands.slurm(
         "gtex_vae.pipeline", "data=file", "data.path=nothing.csv", f"paths.outputs={here / 'broken'}", "name=mine"
@@ -144,9 +144,16 @@ def everything(commands) -> Everything:
     for sweep in (faults, limit, ends, chain, broken):
         submitted(sweep)
     waiting, to_cancel, to_warn = set(range(1, 6)), True, True
+    # what a signal only asks to stop has to come to the end of its batch
+    to_go_on = {faults.folder / f"{FAULTS.index(name)}_run": "SIGTERM" for name in ("requeued", "terminated")}
+    to_go_on |= {faults.folder / "0_run": "fitting", ends.folder / "2_run": "fitting"}
     deadline = time.monotonic() + WAIT_S
-    while waiting or to_cancel or to_warn:
-        assert time.monotonic() < deadline, f"never reached: {waiting}"
+    while waiting or to_cancel or to_warn or to_go_on:
+        assert time.monotonic() < deadline, f"never reached: {waiting}, {to_go_on}"
+        for run_dir, sign in list(to_go_on.items()):
+            if (run_dir / "log.txt").exists() and sign in log(run_dir):
+                commands.let_go_on(run_dir)
+                del to_go_on[run_dir]
         if to_warn and (outputs / "train" / "runs" / "mine" / "checkpoints" / "last.ckpt").exists():
             send("USR2", chain.job.split()[1])
             to_warn = False
@@ -161,7 +168,7 @@ def everything(commands) -> Everything:
         time.sleep(0.3)
     for sweep in (faults, ends, limit, chain, broken):
         sweep.end()
-    again = start(commands, faults.folder, SIX, pause_s=None)
+    again = start(commands, faults.folder, SIX, rest=False)
     submitted(again).end()
     return Everything(faults, limit, ends, chain, broken, again)
 

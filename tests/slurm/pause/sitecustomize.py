@@ -1,14 +1,21 @@
-"""On the PYTHONPATH of a job: its first process rests after each saved checkpoint, so that a fault can find it there."""
+"""On the PYTHONPATH of a job: its first process rests at each saved checkpoint until the test lets it go on.
+
+So a fault finds it there, however fast it trains and however slow the machine is.
+"""
 
 import os
 import time
+from pathlib import Path
 
-if "PAUSE_S" in os.environ and "SLURM_RESTART_COUNT" not in os.environ:
+if "REST_UNTIL" in os.environ and "SLURM_RESTART_COUNT" not in os.environ:
     _replace = os.replace
 
     def _replace_and_rest(source, target, **how):
         _replace(source, target, **how)
         if str(target).endswith("last.ckpt"):
-            time.sleep(float(os.environ["PAUSE_S"]))
+            run = Path(target).parents[1]
+            go_on = Path(os.environ["REST_UNTIL"]) / f"{run.parent.name}_{run.name}"
+            while not go_on.exists():
+                time.sleep(0.1)
 
     os.replace = _replace_and_rest
