@@ -13,13 +13,13 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from gtex_vae.errors import ConfigError
+from gtex_vae.paths import matrix_name
 
 TARGETS = ("gtex_vae", "torch.optim", "lightning.pytorch")
 
@@ -29,9 +29,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver(
         "first", lambda *values: next((v for v in values if v is not None), None), replace=True
     )
-    OmegaConf.register_new_resolver(
-        "stem", lambda path: Path(path).name.split(".")[0] if path else None, replace=True
-    )
+    OmegaConf.register_new_resolver("stem", lambda path: matrix_name(path) if path else None, replace=True)
     OmegaConf.register_new_resolver("slug", slug, replace=True)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gtex_vae.paths import matrix_name
 from gtex_vae.runs import find_run
 from gtex_vae.stage import stage
 
@@ -46,7 +47,7 @@ def main(config: EvaluateConfig, run_dir: Path) -> None:
         log.info("measuring %s on held-out donors", run)
         result = evaluate_run(run, model, config.genesets, seed=config.seed)
     else:
-        folder = folder / Path(config.input).name.split(".")[0]
+        folder = folder / matrix_name(config.input)
         external = read_external(
             model, config.input, annotations=config.annotations, unit=config.unit,
             orientation=config.orientation, layer=config.layer, min_overlap=config.min_overlap,

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
+# how the names of expression files end
+FORMATS = re.compile(r"(?i)(?:\.(?:gct|tsv|csv|txt|tab|bed|parquet|h5ad|zarr))?(?:\.(?:gz|zst|zip))?$")
 
 
 def conf_dir() -> Path:
@@ -40,6 +42,15 @@ def conf_dir() -> Path:
 def shared_dir() -> Path:
     """Folder of the real test data: ``GTEX_VAE_SHARED``, else ``../shared/data``."""
     return Path(os.environ.get("GTEX_VAE_SHARED", "../shared/data"))
+
+
+def matrix_name(path: Path | str) -> str:
+    """Name of an expression file without what tells its format; other dots, as of versions, stay.
+
+    >>> matrix_name("/data/GTEx_v8_RNASeQCv1.1.9_gene_tpm.gct.gz")
+    'GTEx_v8_RNASeQCv1.1.9_gene_tpm'
+    """
+    return FORMATS.sub("", Path(path).name)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gtex_vae.paths import conf_dir, shared_dir, write_beside, write_json, write_text
+from gtex_vae.paths import conf_dir, matrix_name, shared_dir, write_beside, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -140,3 +140,14 @@ def test_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("gtex_vae.paths.PACKAGE", tmp_path / "a" / "b")
     with pytest.raises(FileNotFoundError, match=r"reinstall gtex-vae"):
         conf_dir()
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/x/GTEx_v8_RNASeQCv1.1.9_gene_reads.gct.gz", "GTEx_v8_RNASeQCv1.1.9_gene_reads"),
+        ("cells.h5ad", "cells"), ("a.b.TSV", "a.b"), ("folder.zarr/", "folder"), ("plain", "plain"), ("x.v2", "x.v2"),
+    ],
+)  # fmt: skip
+def test_two_files_of_one_release_keep_their_own_names(path, name):
+    assert matrix_name(path) == name

@@ -104,12 +104,12 @@ def recognise_unit(path: Path, x_ng: Any, first_negative: str | None) -> tuple[s
     if np.median(totals) <= 1.05 * _MILLION:
         return (
             "tpm/rpkm",
-            f"fractional, the highest {highest:,.0f}; a sample adds up to {np.median(totals):,.0f}, "
+            f"fractional, the highest {highest:,.0f}; a median sample adds up to {np.median(totals):,.0f}, "
             "so RPKM or a part of the genes in TPM",
         )
     raise _unsure(
         path,
-        f"the values are fractional and a sample adds up to {np.median(totals):,.0f}, more than TPM allows "
+        f"the values are fractional and a median sample adds up to {np.median(totals):,.0f}, more than TPM allows "
         "(estimated or normalised counts?)",
     )
 
