@@ -5,7 +5,6 @@ Shapes: ``n`` samples, ``g`` genes, ``k`` neighbours.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from html import escape
@@ -17,6 +16,7 @@ import pandas as pd
 
 from gtex_vae.analysis import verdicts
 from gtex_vae.analysis.findings import Findings
+from gtex_vae.analysis.html_parts import NOTHING, Html, html_table, image, provenance_table
 from gtex_vae.analysis.map_columns import encode, map_columns
 from gtex_vae.analysis.pages import CSS, embed, fill, script
 from gtex_vae.analysis.report_evaluated import evaluated_tables
@@ -80,7 +80,7 @@ def report(findings: Findings, figures: Mapping[str, str]) -> str:
         "leakage": _leakage(findings),
         "confusions": _confusions(findings.confusion),
         "tissues": _tissues(findings.tissues),
-        "provenance": _provenance(findings),
+        "provenance": provenance_table(findings.run, findings.record),
         "json": embed(_embedded(findings)),
         "css": CSS.read_text(encoding="utf-8"),
         "js": script(PAGE / "page.js"),
@@ -88,9 +88,11 @@ def report(findings: Findings, figures: Mapping[str, str]) -> str:
     shown = evaluated_tables(findings.evaluated, findings.metrics)
     for place in EVALUATED:
         table = shown.get(place)
-        parts[place] = _table(table.header, table.rows, numbers_from=table.numbers_from) if table else NOTHING
+        parts[place] = (
+            html_table(table.header, table.rows, numbers_from=table.numbers_from) if table else NOTHING
+        )
     for figure, alt in FIGURES.items():
-        parts[f"figure:{figure}"] = _image(figures.get(figure), alt)
+        parts[f"figure:{figure}"] = image(figures.get(figure), alt)
     return fill((PAGE / "page.html").read_text(encoding="utf-8"), parts)
 
 
@@ -108,44 +110,6 @@ FIGURES = {
     "traversals": "Genes along single latent dimensions",
 }
 EVALUATED = ("covariates", "gene_function", "coverage", "verdicts", "distances", "traversals")
-NOTHING = '<p class="none">Nothing to show for this run.</p>'
-
-
-def _image(svg: str | None, alt: str) -> str:
-    """A figure as data, which keeps its ids and styles apart from the page's."""
-    if svg is None:
-        return NOTHING
-    data = base64.b64encode(svg.encode()).decode()
-    return f'<img class="figure" alt="{escape(alt)}" src="data:image/svg+xml;base64,{data}">'
-
-
-def _table(header: list[str], rows: list[list[Any]], *, numbers_from: int = 1) -> str:
-    """An HTML table; text is escaped, but for `_Html`."""
-
-    def cell(value: Any, column: int) -> str:
-        kind = ' class="number"' if column >= numbers_from else ""
-        return f"<td{kind}>{value if isinstance(value, _Html) else escape(_text(value))}</td>"
-
-    head = "".join(
-        f"<th{' class=number' if i >= numbers_from else ''}>{escape(h)}</th>" for i, h in enumerate(header)
-    )
-    body = "".join("<tr>" + "".join(cell(value, i) for i, value in enumerate(row)) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-class _Html(str):
-    """Text that is HTML already."""
-
-
-def _text(value: Any) -> str:
-    """A figure to three digits, an integer as it is, what is undefined as a dash."""
-    if value is None or (isinstance(value, float) and not np.isfinite(value)):
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 MARK = {"better": "▲ better", "worse": "▼ worse", "open": "◆ within chance"}
@@ -182,7 +146,7 @@ def _comparison(findings: Findings) -> str:
             row += [
                 f"{paired.value:+.3f}",
                 f"{paired.low:+.3f} to {paired.high:+.3f}",
-                _Html(f'<span class="{tone}">{MARK[tone]}</span>'),
+                Html(f'<span class="{tone}">{MARK[tone]}</span>'),
             ]
         else:
             a, b = metrics[key], metrics[f"baseline/pca/{key}"]
@@ -191,7 +155,7 @@ def _comparison(findings: Findings) -> str:
     own_keys = [k for k in metrics if not k.startswith("baseline/") and f"baseline/pca/{k}" not in metrics]
     rows += [[key, metrics[key], "", "", "", "", ""] for key in own_keys]
     header = ["metric", "model", "95 % interval", "PCA", "difference", "95 % interval", ""]
-    return _table(header, rows)
+    return html_table(header, rows)
 
 
 def _data(findings: Findings) -> str:
@@ -205,8 +169,8 @@ def _data(findings: Findings) -> str:
     counts = pd.crosstab(obs["tissue"].astype("string").fillna("missing"), obs["split"])
     by_tissue = [[name, *(int(row.get(s, 0)) for s in SPLITS)] for name, row in counts.iterrows()]
     return (
-        f"<p>{text}</p>{_table(['split', 'samples', 'donors', 'tissues'], rows)}"
-        f"<details><summary>samples of each tissue</summary>{_table(['tissue', *SPLITS], by_tissue)}</details>"
+        f"<p>{text}</p>{html_table(['split', 'samples', 'donors', 'tissues'], rows)}"
+        f"<details><summary>samples of each tissue</summary>{html_table(['tissue', *SPLITS], by_tissue)}</details>"
     )
 
 
@@ -214,12 +178,12 @@ def _leakage(findings: Findings) -> str:
     """Checks, and the pairs that were found."""
     marks = {True: '<span class="better">✔ clean</span>', False: '<span class="worse">✘ found</span>'}
     checks = findings.checks[["passed", "check", "finding"]].to_numpy().tolist()
-    rows = [[_Html(marks[passed]), check, finding] for passed, check, finding in checks]
-    table = _table(["", "check", "finding"], rows, numbers_from=3)
+    rows = [[Html(marks[passed]), check, finding] for passed, check, finding in checks]
+    table = html_table(["", "check", "finding"], rows, numbers_from=3)
     if findings.pairs.empty:
         return table
     shown = findings.pairs.head(PAIRS_SHOWN)
-    return table + _table(list(shown.columns), shown.to_numpy().tolist(), numbers_from=6)
+    return table + html_table(list(shown.columns), shown.to_numpy().tolist(), numbers_from=6)
 
 
 def _confusions(table: pd.DataFrame) -> str:
@@ -234,7 +198,7 @@ def _confusions(table: pd.DataFrame) -> str:
     wrong = [[str(table.index[i]), str(table.columns[j]), int(counts[i, j]), int(of[i])] for i, j in order]
     text = f"<p>{right:,} of {total:,} held-out samples get their tissue from their nearest training samples."
     header = ["tissue", "taken for", "samples", "of"]
-    return f"{text} The commonest mistakes:</p>{_table(header, wrong[:CONFUSIONS_SHOWN], numbers_from=2)}"
+    return f"{text} The commonest mistakes:</p>{html_table(header, wrong[:CONFUSIONS_SHOWN], numbers_from=2)}"
 
 
 def _tissues(table: pd.DataFrame) -> str:
@@ -246,31 +210,7 @@ def _tissues(table: pd.DataFrame) -> str:
     ]
     names = {"r2": "R2", "imputation": "imputation R2"}
     header = [f"{names[kind]}, {who}" for kind, _, who in (c.partition("_") for c in table.columns[1:])]
-    return _table(["tissue", "held-out samples", *header], rows)
-
-
-def _provenance(findings: Findings) -> str:
-    """What made the run."""
-    record = dict(findings.record)
-    config = record.pop("config", {})
-    command = " ".join(map(str, record.get("command", [])))
-    packages = ", ".join(f"{name} {version}" for name, version in record.get("packages", {}).items())
-    git = record.get("git") or {}
-    revision = f"{git.get('revision', 'unknown')}{' (edited)' if git.get('dirty') else ''}"
-    rows: list[list[Any]] = [
-        ["run", str(findings.run)],
-        ["trained", record.get("created")],
-        ["command", command],
-        ["version", f"{record.get('package')} {record.get('version')}, revision {revision}"],
-        ["Python", f"{record.get('python')} on {record.get('platform')}"],
-        ["packages", packages],
-        *([f"source {path}", digest] for path, digest in record.get("sources", {}).items()),
-    ]
-    text = escape(json.dumps(config, indent=1))
-    return (
-        _table(["", ""], rows, numbers_from=2)
-        + f"<details><summary>the whole config</summary><pre>{text}</pre></details>"
-    )
+    return html_table(["tissue", "held-out samples", *header], rows)
 
 
 def _embedded(findings: Findings) -> dict[str, Any]:
