@@ -5,7 +5,6 @@ Shapes: ``n`` samples, ``g`` genes, ``k`` neighbours.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
