@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from gtex_vae.data.readers.gene_rows import read_gene_rows
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids
 from gtex_vae.data.readers.numbers import is_text
 from gtex_vae.data.readers.orientation import are_ensembl, find_orientation
 from gtex_vae.data.readers.rows import Line, RowParser, decode, iterate_lines, split_fields
-from gtex_vae.data.readers.spill import Spilled, genes_in_rows, samples_in_rows
+from gtex_vae.data.readers.spill import Spilled, samples_in_rows
 from gtex_vae.data.readers.stream import LineBlocks
 from gtex_vae.errors import DataError
 
@@ -187,32 +188,18 @@ def _read_genes(
         None,
     )
     parser = layout.parser("sample", np.arange(len(samples), dtype=np.int32))
-    collected = genes_in_rows(len(samples), scratch)
-    kept: list[list[str]] = []
-    found = 0
-    negative = None
-    for line in lines:
-        fields, position = parser.lead(line)
-        found += 1
-        gene = fields[layout.id_at]
-        if not gene:
-            raise DataError(
-                f"{layout.path}, line {line.number:,}, column {layout.id_at + 1}: the gene id is empty"
-            )
-        if keep_gene is not None and not keep_gene(gene, None if name_at is None else fields[name_at]):
-            continue
-        place = parser.values(line, position, collected.next_row())
-        negative = negative or place
-        collected.commit()
-        kept.append(fields)
+    genes = read_gene_rows(
+        layout.path, lines, parser, len(samples),
+        id_at=layout.id_at, name_at=name_at, keep_gene=keep_gene, scratch=scratch,
+    )  # fmt: skip
     return _Values(
-        collected.result(),
+        genes.x_ng,
         samples,
-        [fields[layout.id_at] for fields in kept],
-        None if name_at is None else [fields[name_at] for fields in kept],
-        kept,
-        (found, len(samples)),
-        negative,
+        genes.gene_ids,
+        genes.gene_names,
+        genes.lead,
+        (genes.found, len(samples)),
+        genes.first_negative,
     )
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gtex_vae.data.readers.gene_rows import read_gene_rows
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids
 from gtex_vae.data.readers.orientation import are_ensembl
 from gtex_vae.data.readers.rows import RowParser, decode, iterate_lines, split_fields
-from gtex_vae.data.readers.spill import genes_in_rows
 from gtex_vae.data.readers.stream import LineBlocks
 from gtex_vae.errors import DataError
 
@@ -95,54 +95,40 @@ def read_gct(
 
         names = [name.lower() for name in header[:n_lead]]
         id_at, name_at = _id_and_name(names, version)
-        collected = genes_in_rows(len(samples), scratch)
-        kept: list[list[str]] = []
-        found = 0
-        negative = None
-        for line in lines:
-            fields, position = parser.lead(line)
-            found += 1
-            gene = fields[id_at]
-            if not gene:
-                raise DataError(
-                    f"{path}, line {line.number:,}, column {id_at + 1}: the gene id is empty; name the gene or remove the line"
-                )
-            if keep_gene is not None and not keep_gene(gene, None if name_at is None else fields[name_at]):
-                continue
-            place = parser.values(line, position, collected.next_row())
-            negative = negative or place
-            collected.commit()
-            kept.append(fields)
+        genes = read_gene_rows(
+            path, lines, parser, len(samples), id_at=id_at, name_at=name_at, keep_gene=keep_gene, scratch=scratch
+        )  # fmt: skip
 
-    if (found, len(samples)) != declared[:2] and not allow_shape_mismatch:
-        raise _mismatch(path, declared, f"holds {found:,} x {len(samples):,}")
-    if not found:
+    if (genes.found, len(samples)) != declared[:2] and not allow_shape_mismatch:
+        raise _mismatch(path, declared, f"holds {genes.found:,} x {len(samples):,}")
+    if not genes.found:
         raise DataError(f"{path}: holds a header but no genes; fetch it again")
-    gene_ids = [fields[id_at] for fields in kept]
     var = obs = None
     if version == "#1.3":
         import pandas as pd
 
-        var = pd.DataFrame({name: [fields[at] for fields in kept] for at, name in enumerate(header[:n_lead])})
-        var = var.drop(columns=header[0]).set_axis(pd.Index(gene_ids, name=header[0]), axis=0)
+        var = pd.DataFrame(
+            {name: [fields[at] for fields in genes.lead] for at, name in enumerate(header[:n_lead])}
+        )
+        var = var.drop(columns=header[0]).set_axis(pd.Index(genes.gene_ids, name=header[0]), axis=0)
         obs = pd.DataFrame(obs_fields, index=pd.Index(samples))
     return RawMatrix(
-        x_ng=collected.result(),
+        x_ng=genes.x_ng,
         sample_ids=samples,
-        gene_ids=gene_ids,
-        gene_names=None if name_at is None else [fields[name_at] for fields in kept],
+        gene_ids=genes.gene_ids,
+        gene_names=genes.gene_names,
         source=Source(
             path=path,
             format=f"gct {version[1:]}",
             orientation="genes_in_rows",
-            found_shape=(found, len(samples)),
+            found_shape=(genes.found, len(samples)),
             compression=compression,
             sha256=stream.sha256,
             declared_shape=(declared[0], declared[1]),
         ),
         obs=obs,
         var=var,
-        first_negative=negative,
+        first_negative=genes.first_negative,
     )
 
 
