@@ -16,7 +16,7 @@ python -m gtex_vae.pipeline [stages=[preprocess,train,evaluate,analyze]] [name=N
 
 KEY=VALUE              any key or group of any stage; it goes to every stage of the chain that has it
 STAGE:KEY=VALUE        the same, to one stage alone: encode:input=other.csv, train:hydra.launcher.mem_gb=64
-stages                 any of preprocess, pseudobulk, train, encode, evaluate, analyze, in this order
+stages                 any of preprocess, pseudobulk, train, encode, evaluate, analyze, generate, in this order
 name                   of the runs, outputs/<stage>/runs/NAME; the same name goes on with what is unfinished
 hydra/launcher         slurm_gpu: training and encoding get a GPU, the other stages what slurm_cpu says;
                        slurm_cpu; local: processes of this machine; left out: here in the terminal

@@ -16,10 +16,10 @@ from gtex_vae.errors import ConfigError
 from gtex_vae.paths import conf_dir
 from gtex_vae.stage import explain
 
-STAGES = ("preprocess", "pseudobulk", "train", "encode", "evaluate", "analyze")
+STAGES = ("preprocess", "pseudobulk", "train", "encode", "evaluate", "analyze", "generate")
 DEFAULT = ("preprocess", "train", "evaluate", "analyze")
 ON_A_GPU = ("train", "encode")
-OF_A_RUN = ("encode", "evaluate", "analyze")
+OF_A_RUN = ("encode", "evaluate", "analyze", "generate")
 OWN = ("stages=", "name=")
 
 

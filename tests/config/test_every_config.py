@@ -24,6 +24,7 @@ ROOTS = {"train", "preprocess", "evaluate", "summarize"} | {
     "pseudobulk",
     "encode",
     "analyze",
+    "generate",
 }  # the latter have tests of their own
 PARTS_OF_OTHERS = {"data/split", "data/matrix"}  # run by every data config that builds on them
 RUN_BY_EVERY_COMMAND = {"hydra/job_logging/run_log", "hydra/help/train"}

@@ -17,7 +17,7 @@ FLOORS = {
     "nn": 1, "data": 1, "runs": 1, "search": 1, "identity": 1, "cluster": 1, "chain": 1,
     "models": 2, "analysis": 2, "sweep": 2,
     "training": 3,
-    "stage": 4, "train": 4, "preprocess": 4, "pseudobulk": 4, "encode": 4, "evaluate": 4, "analyze": 4, "summarize": 4,
+    "stage": 4, "train": 4, "preprocess": 4, "pseudobulk": 4, "encode": 4, "evaluate": 4, "analyze": 4, "generate": 4, "summarize": 4,
     "pipeline": 4, "plan": 4,
     "api": 4, "__init__": 4,
 }  # fmt: skip

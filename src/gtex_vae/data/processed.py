@@ -21,6 +21,7 @@ from gtex_vae.errors import DataError
 from gtex_vae.paths import write_beside
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 
@@ -97,6 +98,41 @@ def _record(adata: AnnData, prepare: dict[str, Any], settings: str) -> dict[str,
     """What the processed file says of its making; HDF5 has no null and no empty list, and text is read everywhere."""
     record = adata.uns.get("provenance") or provenance.describe()
     return {"settings": settings, "record": json.dumps({**record, "config": prepare})}
+
+
+def write_made(
+    path: Path,
+    x_ng: np.ndarray,
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+    *,
+    unit: str,
+    record: dict[str, Any],
+    obsm: dict[str, np.ndarray],
+) -> None:
+    """Write expression that comes from no file, such as synthetic samples, as a processed AnnData.
+
+    Parameters
+    ----------
+    path
+        Where to.
+    x_ng, obs, var
+        Expression (n, g), samples and genes.
+    unit
+        Of the expression, logarithmic.
+    record
+        What made it, for ``uns["provenance"]``.
+    obsm
+        Arrays with a row for each sample, by name.
+    """
+    import anndata
+
+    adata = anndata.AnnData(x_ng, obs=obs, var=var, obsm=obsm, uns={"expression": {"unit": unit}})
+    text = json.dumps(provenance.describe(**record))
+    adata.uns["provenance"] = {"settings": provenance.fingerprint(record), "record": text}
+    check(adata, str(path))
+    with write_beside(path) as temporary:
+        adata.write_h5ad(temporary)
 
 
 def read(path: Path | str) -> AnnData:

@@ -142,10 +142,10 @@ def _encode(
     z_ng = scaler(torch.as_tensor(x_ng, device=present_g.device))
     if impute and not present_g.all():
         predicted_ng = vae.reconstruct(z_ng, present_g.expand_as(z_ng))
-        x_ng = np.where(present_g.cpu().numpy(), x_ng, _in_unit(model, scaler.inverse(predicted_ng)))
+        x_ng = np.where(present_g.cpu().numpy(), x_ng, in_unit(model, scaler.inverse(predicted_ng)))
         z_ng = scaler(torch.as_tensor(x_ng, device=present_g.device))
     mu_nd, log_var_nd = vae.encode(z_ng)
-    x_hat_ng = _in_unit(model, scaler.inverse(vae.decode(mu_nd))) if reconstruct else None
+    x_hat_ng = in_unit(model, scaler.inverse(vae.decode(mu_nd))) if reconstruct else None
     sd_nd = torch.exp(0.5 * log_var_nd)
     return Encoded(rows, mu_nd.float().cpu().numpy(), sd_nd.float().cpu().numpy(), x_ng, x_hat_ng)
 
@@ -171,7 +171,7 @@ def _judge(
         return part
     bounds = imputed_bounds(model, standard_ng, present_g, reference.intervals, interval)
     low_ng, high_ng = (
-        np.where(present_g, x_ng, _in_unit(model, model.scaler.inverse(_like(model, bound_ng))))
+        np.where(present_g, x_ng, in_unit(model, model.scaler.inverse(_like(model, bound_ng))))
         for bound_ng in bounds
     )
     return replace(part, low_ng=low_ng, high_ng=high_ng)
@@ -182,7 +182,7 @@ def _like(model: TrainedModel, array: np.ndarray) -> Tensor:
     return torch.as_tensor(array, device=model.scaler.center_g.device)
 
 
-def _in_unit(model: TrainedModel, x_ng: Tensor) -> np.ndarray:
+def in_unit(model: TrainedModel, x_ng: Tensor) -> np.ndarray:
     """Predictions within what the model's unit allows: none below 0 in log2(v+1)."""
     allowed = x_ng.clamp_min(0.0) if log_offset(model.unit) == 1.0 else x_ng
     return allowed.float().cpu().numpy()

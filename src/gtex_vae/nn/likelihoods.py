@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -68,6 +69,17 @@ class Likelihood(nn.Module):
     def nats(self, mse_n: Tensor) -> Tensor:
         """Mean negative log density per entry, from each sample's mean squared error."""
         raise NotImplementedError
+
+    @torch.no_grad()
+    def sample(self, x_hat_ng: Tensor, random: np.random.Generator) -> Tensor:
+        """Draw standardized expression (n, g) around its mean: genes, never coordinates."""
+        noise_ng = torch.from_numpy(random.standard_normal(x_hat_ng.shape, dtype=np.float32))
+        sd = torch.sqrt(self.draw_variance(len(x_hat_ng), random))
+        return x_hat_ng + noise_ng.to(x_hat_ng.device) * sd
+
+    def draw_variance(self, n: int, random: np.random.Generator) -> Tensor:
+        """Variances for n samples, of a shape that broadcasts to (n, g)."""
+        return self.log_var.exp()
 
 
 class UnitVariance(Likelihood):
@@ -140,12 +152,20 @@ class SampleVariance(Likelihood):
                 off = log_mse_n - self.log_var
                 self.spread.lerp_(processes.mean(off.square().mean()), MOMENTUM)
                 self.log_var.add_(MOMENTUM * processes.mean(off.mean()))
-        # log sigma^2 has mean log b - digamma(a) and variance trigamma(a), here to second order in 1 / a
-        a = (1.0 / self.spread + 0.5)[0]
-        b = torch.exp(self.log_var[0] + torch.digamma(a))
+        a, b = self._inverse_gamma()
         half = 0.5 * self.n_genes
         constant = half * LOG_2PI + torch.lgamma(a) - torch.lgamma(a + half) - a * b.log()
         return (constant + (a + half) * torch.log(b + half * mse_n)).mean() / self.n_genes
+
+    def draw_variance(self, n: int, random: np.random.Generator) -> Tensor:
+        """A variance for each sample, from its prior: shape (n, 1)."""
+        a, b = self._inverse_gamma()
+        return b / torch.as_tensor(random.gamma(float(a), size=(n, 1)), dtype=b.dtype, device=b.device)
+
+    def _inverse_gamma(self) -> tuple[Tensor, Tensor]:
+        """Shape a and scale b: log sigma^2 has mean log b - digamma(a) and variance trigamma(a)."""
+        a = (1.0 / self.spread + 0.5)[0]  # to second order in 1 / a
+        return a, torch.exp(self.log_var[0] + torch.digamma(a))
 
 
 class PerGeneVariance(Likelihood):
