@@ -46,7 +46,7 @@ def alignment_run(train, vae_run, tmp_path_factory) -> Path:
 
 def test_alignment_writes_a_run(alignment_run, vae_run):
     for name in ("SUCCESS", "config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "retrieval.csv",
-                 "model/weights.safetensors", "alignment/weights.safetensors", "pseudobulk/proportions.csv"):  # fmt: skip
+                 "model/weights.safetensors", "model/README.md", "alignment/weights.safetensors", "pseudobulk/proportions.csv"):  # fmt: skip
         assert (alignment_run / name).exists(), name
     torch.load(alignment_run / "checkpoints" / "best.ckpt", weights_only=True)
     figures = metrics_of(alignment_run)

@@ -17,7 +17,7 @@ from gtex_vae.training.module import VAEModule
 
 FILES = {
     "config.yaml", "checkpoints/best.ckpt", "checkpoints/best.json", "checkpoints/last.ckpt",
-    "model/weights.safetensors", "model/model.json", "model/reference.safetensors",
+    "model/weights.safetensors", "model/model.json", "model/reference.safetensors", "model/README.md",
     "splits.csv", "metrics.json", "log.txt", "provenance.json", "SUCCESS",
 }  # fmt: skip
 RECONSTRUCTION = {

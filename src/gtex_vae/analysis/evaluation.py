@@ -5,6 +5,7 @@ Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from gtex_vae.analysis.held_out import open_samples
 from gtex_vae.analysis.intervals import coverage
 from gtex_vae.analysis.latent import effective_rank
 from gtex_vae.analysis.latent_tables import known_factors, latent_tables
+from gtex_vae.analysis.model_card import write_card
 from gtex_vae.analysis.nearest import NearestProfiles
 from gtex_vae.analysis.out_of_distribution import summary
 from gtex_vae.analysis.predictability import predictability
@@ -96,6 +98,8 @@ def evaluate_run(
         seed=seed,
     )
     write_evaluation(run / "evaluation", result)
+    if os.access(run / "model", os.W_OK):
+        write_card(run)
     return result
 
 

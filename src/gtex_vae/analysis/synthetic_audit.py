@@ -148,7 +148,7 @@ class Kernel:
 
     def between_halves(self, donors: pd.Series, random: np.random.Generator) -> float:
         """95 % quantile of the squared discrepancy between two halves of the donors, many times over."""
-        donor_m = donors.astype(str).to_numpy()[self.rows]
+        donor_m = donors.to_numpy(dtype=str)[self.rows]
         names = np.unique(donor_m)
         found = []
         for _ in range(SPLITS_IN_HALVES):
@@ -227,7 +227,7 @@ class Neighbourhood:
         train_mc = pca.embed(x_mg)
         distance_n = np.sqrt(squared_distances(pca.embed(held_out_ng), train_mc).min(axis=1))
         usual, low = float(np.median(distance_n)), float(np.quantile(distance_n, 0.05))
-        return cls(pca, train_mc, donors.astype(str).to_numpy(), usual, low)
+        return cls(pca, train_mc, donors.to_numpy(dtype=str), usual, low)
 
     def of(self, x_ng: Floats, donors: pd.Series | None = None) -> dict[str, float]:
         """Median distance over the held-out samples' (``nearest``), and the share nearer than 95 % of those (``too_near``).
@@ -237,7 +237,7 @@ class Neighbourhood:
         """
         squared_nm = squared_distances(self.pca.embed(x_ng), self.train_mc)
         if donors is not None:
-            squared_nm[donors.astype(str).to_numpy()[:, None] == self.donors_m[None]] = np.inf
+            squared_nm[donors.to_numpy(dtype=str)[:, None] == self.donors_m[None]] = np.inf
         distance_n = np.sqrt(squared_nm.min(axis=1))
         return {
             "nearest": float(np.median(distance_n)) / self.usual,

@@ -207,6 +207,24 @@ def choose(path: str | None, processed: str) -> Path:
     return Path(path) if path is not None and is_processed else Path(processed)
 
 
+def describe(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """What a processed file says of its making, and its samples, without reading the matrix.
+
+    Raises
+    ------
+    DataError
+        There is no such file, or nothing that this package wrote.
+    """
+    import h5py
+    from anndata.io import read_elem
+
+    try:
+        with h5py.File(path) as file:
+            return json.loads(file["uns/provenance/record"].asstr()[()]), read_elem(file["obs"])
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"{path} does not say how it was made: {error}") from error
+
+
 def _source_state(path: str | None) -> list[Any]:
     """Cheap identity of the raw file: resolved path, size and time of change."""
     if path is None or not Path(path).exists():

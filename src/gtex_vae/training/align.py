@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from gtex_vae.analysis.model_card import write_card
 from gtex_vae.config import build
 from gtex_vae.data.donor_cells import DonorCells, donor_cells, pseudobulk_folder, read_pseudobulk
 from gtex_vae.errors import ConfigError
@@ -123,6 +124,7 @@ def align_donors(
     aligner.save(run_dir / "alignment", arguments)
     metrics = compare(views, data)
     write_json(run_dir / "metrics.json", metrics)
+    write_card(run_dir)
     with write_beside(run_dir / "retrieval.csv") as temporary:
         pd.DataFrame(rank_table(views, data)).to_csv(temporary, index=False)
     _report(metrics, data, built_trainer, settings, run_dir)

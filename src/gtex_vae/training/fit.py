@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 
 from gtex_vae import runs
+from gtex_vae.analysis.model_card import write_card
 from gtex_vae.config import build
 from gtex_vae.paths import write_json
 from gtex_vae.training import environment
@@ -82,6 +83,7 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
             trained, datamodule, pca.leading(module.vae.latent_dim), seed=settings["metrics_seed"]
         )
         write_json(run_dir / "metrics.json", metrics)
+        write_card(run_dir)
         report(metrics, trained, trainer, settings, run_dir)
     trainer.strategy.barrier()  # no process marks the run a success before it is one
     return metrics.get("reconstruction/r2")
