@@ -27,6 +27,8 @@ class AnalyzeConfig:
 @stage("analyze", AnalyzeConfig)
 def main(config: AnalyzeConfig, run_dir: Path) -> None:
     """Draw maps, figures and the report into the run, evaluating it first where that was not done."""
+    from gtex_vae.analysis.alignment_report import write_report
+    from gtex_vae.analysis.alignment_run import is_alignment
     from gtex_vae.analysis.evaluation import evaluate_run
     from gtex_vae.analysis.figures import figures, write_figure
     from gtex_vae.analysis.findings import collect
@@ -34,6 +36,9 @@ def main(config: AnalyzeConfig, run_dir: Path) -> None:
     from gtex_vae.models.trained import TrainedModel
 
     run = find_run(config.run, Path(config.paths["outputs"]))
+    if is_alignment(run):
+        log.info("report: %s", write_report(run, seed=config.seed))
+        return
     model = TrainedModel.load(run / "model")
     if not (run / "evaluation" / "metrics.json").exists():
         log.info("measuring %s on held-out donors first", run)

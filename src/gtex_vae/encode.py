@@ -43,7 +43,8 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
     from gtex_vae.data.expression_file import write_expression
     from gtex_vae.data.model_input import wanted_genes
     from gtex_vae.data.readers.backed import open_matrix
-    from gtex_vae.models.embedding import Embeddings, encode_blocks, expression_tables, model_input
+    from gtex_vae.models.embedding import encode_blocks, model_input
+    from gtex_vae.models.embeddings import Embeddings, expression_tables
     from gtex_vae.models.judging import check_interval
     from gtex_vae.models.trained import TrainedModel
     from gtex_vae.paths import write_json
@@ -71,7 +72,7 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
         with expression as file:
             for part in encode_blocks(
                 model, data, impute=config.impute, reconstruct=config.reconstruct, reference=reference,
-                interval=config.interval, batch_size=config.batch_size,
+                projector=embeddings.projector, interval=config.interval, batch_size=config.batch_size,
             ):  # fmt: skip
                 embeddings.add(part)
                 if file is not None:

@@ -1,6 +1,7 @@
 """Measure a run on donors it never saw: ``python -m gtex_vae.evaluate run=<run>|latest [genesets=...]``.
 
-Or on any other matrix, brought to its genes: ``python -m gtex_vae.evaluate run=<run> input=<matrix>``.
+Or on any other matrix, brought to its genes: ``python -m gtex_vae.evaluate run=<run> input=<matrix>``. An alignment of
+donors with their cell types is measured by retrieval.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gtex_vae.errors import ConfigError
 from gtex_vae.paths import matrix_name
 from gtex_vae.runs import find_run
 from gtex_vae.stage import stage
@@ -36,12 +38,20 @@ class EvaluateConfig:
 @stage("evaluate", EvaluateConfig)
 def main(config: EvaluateConfig, run_dir: Path) -> None:
     """Score the model and its baselines; write metrics, intervals and tables into the run."""
+    from gtex_vae.analysis.alignment_run import evaluate_alignment, is_alignment
     from gtex_vae.analysis.evaluation import evaluate_run
     from gtex_vae.analysis.external import evaluate_matrix, read_external
     from gtex_vae.analysis.out_of_distribution import sentence
     from gtex_vae.models.trained import TrainedModel
 
     run = find_run(config.run, Path(config.paths["outputs"]))
+    if is_alignment(run):
+        if config.input is not None:
+            raise ConfigError("input= is for a VAE; an alignment is measured on its own held-out donors")
+        log.info("measuring retrieval by %s among held-out donors", run)
+        log.info("%s", evaluate_alignment(run, seed=config.seed).intervals.round(4).to_string())
+        log.info("written to %s", run / "evaluation")
+        return
     model, folder = TrainedModel.load(run / "model"), run / "evaluation"
     if config.input is None:
         log.info("measuring %s on held-out donors", run)

@@ -6,12 +6,17 @@ import json
 import signal
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+import gtex_vae
+from gtex_vae.analysis.retrieval import cosine_similarity, retrieval_metrics
+from gtex_vae.data.simulate import simulate_gtex
 from gtex_vae.models.aligner import Aligner
+from gtex_vae.models.contrastive import load_head
 from gtex_vae.models.trained import TrainedModel
 
 CELLS = "alignment.cells.prepare"
@@ -66,10 +71,74 @@ def test_the_saved_alignment_gives_the_projections_that_were_measured(alignment_
     x = torch.randn(5, trained.vae.n_genes, generator=torch.Generator().manual_seed(0))
     # units are folded back: the tuned encoder takes standardized expression as any other
     with torch.no_grad():
-        z = aligner.embed(aligner.features(x))[:, : trained.vae.latent_dim]
+        z = aligner.encoder(aligner.encoder.features(x))[:, : trained.vae.latent_dim]
         assert not torch.allclose(z, trained.vae.embed(x), atol=1e-2)  # what was trained has been saved
-        assert aligner.project_donors(aligner.features(x)).shape == (5, 4)
-    assert torch.equal(aligner.unit_g, torch.ones_like(aligner.unit_g))
+        assert aligner.project_donors(aligner.encoder(aligner.encoder.features(x))).shape == (5, 4)
+    assert torch.equal(aligner.encoder.unit_g, torch.ones_like(aligner.encoder.unit_g))
+
+
+def test_evaluate_finds_in_the_saved_run_what_training_measured(alignment_run, command):
+    done = command("gtex_vae.evaluate", f"run={alignment_run}", cwd=alignment_run.parent)
+    assert done.code == 0, done.stderr
+    figures = json.loads((alignment_run / "evaluation" / "metrics.json").read_text())
+    assert figures == pytest.approx(metrics_of(alignment_run), abs=1e-6)
+    intervals = pd.read_csv(alignment_run / "evaluation" / "intervals.csv", keep_default_na=False)
+    assert set(intervals["minus"]) == {"", "baseline/expression", "baseline/pca", "baseline/vae"}
+    assert "contrastive/top1" in intervals["metric"].tolist()
+    done = command("gtex_vae.evaluate", f"run={alignment_run}", "input=x.h5ad", cwd=alignment_run.parent)
+    assert done.code == 1 and "held-out donors" in done.stderr
+
+
+def test_report_of_an_alignment_is_a_retrieval_card(alignment_run, command):
+    done = command("gtex_vae.analyze", f"run={alignment_run}", cwd=alignment_run.parent)
+    assert done.code == 0, done.stderr
+    page = (alignment_run / "analysis" / "report.html").read_text(encoding="utf-8")
+    assert "{{" not in page and page.count("data:image/svg+xml") == 3
+    for text in (
+        "chance",
+        "untuned VAE",
+        "What composition does not explain",
+        "top-1",
+        f"{metrics_of(alignment_run)['contrastive/mrr']:.3f}",
+    ):
+        assert text in page
+    assert {path.stem for path in (alignment_run / "analysis" / "figures").glob("*.png")} == {
+        "top1", "found_within", "learning_curves",
+    }  # fmt: skip
+
+
+def test_encode_writes_the_projections_of_both_sides(alignment_run, command, tmp_path):
+    projected = {}
+    for name in ("pseudobulk", "celltype_profiles"):
+        given, where = alignment_run / "pseudobulk" / f"{name}.h5ad", tmp_path / name
+        done = command("gtex_vae.encode", f"run={alignment_run}", f"input={given}", f"hydra.run.dir={where}")
+        assert done.code == 0, done.stderr
+        found = anndata.read_h5ad(where / "embeddings.h5ad")
+        assert found.obsm["projection"].shape == (found.n_obs, 4)
+        table = pd.read_parquet(where / "embeddings.parquet")
+        np.testing.assert_array_equal(table[[f"p_{k}" for k in range(4)]], found.obsm["projection"])
+        own = found[found.obs["kind"] == "measured"] if name == "pseudobulk" else found
+        rows = pd.DataFrame(own.obsm["projection"]).groupby(own.obs["donor"].astype(str).to_numpy())
+        assert rows.nunique().to_numpy().max() == 1  # one of every donor, whatever the number of its profiles
+        projected[name] = rows.first()
+    splits = pd.read_csv(alignment_run / "splits.csv", dtype=str)
+    held_out = splits["donor"][splits["split"] == "test"].tolist()
+    sides = [table.loc[held_out].to_numpy() for table in projected.values()]
+    figures = retrieval_metrics(cosine_similarity(*sides))
+    for key, value in figures.items():
+        assert value == pytest.approx(metrics_of(alignment_run)[f"contrastive/{key}"]), key
+
+
+def test_python_gives_the_same_projections(alignment_run, tmp_path):
+    adata = anndata.read_h5ad(alignment_run / "pseudobulk" / "celltype_profiles.h5ad")
+    whole = gtex_vae.load(alignment_run).encode(adata).obsm["projection"]
+    unknown = adata.obs["cell_type"].astype(str) == adata.obs["cell_type"].astype(str).iloc[0]
+    adata.obs["cell_type"] = adata.obs["cell_type"].astype(str).where(~unknown, "unheard of")
+    part = gtex_vae.load(alignment_run).encode(adata).obsm["projection"]
+    assert np.isfinite(whole).all()
+    assert np.isnan(part[unknown]).all() and np.isfinite(part[~unknown]).all()
+    del adata.obs["cell_type"]
+    assert gtex_vae.load(alignment_run).encode(adata).uns["embedding"]["projection"] == "donors"
 
 
 def test_the_given_vae_is_the_untuned_baseline_and_stays_as_it_is(alignment_run, vae_run):
@@ -132,6 +201,22 @@ def test_terms_beside_the_elbo_have_all_metrics_of_a_plain_vae(train, vae_run, t
     done = train(run_dir, f"+experiment={experiment}")
     assert done.code == 0, done.stderr
     assert set(metrics_of(run_dir)) == set(metrics_of(vae_run))
+    adata = simulate_gtex(n_samples=5, n_genes=120)
+    embedded = gtex_vae.load(run_dir).encode(adata)
+    assert (run_dir / "projection").exists() == (
+        experiment == "contrastive_views"
+    )  # the other compares embeddings
+    if experiment == "contrastive_views":
+        best = torch.load(run_dir / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+        head = load_head(run_dir / "projection")
+        assert all(
+            torch.equal(value, best[f"contrastive.head.{name}"]) for name, value in head.state_dict().items()
+        )
+        with torch.no_grad():
+            expected = head(torch.from_numpy(embedded.X))
+        np.testing.assert_allclose(embedded.obsm["projection"], expected, rtol=1e-4, atol=1e-5)
+    else:
+        assert "projection" not in embedded.obsm
 
 
 @pytest.mark.parametrize("experiment", ["contrastive_views", "contrastive_tissue"])

@@ -43,11 +43,13 @@ def test_embedding_is_that_of_the_vae_before_tuning(tune: str, architecture: dic
     model, x = vae(**architecture), random(7, G)
     expected = model.embed(x)
     aligner = Aligner(model, TYPES, tune=tune).eval()
-    assert torch.allclose(aligner.embed(aligner.features(x)), expected, atol=1e-6)
+    assert torch.allclose(aligner.encoder(aligner.encoder.features(x)), expected, atol=1e-6)
     trained = {name for name, p in aligner.named_parameters() if p.requires_grad}
-    assert not any(name.startswith("vae.") or "log_var" in name for name in trained)
-    assert any(name.startswith(("means", "linear", "encoders")) for name in trained) == (tune != "none")
-    assert any(name.startswith("encoders.0.mlp") for name in trained) == (tune == "all")
+    assert not any(name.startswith("encoder.vae.") or "log_var" in name for name in trained)
+    assert any(
+        name.startswith(("encoder.means", "encoder.linear", "encoder.encoders")) for name in trained
+    ) == (tune != "none")
+    assert any(name.startswith("encoder.encoders.0.mlp") for name in trained) == (tune == "all")
     assert not any(
         part.training for part in aligner.train().modules() if isinstance(part, torch.nn.BatchNorm1d)
     )
@@ -66,11 +68,20 @@ def test_pooling_does_not_depend_on_the_order_of_profiles(pooling: str) -> None:
 
 
 def test_a_donor_with_one_type_never_loses_it() -> None:
-    aligner = Aligner(vae(), TYPES, tune="none", drop_types=0.99, head=[]).train()
     torch.manual_seed(0)
-    f, owner = random(40, D), torch.arange(40)
-    projected = aligner.project_cells(f, owner, torch.zeros(40, dtype=torch.long), 40)
-    assert torch.allclose(projected, f)
+    owner = torch.cat([torch.arange(40), torch.zeros(200, dtype=torch.long)])
+    kept = Aligner(vae(), TYPES, drop_types=0.99).kept_types(owner, 40)
+    assert kept[1:40].all()
+    assert 0 < kept[40:].sum() < 20
+    assert Aligner(vae(), TYPES, drop_types=0.0).kept_types(owner, 40).all()
+
+
+def test_profiles_of_one_type_count_as_their_mean() -> None:
+    aligner, z = Aligner(vae(), TYPES), random(4, D)
+    owner, kind = torch.zeros(4, dtype=torch.long), torch.tensor([0, 0, 0, 2])
+    pooled, present = aligner.pool(z, owner, kind, 1)
+    assert torch.allclose(pooled[0], (z[:3].mean(0) + z[3]) / 2)
+    assert present.tolist() == [[True, False, True]]
 
 
 @pytest.mark.parametrize("loss", ["info_nce", "siglip", "sup_con", "vicreg"])
@@ -98,15 +109,15 @@ def test_units_change_neither_the_embedding_nor_the_saved_model() -> None:
     x[:, 0] = 0.0
     expected = model.embed(x)
     aligner = Aligner(model, TYPES, tune="last").eval()
-    assert aligner.linear is not None
-    before = aligner.linear.weight.clone()
-    aligner.fit_units(x)
-    features = aligner.features(x)
+    assert aligner.encoder.linear is not None
+    before = aligner.encoder.linear.weight.clone()
+    aligner.encoder.fit_units(x)
+    features = aligner.encoder.features(x)
     assert torch.allclose(features[:, -G + 1 :].std(0, correction=0), torch.ones(G - 1), atol=1e-5)
-    assert torch.allclose(aligner.embed(features), expected, atol=1e-5)
-    aligner.fold_units()
-    assert torch.allclose(aligner.linear.weight, before)
-    assert torch.allclose(aligner.embed(aligner.features(x)), expected, atol=1e-5)
+    assert torch.allclose(aligner.encoder(features), expected, atol=1e-5)
+    aligner.encoder.fold_units()
+    assert torch.allclose(aligner.encoder.linear.weight, before)
+    assert torch.allclose(aligner.encoder(aligner.encoder.features(x)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("tune", ["none", "last", "all"])
@@ -114,12 +125,12 @@ def test_the_path_starts_beside_the_embedding_and_survives_folding(tune: str) ->
     model, x = vae(), random(20, G)
     expected = model.embed(x)
     aligner = Aligner(model, TYPES, tune=tune, path=5).eval()
-    aligner.fit_units(x)
-    before = aligner.embed(aligner.features(x))
+    aligner.encoder.fit_units(x)
+    before = aligner.encoder(aligner.encoder.features(x))
     assert torch.allclose(before[:, :D], expected, atol=1e-5)
     assert before.shape == (20, D + 5)
-    aligner.fold_units()
-    assert torch.allclose(aligner.embed(aligner.features(x)), before, atol=1e-5)
+    aligner.encoder.fold_units()
+    assert torch.allclose(aligner.encoder(aligner.encoder.features(x)), before, atol=1e-5)
 
 
 def test_save_and_load(tmp_path: Path) -> None:
@@ -129,7 +140,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     aligner.donor_center_d.copy_(random(D))
     aligner.save(tmp_path / "alignment", arguments)
     again = Aligner.load(tmp_path / "alignment", model)
-    f = aligner.features(random(5, G))
+    f = aligner.encoder(aligner.encoder.features(random(5, G)))
     assert again.cell_types == TYPES
     assert torch.equal(again.project_donors(f), aligner.project_donors(f))
     with pytest.raises(RunError, match="no readable alignment"):

@@ -129,3 +129,22 @@ def test_autocast_does_not_round_similarities() -> None:
         rounded, distance = c.similarity(u, u), c.negative_squared_distance(u, u)
     assert torch.equal(rounded, c.similarity(u, u))
     assert torch.equal(distance, c.negative_squared_distance(u, u))
+
+
+def test_other_positives_of_an_anchor_are_no_negatives() -> None:
+    logits = random_logits(2, 4).requires_grad_()
+    positive = torch.tensor([[True, True, False, False], [False, False, True, False]])
+    parts = [functional.cross_entropy(logits[:1, [p, 2, 3]], torch.tensor([0])) for p in (0, 1)]
+    expected = ((parts[0] + parts[1]) / 2 + functional.cross_entropy(logits[1:], torch.tensor([2]))) / 2
+    loss = c.lone_positive_nll(logits, positive)
+    assert torch.isclose(loss, expected)
+    both_found = torch.tensor([[60.0, 40.0, 0.0]])
+    assert c.lone_positive_nll(both_found, torch.tensor([[True, True, False]])).item() == pytest.approx(
+        0.0, abs=1e-6
+    )
+    candidate = torch.tensor([[True, True, False, True], [True, True, True, True]])
+    loss = c.lone_positive_nll(logits, positive, candidate)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert gradient[0, 2] == 0.0 and torch.isfinite(gradient).all()
+    nothing = torch.zeros(2, 4, dtype=torch.bool)
+    assert c.lone_positive_nll(logits, nothing, nothing).item() == 0.0

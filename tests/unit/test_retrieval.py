@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from gtex_vae.analysis.retrieval import (
+    AVERAGED,
+    by_pair,
     composition_matched,
     cosine_similarity,
     partner_ranks,
     retrieval_metrics,
-    top1_interval,
 )
 
 
@@ -68,8 +69,14 @@ def test_matched_composition_hides_what_composition_gives_away() -> None:
     assert matched["top1"] == pytest.approx(matched["chance_top1"], abs=0.15)
 
 
-def test_interval_holds_the_figure() -> None:
+@pytest.mark.parametrize("neighbours", [None, 3])
+def test_the_mean_over_pairs_is_the_metric(neighbours) -> None:
     rng = np.random.default_rng(2)
     similarity = np.eye(40) + 0.5 * rng.standard_normal((40, 40))
-    low, high = top1_interval(similarity)
-    assert low < retrieval_metrics(similarity)["top1"] < high
+    candidates = (
+        None if neighbours is None else composition_matched(rng.dirichlet(np.ones(4), 40), neighbours)
+    )
+    figures = retrieval_metrics(similarity, candidates)
+    added = by_pair(similarity, candidates)
+    assert added.shape == (40, 2, len(AVERAGED))
+    assert np.nanmean(added, 0).mean(0).tolist() == pytest.approx([figures[key] for key in AVERAGED])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,7 @@ def read_intervals(path: Path) -> Intervals:
     return {key: Interval(*map(float, row)) for key, row in zip(keys, bounds, strict=True)}
 
 
-def read_curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
+def read_curves(folder: Path, tags: Sequence[str] = CURVES) -> dict[str, tuple[list[int], list[float]]]:
     """Training curves from the event files; none where the run was not logged."""
     from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
         EventAccumulator,
@@ -163,7 +164,7 @@ def read_curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
     logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it reports every file that it opens
     events = EventAccumulator(str(folder), size_guidance={"scalars": 2000}).Reload()
     logged = set(events.Tags()["scalars"])
-    found = {tag: events.Scalars(tag) for tag in CURVES if tag in logged}
+    found = {tag: events.Scalars(tag) for tag in tags if tag in logged}
     return {tag: ([p.step for p in points], [p.value for p in points]) for tag, points in found.items()}
 
 

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+MARK = {"better": "▲ better", "worse": "▼ worse", "open": "◆ within chance"}
 NOTHING = '<p class="none">Nothing to show for this run.</p>'
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from gtex_vae.analysis import verdicts
 from gtex_vae.analysis.findings import Findings
-from gtex_vae.analysis.html_parts import NOTHING, Html, html_table, image, provenance_table
+from gtex_vae.analysis.html_parts import MARK, NOTHING, Html, html_table, image, provenance_table
 from gtex_vae.analysis.map_columns import encode, map_columns
 from gtex_vae.analysis.pages import CSS, embed, fill, script
 from gtex_vae.analysis.report_evaluated import evaluated_tables
@@ -109,9 +109,6 @@ FIGURES = {
     "traversals": "Genes along single latent dimensions",
 }
 EVALUATED = ("covariates", "gene_function", "coverage", "verdicts", "distances", "traversals")
-
-
-MARK = {"better": "▲ better", "worse": "▼ worse", "open": "◆ within chance"}
 
 
 def _summary(findings: Findings) -> str:

@@ -19,6 +19,7 @@ KEYS = (
     "chance_mrr",
     "candidates",
 )
+AVERAGED = ("top1", "top5", "mrr", "foscttm")  # means over queries, to be resampled
 
 Floats = NDArray[np.floating]
 
@@ -94,37 +95,55 @@ def retrieval_metrics(
     >>> figures["top1"], figures["foscttm"], figures["chance_top1"]
     (1.0, 0.0, 0.25)
     """
+    by_query = [_queries(similarity_nn, candidate_nn, turned) for turned in (False, True)]
+    figures = {}
+    for key in KEYS:
+        middle = np.nanmedian if key == "median_rank" else np.nanmean
+        counted = [queries[key] for queries in by_query]
+        defined = all(np.isfinite(values_n).any() for values_n in counted)
+        figures[key] = float(np.mean([middle(values_n) for values_n in counted])) if defined else float("nan")
+    return figures
+
+
+def by_pair(similarity_nn: Floats, candidate_nn: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """What every pair adds to `AVERAGED`, shape (n, 2, 4), by direction; NaN where a query does not count.
+
+    The metric is the mean over pairs, then over directions, so pairs can be resampled.
+
+    Parameters
+    ----------
+    similarity_nn, candidate_nn
+        As for `retrieval_metrics`.
+    """
+    by_query = [_queries(similarity_nn, candidate_nn, turned) for turned in (False, True)]
+    return np.array([[queries[key] for key in AVERAGED] for queries in by_query]).transpose(2, 0, 1)
+
+
+def _queries(
+    similarity_nn: Floats, candidate_nn: NDArray[np.bool_] | None, turned: bool
+) -> dict[str, NDArray[np.float64]]:
+    """What each row as a query adds, or each column where turned; NaN without another candidate."""
     n = len(similarity_nn)
-    takes_part_nn = (
-        np.ones((n, n), dtype=bool) if candidate_nn is None else candidate_nn | np.eye(n, dtype=bool)
-    )
-    both = [
-        _direction(similarity_nn, takes_part_nn),
-        _direction(similarity_nn.T, takes_part_nn.T),
-    ]
-    return {key: float(np.mean([figures[key] for figures in both])) for key in both[0]}
-
-
-def _direction(similarity_nn: Floats, candidate_nn: NDArray[np.bool_]) -> dict[str, float]:
-    """Metrics of the rows as queries."""
-    m_n = candidate_nn.sum(axis=1)
-    counts_n = m_n > 1
-    rank_n, m_n = partner_ranks(similarity_nn, candidate_nn)[counts_n], m_n[counts_n]
-    if not len(m_n):
-        return dict.fromkeys(KEYS, float("nan"))
-    harmonic_m = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, m_n.max() + 1))])
+    takes_part_nn = np.ones((n, n), dtype=bool)
+    if candidate_nn is not None:
+        takes_part_nn = candidate_nn | np.eye(n, dtype=bool)
+    if turned:
+        similarity_nn, takes_part_nn = similarity_nn.T, takes_part_nn.T
+    m_n = takes_part_nn.sum(axis=1)
+    rank_n = partner_ranks(similarity_nn, takes_part_nn)
+    harmonic_m = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, m_n.max(initial=0) + 1))])
     figures = (
-        (rank_n <= 1).mean(),
-        (rank_n <= 5).mean(),
-        (1.0 / rank_n).mean(),
-        np.median(rank_n),
-        ((rank_n - 1) / (m_n - 1)).mean(),
-        (1.0 / m_n).mean(),
-        np.minimum(5.0 / m_n, 1.0).mean(),
-        (harmonic_m[m_n] / m_n).mean(),
-        m_n.mean(),
+        rank_n <= 1,
+        rank_n <= 5,
+        1.0 / rank_n,
+        rank_n,
+        (rank_n - 1) / np.maximum(m_n - 1, 1),
+        1.0 / m_n,
+        np.minimum(5.0 / m_n, 1.0),
+        harmonic_m[m_n] / m_n,
+        m_n,
     )
-    return {key: float(value) for key, value in zip(KEYS, figures, strict=True)}
+    return {key: np.where(m_n > 1, value, np.nan) for key, value in zip(KEYS, figures, strict=True)}
 
 
 def composition_matched(proportion_nc: Floats, neighbours: int) -> NDArray[np.bool_]:
@@ -157,21 +176,3 @@ def composition_matched(proportion_nc: Floats, neighbours: int) -> NDArray[np.bo
     matched_nn = np.zeros(affinity_nn.shape, dtype=bool)
     np.put_along_axis(matched_nn, nearest, True, axis=1)
     return matched_nn
-
-
-def top1_interval(
-    similarity_nn: Floats, *, resamples: int = 2000, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile interval of top-1 over donors: queries are drawn again, candidates stay as they are.
-
-    Parameters
-    ----------
-    similarity_nn
-        As for `partner_ranks`.
-    resamples, level, seed
-        Number of resamples, coverage, seed.
-    """
-    hit_n = 0.5 * ((partner_ranks(similarity_nn) <= 1).astype(float) + (partner_ranks(similarity_nn.T) <= 1))
-    drawn = np.random.default_rng(seed).integers(len(hit_n), size=(resamples, len(hit_n)))
-    low, high = np.quantile(hit_n[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

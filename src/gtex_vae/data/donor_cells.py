@@ -69,6 +69,11 @@ class DonorCells:
             table.to_csv(temporary, index=False)
 
 
+def holds_pseudobulk(folder: Path) -> bool:
+    """Whether a folder has the files of `pseudobulk_folder`."""
+    return all((folder / name).exists() for name in FILES)
+
+
 def pseudobulk_folder(folder: Path, source: AnnData | Path, **settings: Any) -> Path:
     """Make pseudobulk of single cells into a folder, unless it lies there already.
 
@@ -86,9 +91,9 @@ def pseudobulk_folder(folder: Path, source: AnnData | Path, **settings: Any) -> 
     Path
         The folder with the three files.
     """
-    if isinstance(source, Path) and (source / FILES[0]).exists():
+    if isinstance(source, Path) and holds_pseudobulk(source):
         return source
-    if not all((folder / name).exists() for name in FILES):
+    if not holds_pseudobulk(folder):
         made = make_pseudobulk(source, **settings)
         for name, adata in zip(FILES[:2], (made.donors, made.profiles), strict=True):
             with write_beside(folder / name) as temporary:

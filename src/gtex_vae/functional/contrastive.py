@@ -1,7 +1,7 @@
 """Contrastive losses: pure functions of similarities and of who belongs to whom.
 
-All of the softmax losses (symmetric InfoNCE, NT-Xent, SupCon) are one cross-entropy, `positive_nll`, with other
-positives and other candidates. PyTorch brings the parts that are hard to get right (``log_softmax``, ``logsigmoid``);
+NT-Xent and SupCon are one cross-entropy, `positive_nll`, with other positives and other candidates; symmetric InfoNCE
+is the same in two directions, with no competition among the positives of an anchor. PyTorch brings the parts that are hard to get right (``log_softmax``, ``logsigmoid``);
 what is left is a few lines, with a learnable temperature, an average over anchors and pairs that are neither positive
 nor negative, which every use here needs.
 
@@ -94,12 +94,48 @@ def positive_nll(logits_nm: Tensor, positive_nm: Tensor, candidate_nm: Tensor | 
     return nll_n.sum() / (count_n > 0).sum().clamp_min(1)
 
 
+def lone_positive_nll(logits_nm: Tensor, positive_nm: Tensor, candidate_nm: Tensor | None = None) -> Tensor:
+    r"""Cross-entropy as `positive_nll`, each positive against the negatives alone.
+
+    .. math:: -\frac1n \sum_n \frac{1}{|P_n|} \sum_{p \in P_n}
+              \log \frac{e^{s_{np}}}{e^{s_{np}} + \sum_{m \in C_n \setminus P_n} e^{s_{nm}}}
+
+    The other positives of an anchor are no negatives: with several samples of a donor the loss can reach 0, and none of
+    them is pushed away for the sake of another. The same as `positive_nll` where anchors have one positive each.
+
+    Parameters
+    ----------
+    logits_nm, positive_nm, candidate_nm
+        As for `positive_nll`.
+
+    References
+    ----------
+    Feeney and Hughes (2023), SINCERE: Supervised Information Noise-Contrastive Estimation Revisited, eq. 6.
+
+    Examples
+    --------
+    >>> logits = torch.tensor([[50.0, 40.0, 0.0]])
+    >>> lone_positive_nll(logits, torch.tensor([[True, True, False]]))
+    tensor(-0.)
+    """
+    negative_nm = ~positive_nm if candidate_nm is None else candidate_nm & ~positive_nm
+    if candidate_nm is not None:
+        positive_nm = positive_nm & candidate_nm
+    least = torch.finfo(logits_nm.dtype).min
+    negatives_n1 = logits_nm.masked_fill(~negative_nm, least).logsumexp(-1, keepdim=True)
+    log_share_nm = (logits_nm - torch.logaddexp(logits_nm, negatives_n1)).masked_fill(~positive_nm, 0.0)
+    count_n = positive_nm.sum(-1)
+    nll_n = -log_share_nm.sum(-1) / count_n.clamp_min(1)
+    return nll_n.sum() / (count_n > 0).sum().clamp_min(1)
+
+
 def info_nce(logits_nm: Tensor, positive_nm: Tensor, candidate_nm: Tensor | None = None) -> Tensor:
     r"""Symmetric InfoNCE: the mean of the cross-entropies of rows and of columns.
 
     .. math:: \tfrac12 \big( \mathrm{CE}_\text{rows}(s) + \mathrm{CE}_\text{columns}(s) \big)
 
-    each a softmax over all candidates of its own direction. At chance it is (ln n + ln m) / 2.
+    each a softmax over all candidates of its own direction, but for other positives of the anchor
+    (`lone_positive_nll`). At chance, with one positive each, it is (ln n + ln m) / 2.
 
     Parameters
     ----------
@@ -112,8 +148,8 @@ def info_nce(logits_nm: Tensor, positive_nm: Tensor, candidate_nm: Tensor | None
     (2021), figure 3, for both directions.
     """
     turned_mn = None if candidate_nm is None else candidate_nm.T
-    rows = positive_nll(logits_nm, positive_nm, candidate_nm)
-    return 0.5 * (rows + positive_nll(logits_nm.T, positive_nm.T, turned_mn))
+    rows = lone_positive_nll(logits_nm, positive_nm, candidate_nm)
+    return 0.5 * (rows + lone_positive_nll(logits_nm.T, positive_nm.T, turned_mn))
 
 
 def nt_xent(logits_nn: Tensor) -> Tensor:

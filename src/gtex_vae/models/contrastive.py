@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -16,12 +17,15 @@ from torch import Tensor, nn
 from gtex_vae.errors import ConfigError, DataError
 from gtex_vae.functional import contrastive as losses
 from gtex_vae.functional.masking import draw_observed, hide
+from gtex_vae.models.saved import read_part, write_part
 from gtex_vae.nn.head import ProjectionHead
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from gtex_vae.models.vae import VAE
+
+HEAD_FORMAT, HEAD = 1, "projection.json"
 
 
 class ContrastiveTerm(nn.Module):
@@ -71,11 +75,22 @@ class ContrastiveTerm(nn.Module):
         if not 1.0 / losses.LARGEST_SCALE <= temperature <= 100.0:
             raise ConfigError(f"contrastive.temperature={temperature} must lie between 0.01 and 100")
         self.weight, self.elbo_weight = weight, elbo_weight
+        self.latent_dim, self.projection = latent_dim, list(projection)
         self.head = ProjectionHead(latent_dim, projection)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learn_temperature)
 
     def look_up(self, obs: pd.DataFrame) -> None:
         """Take from the annotations of all samples what the term needs to know; by default nothing."""
+
+    def save_head(self, folder: Path) -> None:
+        """Write the head, where there is one; see `load_head`."""
+        if self.projection:
+            description = {
+                "format": HEAD_FORMAT,
+                "latent_dim": self.latent_dim,
+                "projection": self.projection,
+            }
+            write_part(folder, HEAD, description, self.head.state_dict())
 
     def forward(self, vae: VAE, x_ng: Tensor, mu_nd: Tensor, row_n: Tensor) -> Tensor:
         """Evaluate the term on one batch, with randomness from the global generator.
@@ -227,6 +242,20 @@ class LabelContrast(ContrastiveTerm):
         compare = losses.similarity if self.geometry == "cosine" else losses.negative_squared_distance
         logits_nn = losses.clamped_scale(self.log_scale) * compare(u_np, u_np)
         return losses.positive_nll(logits_nn, positive_nn, candidate_nn)
+
+
+def load_head(folder: Path) -> ProjectionHead:
+    """Read what `ContrastiveTerm.save_head` wrote.
+
+    Raises
+    ------
+    RunError
+        The folder is incomplete or of another version.
+    """
+    description, weights = read_part(folder, HEAD, "projection head", HEAD_FORMAT)
+    head = ProjectionHead(description["latent_dim"], description["projection"])
+    head.load_state_dict(weights)
+    return head.eval()
 
 
 @contextmanager

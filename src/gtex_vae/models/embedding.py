@@ -5,10 +5,8 @@ Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,20 +14,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gtex_vae import provenance
-from gtex_vae.analysis.out_of_distribution import VERDICTS
 from gtex_vae.analysis.reference import Reference
 from gtex_vae.data.align import MIN_OVERLAP
 from gtex_vae.data.gene_columns import log_offset
 from gtex_vae.data.model_input import ModelInput
-from gtex_vae.data.readers.backed import from_anndata
 from gtex_vae.data.readers.matrix import RawMatrix
 from gtex_vae.models.judging import imputed_bounds
-from gtex_vae.paths import write_beside
+from gtex_vae.models.projector import Projector
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-
     from gtex_vae.models.trained import TrainedModel
 
 BATCH_SIZE = 512
@@ -51,6 +44,8 @@ class Encoded:
         Decoded means (n, g) in the model's unit, where they were asked for.
     judged
         Out-of-distribution scores, as of `Reference.judge`, where the run has a reference.
+    projected_nf
+        Features of projections, where the run has any.
     low_ng, high_ng
         Bounds (n, g) in the model's unit of what was predicted, where they were asked for; what was measured bounds
         itself.
@@ -62,6 +57,7 @@ class Encoded:
     x_ng: np.ndarray
     x_hat_ng: np.ndarray | None = None
     judged: pd.DataFrame | None = None
+    projected_nf: Tensor | None = None
     low_ng: np.ndarray | None = None
     high_ng: np.ndarray | None = None
 
@@ -95,6 +91,7 @@ def encode_blocks(
     impute: bool = False,
     reconstruct: bool = False,
     reference: Reference | None = None,
+    projector: Projector | None = None,
     interval: float | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> Iterator[Encoded]:
@@ -114,6 +111,8 @@ def encode_blocks(
         Decode the posterior means too.
     reference
         To judge each sample by, and for intervals.
+    projector
+        For projections, of the run that the model is of.
     interval
         Level of the intervals of predicted genes; needs ``impute`` and a reference.
     batch_size
@@ -126,7 +125,9 @@ def encode_blocks(
         total=len(data), desc="encode", unit=" samples", delay=2, leave=False, disable=None
     ) as progress:
         for rows, x_ng in data.blocks(batch_size):
-            part = _encode(model, rows, x_ng, present_g, impute=impute, reconstruct=reconstruct)
+            part = _encode(
+                model, rows, x_ng, present_g, impute=impute, reconstruct=reconstruct, projector=projector
+            )
             if reference is not None:
                 part = _judge(model, part, x_ng, data.present_g, reference, interval)
             yield part
@@ -135,7 +136,14 @@ def encode_blocks(
 
 @torch.inference_mode()
 def _encode(
-    model: TrainedModel, rows: slice, x_ng: np.ndarray, present_g: Tensor, *, impute: bool, reconstruct: bool
+    model: TrainedModel,
+    rows: slice,
+    x_ng: np.ndarray,
+    present_g: Tensor,
+    *,
+    impute: bool,
+    reconstruct: bool,
+    projector: Projector | None,
 ) -> Encoded:
     """Encode one block."""
     vae, scaler = model.vae, model.scaler
@@ -147,7 +155,15 @@ def _encode(
     mu_nd, log_var_nd = vae.encode(z_ng)
     x_hat_ng = in_unit(model, scaler.inverse(vae.decode(mu_nd))) if reconstruct else None
     sd_nd = torch.exp(0.5 * log_var_nd)
-    return Encoded(rows, mu_nd.float().cpu().numpy(), sd_nd.float().cpu().numpy(), x_ng, x_hat_ng)
+    projected_nf = None if projector is None else projector.features(z_ng, mu_nd).cpu()
+    return Encoded(
+        rows,
+        mu_nd.float().cpu().numpy(),
+        sd_nd.float().cpu().numpy(),
+        x_ng,
+        x_hat_ng,
+        projected_nf=projected_nf,
+    )
 
 
 def _judge(
@@ -186,117 +202,3 @@ def in_unit(model: TrainedModel, x_ng: Tensor) -> np.ndarray:
     """Predictions within what the model's unit allows: none below 0 in log2(v+1)."""
     allowed = x_ng.clamp_min(0.0) if log_offset(model.unit) == 1.0 else x_ng
     return allowed.float().cpu().numpy()
-
-
-class Embeddings:
-    """Embeddings of all samples with their ids and what is known of them, collected block by block.
-
-    Parameters
-    ----------
-    model
-        Trained model.
-    data
-        The samples.
-    sd
-        Keep the posterior standard deviations too, as ``layers["sd"]``.
-    **facts
-        More text for ``uns["embedding"]``, which says where the embeddings come from.
-
-    Attributes
-    ----------
-    adata
-        n x d; with a reference, ``obs["ood_score"]`` (1 at the edge of what the model has seen) and
-        ``obs["ood_verdict"]``.
-    """
-
-    def __init__(self, model: TrainedModel, data: ModelInput, *, sd: bool, **facts: str) -> None:
-        import anndata
-
-        shape = len(data), model.vae.latent_dim
-        self._score_n = np.full(shape[0], np.nan)
-        self._verdict_n = np.full(shape[0], "", dtype=object)
-        source = data.matrix.source
-        self.adata = anndata.AnnData(
-            np.zeros(shape, np.float32),
-            obs=samples_table(data.matrix),
-            var=pd.DataFrame(index=[f"z_{k}" for k in range(shape[1])]),
-            layers={"sd": np.zeros(shape, np.float32)} if sd else {},
-            uns={
-                "embedding": {
-                    "model": model.origin,
-                    "model_sha256": model.digest,
-                    "unit": model.unit,
-                    "input_sha256": source.sha256 or "",
-                    "alignment": json.dumps(data.report),
-                    **facts,
-                }
-            },
-        )
-
-    def add(self, part: Encoded) -> None:
-        """Put the embeddings of a block in their place."""
-        self.adata.X[part.rows] = part.mu_nd
-        for layer in self.adata.layers:
-            self.adata.layers[layer][part.rows] = part.sd_nd
-        if part.judged is not None:
-            self._score_n[part.rows] = part.judged["score"]
-            self._verdict_n[part.rows] = part.judged["verdict"].astype(str)
-            self.adata.obs["ood_score"] = self._score_n
-            self.adata.obs["ood_verdict"] = pd.Categorical(self._verdict_n, categories=VERDICTS)
-
-    def write(self, folder: Path) -> None:
-        """Write ``embeddings.h5ad``, and the same numbers as ``embeddings.parquet`` (sample, z_0, ..., sd_0, ...)."""
-        table = self.adata.to_df()
-        if "sd" in self.adata.layers:
-            sd = self.adata.to_df("sd")
-            table = table.join(sd.set_axis([f"sd_{k}" for k in range(sd.shape[1])], axis=1))
-        with write_beside(folder / "embeddings.parquet") as temporary:
-            table.rename_axis("sample").to_parquet(temporary)
-        with write_beside(folder / "embeddings.h5ad") as temporary:
-            self.adata.uns["provenance"] = {"record": json.dumps(provenance.describe())}
-            self.adata.write_h5ad(temporary)
-
-
-def expression_tables(model: TrainedModel, data: ModelInput) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Tables of the samples and of the model's genes: symbol, and whether the data has the gene."""
-    index = pd.Index(model.gene_ids, name="gene_id")
-    var = pd.DataFrame({"gene_name": model.gene_names, "measured": data.present_g}, index=index)
-    return samples_table(data.matrix), var
-
-
-def samples_table(matrix: RawMatrix) -> pd.DataFrame:
-    """What is known of the samples, by id."""
-    if matrix.obs is None:
-        return pd.DataFrame(index=pd.Index(matrix.sample_ids))
-    return matrix.obs.set_axis(pd.Index(matrix.sample_ids, name=matrix.obs.index.name), axis=0)
-
-
-def encode_anndata(
-    model: TrainedModel, adata: AnnData, *, unit: str | None, sd: bool, impute: bool
-) -> AnnData:
-    """See `TrainedModel.encode`."""
-    data = model_input(model, from_anndata(adata, unit=unit), impute=impute)
-    embeddings = Embeddings(model, data, sd=sd)
-    reference = Reference.load(model.origin) if model.origin else None
-    for part in encode_blocks(model, data, impute=impute, reference=reference):
-        embeddings.add(part)
-    return embeddings.adata
-
-
-def impute_anndata(model: TrainedModel, adata: AnnData, *, unit: str | None) -> AnnData:
-    """See `TrainedModel.impute`."""
-    import anndata
-
-    data = model_input(model, from_anndata(adata, unit=unit), impute=True)
-    x_ng = np.empty((len(data), len(model.gene_ids)), np.float32)
-    x_hat_ng = np.empty_like(x_ng)
-    for part in encode_blocks(model, data, impute=True, reconstruct=True):
-        x_ng[part.rows], x_hat_ng[part.rows] = part.x_ng, part.x_hat_ng
-    obs, var = expression_tables(model, data)
-    return anndata.AnnData(
-        x_ng,
-        obs=obs,
-        var=var,
-        layers={"reconstruction": x_hat_ng},
-        uns={"expression": {"unit": model.unit}, "embedding": {"model_sha256": model.digest}},
-    )

@@ -17,13 +17,13 @@ from torch import nn
 
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import RunError
+from gtex_vae.models.saved import read_part, write_part
 from gtex_vae.models.vae import VAE
-from gtex_vae.paths import write_beside
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-FORMAT = 1
+FORMAT, DESCRIPTION = 1, "model.json"
 
 
 class TrainedModel(nn.Module):
@@ -101,14 +101,15 @@ class TrainedModel(nn.Module):
         Returns
         -------
         AnnData
-            n x d, with the ``obs`` of ``adata``.
+            n x d, with the ``obs`` of ``adata``; ``obsm["projection"]`` where the run has a contrastive part (see
+            `gtex_vae.models.projector.find_projector`).
 
         Raises
         ------
         DataError
             Too few of the model's genes, or a unit that cannot be told or converted.
         """
-        from gtex_vae.models.embedding import encode_anndata
+        from gtex_vae.models.embeddings import encode_anndata
 
         return encode_anndata(self, adata, unit=unit, sd=sd, impute=impute)
 
@@ -126,7 +127,7 @@ class TrainedModel(nn.Module):
             n x g, with the ``obs`` of ``adata``, ``var["measured"]``, and in ``layers["reconstruction"]`` the model's
             own idea of every gene.
         """
-        from gtex_vae.models.embedding import impute_anndata
+        from gtex_vae.models.embeddings import impute_anndata
 
         return impute_anndata(self, adata, unit=unit)
 
@@ -158,13 +159,7 @@ class TrainedModel(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write ``weights.safetensors`` and ``model.json``, whole or not at all."""
-        from safetensors.torch import save
-
-        with write_beside(folder) as temporary:
-            temporary.mkdir()
-            weights = save({name: tensor.contiguous() for name, tensor in self.state_dict().items()})
-            (temporary / "weights.safetensors").write_bytes(weights)
-            (temporary / "model.json").write_text(json.dumps(self._description(), indent=1), encoding="utf-8")
+        write_part(folder, DESCRIPTION, self._description(), self.state_dict())
 
     @classmethod
     def load(cls, folder: Path | str) -> TrainedModel:
@@ -175,19 +170,8 @@ class TrainedModel(nn.Module):
         RunError
             The folder is missing or incomplete, or the weights do not fit the description.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         folder = Path(folder)
-        try:
-            description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-            weights = load_file(folder / "weights.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
-            raise RunError(f"{folder} holds no readable model: {error}") from error
-        if description.get("format") != FORMAT:
-            raise RunError(
-                f"{folder}: format {description.get('format')} is not {FORMAT}, that of this version"
-            )
+        description, weights = read_part(folder, DESCRIPTION, "model", FORMAT)
         n_genes = len(description["gene_ids"])
         model = cls(
             VAE(n_genes, **description["architecture"]),

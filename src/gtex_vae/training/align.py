@@ -31,6 +31,7 @@ HEADLINE = (
     ("foscttm", "FOSCTTM (0 is best)"),
     ("matched/top1", "top-1, like compositions"),
     ("same_composition/top1", "top-1, same composition"),
+    ("without_composition/top1", "top-1, composition taken off"),
 )
 
 
@@ -52,6 +53,7 @@ def align_donors(
     test: float,
     split_seed: int,
     batch_size: int | None,
+    donors_at_a_time: int | None,
     seed: int,
 ) -> float:
     """Train an alignment on a VAE, keep the best by validation retrieval, and measure it on held-out donors.
@@ -77,6 +79,8 @@ def align_donors(
         See `gtex_vae.data.donor_cells.donor_cells`.
     batch_size
         Donors in a step; ``None``: all training donors.
+    donors_at_a_time
+        See `gtex_vae.training.alignment_module.AlignmentModule`.
     seed
         Of initial weights and of every step.
 
@@ -87,7 +91,8 @@ def align_donors(
     """
     from lightning.pytorch import seed_everything
 
-    from gtex_vae.analysis.alignment import baseline_views, compare, rank_table
+    from gtex_vae.analysis.alignment_run import measure
+    from gtex_vae.analysis.reference import Reference
     from gtex_vae.training import environment
     from gtex_vae.training.alignment_module import AlignmentModule, DonorDataModule
     from gtex_vae.training.build import build_trainer
@@ -104,29 +109,28 @@ def align_donors(
                  split_seed=split_seed)  # fmt: skip
     data.write_splits(run_dir / "splits.csv")
     write_json(run_dir / "alignment.json", data.report)
-    views = {
-        f"baseline/{name}/": sides
-        for name, sides in baseline_views(data, trained.embed, trained.vae.latent_dim).items()
-    }
 
     seed_everything(seed, workers=True, verbose=False)
     aligner = build(model, under="gtex_vae.models", vae=trained.vae, cell_types=data.cell_types)
-    module = AlignmentModule(aligner, optimizer, data, seed=seed)
+    module = AlignmentModule(aligner, optimizer, data, donors_at_a_time=donors_at_a_time, seed=seed)
     datamodule = DonorDataModule(data, batch_size=batch_size, seed=seed)
     last = run_dir / "checkpoints" / "last.ckpt"
     built_trainer.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None, weights_only=True)
 
     _keep_best(module, run_dir)
-    views = {"": module.project(), **views}
-    aligner.fold_units()
+    aligner.encoder.fold_units()
     trained.eval().save(run_dir / "model")
+    reference = Reference.load(vae_dir / "model")
+    if reference is not None:
+        reference.save(run_dir / "model")
     arguments = {key: value for key, value in model.items() if key != "_target_"}
     aligner.save(run_dir / "alignment", arguments)
-    metrics = compare(views, data)
+    found = measure(aligner, trained, data)
+    metrics = found.metrics
     write_json(run_dir / "metrics.json", metrics)
     write_card(run_dir)
     with write_beside(run_dir / "retrieval.csv") as temporary:
-        pd.DataFrame(rank_table(views, data)).to_csv(temporary, index=False)
+        found.ranks.to_csv(temporary)
     _report(metrics, data, built_trainer, settings, run_dir)
     return metrics["contrastive/mrr"]
 

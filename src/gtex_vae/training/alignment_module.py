@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from gtex_vae.analysis.retrieval import retrieval_metrics
 from gtex_vae.config import build
 from gtex_vae.data.donor_cells import DonorCells
 from gtex_vae.data.loader import Batch, BatchLoader
+from gtex_vae.errors import ConfigError
 from gtex_vae.functional.contrastive import clamped_scale, similarity
 from gtex_vae.functional.masking import step_seed
 from gtex_vae.models.aligner import Aligner
@@ -79,17 +81,33 @@ class AlignmentModule(LightningModule):
         ``_target_`` and arguments.
     cells
         The data.
+    donors_at_a_time
+        Donors whose activations are kept at a time: those of the others are computed again for their gradients, which
+        are the same; ``None``: those of all donors of a step. With it a step can be of more donors than fit.
     seed
         Of every step.
+
+    References
+    ----------
+    Gao et al. (2021), Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, for ``donors_at_a_time``.
     """
 
     def __init__(
-        self, aligner: Aligner, optimizer: dict[str, Any], cells: DonorCells, *, seed: int = 0
+        self,
+        aligner: Aligner,
+        optimizer: dict[str, Any],
+        cells: DonorCells,
+        *,
+        donors_at_a_time: int | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
+        if donors_at_a_time is not None and donors_at_a_time < 1:
+            raise ConfigError(f"alignment.donors_at_a_time={donors_at_a_time} must be at least 1, or null")
         self.aligner, self.optimizer_config, self.seed = aligner, optimizer, seed
+        self.donors_at_a_time = donors_at_a_time
         train = cells.split_n == "train"
-        aligner.fit_units(torch.from_numpy(cells.x_ag[: len(cells.donors)][train]))
+        aligner.encoder.fit_units(torch.from_numpy(cells.x_ag[: len(cells.donors)][train]))
         self.of_samples_af = self._features(cells.x_ag)
         self.of_profiles_sf = self._features(cells.x_sg)
         self.owner_a, self.owner_s, self.type_s = (
@@ -100,14 +118,14 @@ class AlignmentModule(LightningModule):
         aligner.eval()
         with torch.no_grad():
             _, f_sf, owner_s, type_s, own_af, _ = self._gather(train_n)
-            pooled_nd, _ = aligner.pool(f_sf, owner_s, type_s, len(train_n))
-            aligner.fit_centers(own_af, pooled_nd)
+            pooled_nd, _ = aligner.pool(aligner.encoder(f_sf), owner_s, type_s, len(train_n))
+            aligner.fit_centers(aligner.encoder(own_af), pooled_nd)
         aligner.train()
 
     def _features(self, x_ng: Any) -> Tensor:
         """Features of all rows, computed once."""
         parts = torch.from_numpy(x_ng).split(ROWS_AT_A_TIME)
-        return torch.cat([self.aligner.features(part) for part in parts])
+        return torch.cat([self.aligner.encoder.features(part) for part in parts])
 
     def on_fit_start(self) -> None:
         """Put the features where the model is."""
@@ -138,17 +156,32 @@ class AlignmentModule(LightningModule):
             position_n[self.owner_a[in_a]],
         )
 
+    def project(self, donor_n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Projections of all samples of some donors and of their cell types, and whose the samples are (0 to n - 1)."""
+        step = self.donors_at_a_time
+        if step is None or not self.training:
+            return self._project(donor_n)
+        parts = [checkpoint(self._project, part, use_reentrant=False) for part in donor_n.split(step)]
+        u_ap, v_np = (torch.cat([part[side] for part in parts]) for side in (0, 1))
+        return u_ap, v_np, torch.cat([step * number + part[2] for number, part in enumerate(parts)])
+
+    def _project(self, donor_n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `project`, all donors together."""
+        f_af, f_sf, owner_s, type_s, _, owner_a = self._gather(donor_n)
+        if self.training:
+            kept_s = self.aligner.kept_types(owner_s, len(donor_n))
+            f_sf, owner_s, type_s = f_sf[kept_s], owner_s[kept_s], type_s[kept_s]
+        encoder = self.aligner.encoder
+        u_ap = self.aligner.project_donors(encoder(f_af))
+        return u_ap, self.aligner.project_cells(encoder(f_sf), owner_s, type_s, len(donor_n)), owner_a
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss over a batch of donors, all their samples against all their cell types."""
         torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
-        f_af, f_sf, owner_s, type_s, _, owner_a = self._gather(batch.row_n)
-        u_ap = self.aligner.project_donors(f_af)
-        v_np = self.aligner.project_cells(f_sf, owner_s, type_s, len(batch.row_n))
-        loss = self.aligner.loss(u_ap, v_np, owner_a)
-        self.log("train/loss", loss, on_step=False, on_epoch=True)
-        self.log(
-            "train/temperature", 1.0 / clamped_scale(self.aligner.log_scale), on_step=False, on_epoch=True
-        )
+        loss = self.aligner.loss(*self.project(batch.row_n))
+        temperature = 1.0 / clamped_scale(self.aligner.log_scale)
+        values = {"train/loss": loss, "train/temperature": temperature}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(batch.row_n))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -156,23 +189,13 @@ class AlignmentModule(LightningModule):
 
         Few donors make few queries, and many epochs that look alike; the mixtures tell them apart.
         """
-        f_af, f_sf, owner_s, type_s, own_af, owner_a = self._gather(batch.row_n)
-        u_np = self.aligner.project_donors(own_af)
-        v_np = self.aligner.project_cells(f_sf, owner_s, type_s, len(batch.row_n))
+        u_ap, v_np, owner_a = self.project(batch.row_n)
+        own_af = self._gather(batch.row_n)[4]
+        u_np = self.aligner.project_donors(self.aligner.encoder(own_af))
         figures = retrieval_metrics(similarity(u_np, v_np).cpu().numpy())
         loss = self.aligner.loss(u_np, v_np, torch.arange(len(u_np), device=u_np.device))
         values = {f"val/{key}": figures[key] for key in ("top1", "top5", "mrr", "foscttm")}
-        all_an = similarity(self.aligner.project_donors(f_af), v_np)
+        all_an = similarity(u_ap, v_np)
         rank_a = 1 + (all_an > all_an.gather(1, owner_a[:, None])).sum(1)
         values["val/mrr_all"] = float((1.0 / rank_a).mean())
         self.log_dict({**values, "val/loss": float(loss)}, batch_size=1)
-
-    @torch.no_grad()
-    def project(self) -> tuple[Any, Any]:
-        """Projections of all donor samples and of all donors' cell types, as arrays."""
-        aligner = self.aligner.eval()
-        tensors = (self.of_samples_af, self.of_profiles_sf, self.owner_s, self.type_s)
-        f_af, f_sf, owner_s, type_s = (tensor.cpu() for tensor in tensors)
-        u_ap = torch.cat([aligner.project_donors(part) for part in f_af.split(ROWS_AT_A_TIME)])
-        v_np = aligner.project_cells(f_sf, owner_s, type_s, self.n_donors)
-        return u_ap.float().numpy(), v_np.float().numpy()

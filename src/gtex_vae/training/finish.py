@@ -32,8 +32,8 @@ HEADLINE = (
 )
 
 
-def best_model(module: VAEModule, run_dir: Path) -> TrainedModel:
-    """The weights of ``best.ckpt``; of the end of training where no validation came after the warm-up.
+def best_module(module: VAEModule, run_dir: Path) -> VAEModule:
+    """The module with the weights of ``best.ckpt``; of the end of training where no validation came after the warm-up.
 
     A module whose parameters are divided among processes is left as it is, and the model is made anew.
     """
@@ -46,7 +46,7 @@ def best_model(module: VAEModule, run_dir: Path) -> TrainedModel:
     if best.exists() or divided:
         path = best if best.exists() else last
         module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
-    return module.cpu().trained()
+    return module.cpu()
 
 
 def fit_pca(datamodule: ExpressionDataModule, latent_dim: int, n_components: int | None) -> PCA:

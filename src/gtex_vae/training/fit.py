@@ -12,11 +12,12 @@ from lightning.pytorch import Trainer, seed_everything
 from gtex_vae import runs
 from gtex_vae.analysis.model_card import write_card
 from gtex_vae.config import build
+from gtex_vae.models.projector import PROJECTION
 from gtex_vae.paths import write_json
 from gtex_vae.training import environment
 from gtex_vae.training.build import build_trainer, check_values
 from gtex_vae.training.callbacks.masking import Masking
-from gtex_vae.training.finish import best_model, fit_pca, keep_reference, measure, report
+from gtex_vae.training.finish import best_module, fit_pca, keep_reference, measure, report
 from gtex_vae.training.module import VAEModule
 
 
@@ -76,8 +77,11 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
 
     metrics: dict[str, float] = {}
     if trainer.is_global_zero:
-        trained = best_model(module, run_dir)
+        best = best_module(module, run_dir)
+        trained = best.trained()
         trained.save(run_dir / "model")
+        if best.contrastive is not None:
+            best.contrastive.save_head(run_dir / PROJECTION)
         keep_reference(trained, datamodule, run_dir / "model")
         metrics = measure(
             trained, datamodule, pca.leading(module.vae.latent_dim), seed=settings["metrics_seed"]
