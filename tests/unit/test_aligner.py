@@ -133,6 +133,16 @@ def test_the_path_starts_beside_the_embedding_and_survives_folding(tune: str) ->
     assert torch.allclose(aligner.encoder(aligner.encoder.features(x)), before, atol=1e-5)
 
 
+def test_the_path_keeps_all_angles_of_the_genes_that_are_there() -> None:
+    x = random(20, G)
+    x[:, 4:] = 1.5  # only four genes were measured
+    encoder = Aligner(vae(), TYPES, tune="none", path=5).encoder.eval()
+    encoder.fit_units(x)
+    path = encoder(encoder.features(x))[:, D:]
+    measured = x[:, :4] / encoder.unit_g[:4]
+    assert torch.allclose(path @ path.T, measured @ measured.T, atol=1e-4)
+
+
 def test_save_and_load(tmp_path: Path) -> None:
     model = vae()
     arguments = {"tune": "last", "head": [8, 3], "residual": False, "pooling": "attention"}

@@ -346,7 +346,9 @@ def test_samples_of_one_name_are_refused(deep):
         deep.encode(adata)
 
 
-def test_the_exported_program_gives_the_same_embeddings(deep, tmp_path):
+@pytest.mark.parametrize("more", [{}, {"n_components": 9, "n_members": 2, "likelihood": "per_sample"}])
+def test_the_exported_program_gives_the_same_embeddings(more, tmp_path):
+    deep = trained({"latent_dim": 6, "hidden_dims": [32, 16], **more})
     deep.export(tmp_path / "model.pt2")
     files = {"genes.json": ""}
     program = torch.export.load(tmp_path / "model.pt2", extra_files=files).module()

@@ -33,7 +33,7 @@ class TunedEncoder(nn.Module):
         linear path from expression among them. ``all``: the whole encoder.
     path
         Further dimensions: a trained linear path from expression around the VAE, an orthogonal projection at the start,
-        which keeps all angles where there are no more genes than dimensions. 0: the VAE's embedding alone.
+        which keeps all angles where the data has no more genes than this. 0: the VAE's embedding alone.
     dropout
         Of the features that the trained part sees.
 
@@ -135,7 +135,12 @@ class TunedEncoder(nn.Module):
         """Take the units of genes from training donors' samples (n, g); to be called before `features`."""
         sd_g = x_ng.std(0, correction=0)
         # a gene that the data does not have is constant
-        self.unit_g.copy_(torch.where(sd_g > 1e-6, sd_g, 1.0))
+        varies_g = sd_g > 1e-6
+        self.unit_g.copy_(torch.where(varies_g, sd_g, 1.0))
+        if self.path is not None:  # anew, orthogonal on the genes that are there
+            start_pg = self.path.weight.new_empty(len(self.path.weight), int(varies_g.sum()))
+            self.path.weight.zero_()
+            self.path.weight[:, varies_g] = nn.init.orthogonal_(start_pg)
         if self.linear is not None:
             self.linear.weight.mul_(self.unit_g)
 
