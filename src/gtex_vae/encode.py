@@ -22,11 +22,13 @@ class EncodeConfig:
     unit: str | None
     orientation: str | None
     layer: str | None
+    annotations: list[str]
     min_overlap: float
     sd: bool
     impute: bool
     interval: float | None
     reconstruct: bool
+    as_if: dict[str, Any] | None
     export: bool
     batch_size: int
     paths: dict[str, Any]
@@ -46,6 +48,7 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
     from gtex_vae.models.embedding import encode_blocks, model_input
     from gtex_vae.models.embeddings import Embeddings, expression_tables
     from gtex_vae.models.judging import check_interval
+    from gtex_vae.models.telling import told_of
     from gtex_vae.models.trained import TrainedModel
     from gtex_vae.paths import write_json
     from gtex_vae.runs import find_run
@@ -61,18 +64,20 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
     how: dict[str, Any] = {"unit": config.unit, "orientation": config.orientation, "layer": config.layer}
     with open_matrix(config.input, keep_gene=wanted_genes(model.gene_ids, model.gene_names), **how) as matrix:
         data = model_input(model, matrix, impute=config.impute, min_overlap=config.min_overlap)
+        told = told_of(model, matrix, annotations=config.annotations, as_if=config.as_if)
         write_json(run_dir / "alignment.json", data.report)
         log.info("%s: %d samples, %.1f %% of the model's %d genes, in %s", config.input, len(data),
                  100 * data.present_g.mean(), len(model.gene_ids), data.report["unit"]["used"])  # fmt: skip
         embeddings = Embeddings(model, data, run=str(run), input=config.input, sd=config.sd)
         expression = write_expression(
             run_dir / "expression.h5ad", *expression_tables(model, data), unit=model.unit,
-            layers=["reconstruction"] * config.reconstruct + ["lower", "upper"] * bool(config.interval),
-        ) if config.impute or config.reconstruct else nullcontext()  # fmt: skip
+            layers=["reconstruction"] * config.reconstruct + ["lower", "upper"] * bool(config.interval)
+            + ["as_if"] * bool(config.as_if),
+        ) if config.impute or config.reconstruct or config.as_if else nullcontext()  # fmt: skip
         with expression as file:
             for part in encode_blocks(
                 model, data, impute=config.impute, reconstruct=config.reconstruct, reference=reference,
-                projector=embeddings.projector, interval=config.interval, batch_size=config.batch_size,
+                projector=embeddings.projector, interval=config.interval, told=told, batch_size=config.batch_size,
             ):  # fmt: skip
                 embeddings.add(part)
                 if file is not None:

@@ -6,7 +6,8 @@ import pytest
 
 from gtex_vae.analysis.disentanglement import dci, mutual_information, mutual_information_gap
 from gtex_vae.analysis.latent import effective_rank, latent_correlations
-from gtex_vae.analysis.predictability import as_number, predictability
+from gtex_vae.analysis.predictability import predictability
+from gtex_vae.data.covariates import as_number
 
 
 def rotation(d: int, seed: int = 0) -> np.ndarray:

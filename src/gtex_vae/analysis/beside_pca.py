@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gtex_vae.analysis.imputation import hidden_batches
-from gtex_vae.analysis.score import Reconstructor
+from gtex_vae.analysis.score import Reconstructor, part
 
 HIDDEN = 0.2
 BATCH = 512
@@ -66,7 +66,8 @@ def by_gene_and_tissue(
         for key, values_ng in (("x", batch_ng), ("xx", batch_ng**2), ("hidden", batch_ng**2 * hidden_ng)):
             add(key, values_ng, rows)
         masked_ng = np.where(hidden_ng, np.float32(0), batch_ng)
-        for name, method in methods.items():
+        for name, whole in methods.items():
+            method = part(whole, rows)
             add(f"r2_{name}", (batch_ng - np.asarray(method.reconstruct(batch_ng))) ** 2, rows)
             imputed_ng = np.asarray(method.reconstruct(masked_ng, ~hidden_ng))
             add(f"imputation_{name}", (batch_ng - imputed_ng) ** 2 * hidden_ng, rows)

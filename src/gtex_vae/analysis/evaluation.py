@@ -31,7 +31,7 @@ from gtex_vae.analysis.predictability import predictability
 from gtex_vae.analysis.present_genes import OnPresentGenes, on_present_genes
 from gtex_vae.analysis.rate import rate_metrics
 from gtex_vae.analysis.reference import Reference
-from gtex_vae.analysis.score import Embedder, Reconstructor, embed_in_batches, examine
+from gtex_vae.analysis.score import Embedder, Reconstructor, embed_in_batches, examine, part, told
 from gtex_vae.analysis.tables import gene_table, tissue_table
 from gtex_vae.analysis.tissue import accuracy, knn_predict, labelled, logreg_predict
 from gtex_vae.data.splits import SPLITS
@@ -165,15 +165,16 @@ def evaluate(
     assert isinstance(ours, Embedder)
     scores = examine(methods, x_train_ng, x_test_ng, train_obs, test_obs, seed=seed)
     result = Evaluation(metrics=scores.metrics)
+    ours = told(ours, test_obs)
     whole_ng = ours.complete(x_test_ng) if isinstance(ours, OnPresentGenes) else x_test_ng
-    result.metrics |= rate_metrics(model.vae, whole_ng, seed=seed)
-    z_train_nd, z_test_nd = embed_in_batches(model, x_train_ng), embed_in_batches(model, whole_ng)
+    result.metrics |= rate_metrics(model.vae, whole_ng, model.design(test_obs), seed=seed)
+    z_train_nd = embed_in_batches(model.told(train_obs), x_train_ng)
+    z_test_nd = embed_in_batches(model.told(test_obs), whole_ng)
     result.metrics["latent/effective_rank"] = effective_rank(z_test_nd)
     _raw_logreg(result, (x_train_ng if present_g.all() else x_train_ng[:, present_g], train_obs), test)
     result.tables["intervals"] = _intervals(scores.samples, test_obs["donor"], seed)
-    x_hat_ng = np.concatenate(
-        [ours.reconstruct(x) for x in np.array_split(x_test_ng, max(1, len(x_test_ng) // 512))]
-    )
+    blocks = [slice(start, start + 512) for start in range(0, len(x_test_ng), 512)]
+    x_hat_ng = np.concatenate([part(ours, rows).reconstruct(x_test_ng[rows]) for rows in blocks])
     genes = np.flatnonzero(present_g)
     result.tables["genes"] = gene_table(
         x_test_ng,

@@ -161,8 +161,8 @@ def evaluate_matrix(
     else:
         ours = on_present_genes(model, external.present_g)
         assert isinstance(ours, Embedder)
-        (x_train_ng, _), (x_valid_ng, valid_obs) = parts["train"], parts["val"]
-        reference = Reference.fit(ours, x_train_ng, x_valid_ng[:, external.present_g], valid_obs["donor"])
+        x_valid_ng, valid_obs = parts["val"]
+        reference = Reference.of_parts(ours, parts["train"], (x_valid_ng[:, external.present_g], valid_obs))
     result = evaluate(
         model,
         parts["train"],

@@ -106,7 +106,7 @@ def collect(run: Path, model: TrainedModel, *, seed: int = 0) -> Findings:
         obs, x_ng = adata.obs, adata.X
         train, test = ((obs["split"] == split).to_numpy() for split in ("train", "test"))
         begin("embedding")
-        z_nd = embed_in_batches(model, x_ng)
+        z_nd = embed_in_batches(model.told(obs), x_ng)
         maps = {"PCA": projections.pca_map(z_nd)}
         begin("UMAP")
         maps["UMAP"] = projections.umap_map(z_nd, seed=seed)
@@ -116,7 +116,7 @@ def collect(run: Path, model: TrainedModel, *, seed: int = 0) -> Findings:
         x_test_ng = x_ng[test]
         pca = PCA.fit(x_ng[train], z_nd.shape[1], seed=seed)
         begin("genes and tissues")
-        methods: dict[str, Reconstructor] = {"model": model, "pca": pca}
+        methods: dict[str, Reconstructor] = {"model": model.told(obs[test]), "pca": pca}
         genes, tissues = by_gene_and_tissue(methods, x_test_ng, obs["tissue"][test], seed=seed)
         genes.index = pd.Index(model.gene_ids, name="gene_id")
         genes.insert(0, "gene_name", model.gene_names)
@@ -131,7 +131,7 @@ def collect(run: Path, model: TrainedModel, *, seed: int = 0) -> Findings:
             maps=maps,
             genes=genes,
             tissues=tissues,
-            kl_d=np.sort(_kl(model, x_test_ng))[::-1],
+            kl_d=np.sort(_kl(model, x_test_ng, model.design(obs[test])))[::-1],
             curves=read_curves(run / "tensorboard"),
             confusion=_confusion(z_nd, obs["tissue"], train, test),
             neighbours_gk=neighbours_gk,
@@ -169,12 +169,16 @@ def read_curves(folder: Path, tags: Sequence[str] = CURVES) -> dict[str, tuple[l
 
 
 @torch.inference_mode()
-def _kl(model: TrainedModel, x_ng: NDArray[np.float32]) -> NDArray[np.float64]:
+def _kl(
+    model: TrainedModel, x_ng: NDArray[np.float32], c_nk: NDArray[np.float32] | None
+) -> NDArray[np.float64]:
     """KL per latent dimension over the samples."""
     device = model.scaler.center_g.device
     sums = np.zeros(model.vae.latent_dim)
     for start in range(0, len(x_ng), 512):
-        mu_nd, log_var_nd = model.vae.encode(torch.as_tensor(x_ng[start : start + 512], device=device))
+        rows = slice(start, start + 512)
+        c = None if c_nk is None else torch.as_tensor(c_nk[rows], device=device)
+        mu_nd, log_var_nd = model.vae.encode(torch.as_tensor(x_ng[rows], device=device), c)
         sums = sums + kl_per_dimension(mu_nd.cpu().numpy(), log_var_nd.cpu().numpy()) * len(mu_nd)
     return sums / len(x_ng)
 

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gtex_vae.analysis.imputation import hidden_batches
-from gtex_vae.analysis.score import Reconstructor
+from gtex_vae.analysis.score import Reconstructor, part
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 KINDS = ("reconstruction", "imputation")
@@ -93,7 +93,7 @@ class PredictiveIntervals:
                 hidden_in_ng = random.permuted(np.tile(round_g, (len(batch_ng), 1)), axis=1)
                 for turn in range(rounds):
                     hidden_ng = hidden_in_ng == turn
-                    left_ng = _left(model, batch_ng, hidden_ng)
+                    left_ng = _left(part(model, rows), batch_ng, hidden_ng)
                     tau_n = fit_of(left_ng, rms_g, ~hidden_ng)
                     scaled_ng[rows][hidden_ng] = (left_ng / tau_n[:, None])[hidden_ng]
                 progress.update(len(batch_ng))
@@ -201,8 +201,9 @@ def _predictions(
     ):  # fmt: skip
         batch_ng = np.ascontiguousarray(x_ng[start : start + BATCH], dtype=np.float32)
         rows = slice(start, start + len(batch_ng))
-        yield rows, 0, np.ones_like(hidden_ng), batch_ng, np.asarray(model.reconstruct(batch_ng))
-        yield rows, 1, hidden_ng, batch_ng, batch_ng - _left(model, batch_ng, hidden_ng)
+        ours = part(model, rows)
+        yield rows, 0, np.ones_like(hidden_ng), batch_ng, np.asarray(ours.reconstruct(batch_ng))
+        yield rows, 1, hidden_ng, batch_ng, batch_ng - _left(ours, batch_ng, hidden_ng)
 
 
 def conformal_quantiles(scaled_ng: NDArray[np.floating]) -> Quantiles:

@@ -17,8 +17,8 @@ from gtex_vae.analysis.clustering import clustering
 from gtex_vae.analysis.disentanglement import dci, mutual_information, mutual_information_gap
 from gtex_vae.analysis.distances import distance_metrics, pairwise_distances
 from gtex_vae.analysis.latent import latent_correlations
-from gtex_vae.analysis.predictability import as_number
 from gtex_vae.analysis.traversal import traversals
+from gtex_vae.data.covariates import as_number
 from gtex_vae.models.trained import TrainedModel
 
 if TYPE_CHECKING:

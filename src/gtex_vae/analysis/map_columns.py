@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, DTypeLike
 
 from gtex_vae.analysis.plots import tissue_colors, tissue_markers
-from gtex_vae.analysis.predictability import as_number
+from gtex_vae.data.covariates import as_number
 
 # Okabe and Ito's palette without its yellow, too pale on white
 FEW = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -12,9 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gtex_vae.analysis.tissue import logreg_predict
-
-FEW_VALUES = 10
-BRACKET = r"^\s*(\d+)\s*-\s*(\d+)\s*$"
+from gtex_vae.data.covariates import as_number
 
 
 def predictability(
@@ -75,25 +73,6 @@ def predictability(
     columns = ["measure", "samples", "classes", "latent", "tissue", "chance"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("covariate")
     return table.astype({"samples": int, "classes": "Int64"})
-
-
-def as_number(values: pd.Series) -> pd.Series:
-    """A covariate as floats where it is a quantity, else as text classes; missing stays missing.
-
-    >>> as_number(pd.Series(["60-69", None, "20-29"])).tolist()
-    [64.5, nan, 24.5]
-    >>> as_number(pd.Series([1, 2, 2])).tolist()
-    ['1', '2', '2']
-    """
-    present = values.dropna()
-    if not pd.api.types.is_bool_dtype(present) and pd.api.types.is_numeric_dtype(present):
-        if present.nunique() > FEW_VALUES:
-            return values.astype(float)
-    elif len(present):
-        ends = values.astype("string").str.extract(BRACKET).astype(float)
-        if ends.notna().sum().min() == len(present):
-            return ends.mean(axis=1, skipna=False)
-    return values.astype("string").astype(object).where(values.notna(), None)
 
 
 def _folds(groups: NDArray, folds: int, seed: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:

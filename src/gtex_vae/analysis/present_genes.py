@@ -5,13 +5,14 @@ Shapes: ``n`` samples, ``g`` genes of the method, ``p`` those of them that there
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.score import Embedder, Reconstructor
+from gtex_vae.analysis.score import Embedder, Reconstructor, part, told
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,14 @@ class OnPresentGenes:
         """Reconstruction of the genes that there are, shape (n, p); see `Reconstructor`."""
         x_hat_ng = self._all(x_np, observed_np)
         return np.ascontiguousarray(x_hat_ng[:, self.present_g])
+
+    def told(self, obs: pd.DataFrame) -> OnPresentGenes:
+        """See `gtex_vae.analysis.score.Conditional`."""
+        return replace(self, method=told(self.method, obs))
+
+    def part(self, rows: slice) -> OnPresentGenes:
+        """See `gtex_vae.analysis.score.Conditional`."""
+        return replace(self, method=part(self.method, rows))
 
     def complete(self, x_np: NDArray[np.float32]) -> NDArray[np.float32]:
         """Samples with the other genes as the method predicts them, shape (n, g)."""

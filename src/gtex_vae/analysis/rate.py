@@ -13,7 +13,9 @@ from gtex_vae.models.vae import VAE
 
 
 @torch.inference_mode()
-def rate_metrics(vae: VAE, x_ng: np.ndarray, *, seed: int = 0, batch_size: int = 512) -> dict[str, float]:
+def rate_metrics(
+    vae: VAE, x_ng: np.ndarray, c_nk: np.ndarray | None = None, *, seed: int = 0, batch_size: int = 512
+) -> dict[str, float]:
     """KL and ELBO of held-out samples, one posterior sample each.
 
     Parameters
@@ -22,6 +24,8 @@ def rate_metrics(vae: VAE, x_ng: np.ndarray, *, seed: int = 0, batch_size: int =
         In evaluation mode.
     x_ng
         Standardized expression, shape (n, g), float32.
+    c_nk
+        Covariates' design, for a conditional model.
     seed
         Of the posterior samples.
     batch_size
@@ -37,9 +41,10 @@ def rate_metrics(vae: VAE, x_ng: np.ndarray, *, seed: int = 0, batch_size: int =
     log_likelihood, kl = 0.0, 0.0
     for start in range(0, len(x_ng), batch_size):
         x = torch.as_tensor(x_ng[start : start + batch_size], device=device)
-        mu_nd, log_var_nd = vae.encode(x)
+        c = None if c_nk is None else torch.as_tensor(c_nk[start : start + batch_size], device=device)
+        mu_nd, log_var_nd = vae.encode(x, c)
         noise_nd = torch.randn(mu_nd.shape, generator=generator, device=device)
-        x_hat_ng = vae.decode(mu_nd + torch.exp(0.5 * log_var_nd) * noise_nd)
+        x_hat_ng = vae.decode(mu_nd + torch.exp(0.5 * log_var_nd) * noise_nd, c)
         log_likelihood -= float(vae.likelihood((x - x_hat_ng).square())) * x.numel()
         kl += float(kl_per_dimension(mu_nd.cpu().numpy(), log_var_nd.cpu().numpy()).sum()) * len(x)
     n, g = x_ng.shape

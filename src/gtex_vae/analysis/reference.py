@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gtex_vae.analysis.intervals import PredictiveIntervals
 from gtex_vae.analysis.out_of_distribution import FEWEST, SeenSamples
-from gtex_vae.analysis.score import Embedder, embed_in_batches
+from gtex_vae.analysis.score import Embedder, embed_in_batches, part, told
 from gtex_vae.errors import RunError
 from gtex_vae.paths import write_beside
 
@@ -55,6 +55,8 @@ class Reference:
         x_train_ng: NDArray[np.float32],
         x_valid_ng: NDArray[np.float32],
         donors: Sequence[object] | NDArray | pd.Series,
+        *,
+        of_train: Embedder | None = None,
     ) -> Reference | None:
         """Measure a model on its training and validation samples.
 
@@ -66,6 +68,8 @@ class Reference:
             Standardized expression, shapes (n, g).
         donors
             Of the validation samples.
+        of_train
+            The model as told of the training samples, where it is conditional and was told of the validation samples.
 
         Returns
         -------
@@ -76,9 +80,27 @@ class Reference:
             log.warning("fewer than %d training or validation samples: no intervals, no verdicts", FEWEST)
             return None
         residual_ng = residuals(model, x_valid_ng)
-        z_train_nd, z_valid_nd = embed_in_batches(model, x_train_ng), embed_in_batches(model, x_valid_ng)
+        z_train_nd = embed_in_batches(of_train or model, x_train_ng)
+        z_valid_nd = embed_in_batches(model, x_valid_ng)
         seen = SeenSamples.fit(z_train_nd, z_valid_nd, residual_ng, donors)
         return cls(seen, PredictiveIntervals.fit(model, x_valid_ng, residual_ng, seen.rms_g))
+
+    @classmethod
+    def of_parts(
+        cls,
+        model: Embedder,
+        train: tuple[NDArray[np.float32], pd.DataFrame],
+        valid: tuple[NDArray[np.float32], pd.DataFrame],
+    ) -> Reference | None:
+        """See `fit`; from standardized expression and annotations."""
+        (x_train_ng, train_obs), (x_valid_ng, valid_obs) = train, valid
+        return cls.fit(
+            told(model, valid_obs),
+            x_train_ng,
+            x_valid_ng,
+            valid_obs["donor"],
+            of_train=told(model, train_obs),
+        )
 
     @classmethod
     def of_run(cls, run: Path, model: TrainedModel, parts: Parts) -> Reference | None:
@@ -93,8 +115,7 @@ class Reference:
         """
         found = cls.load(run / "model")
         if found is None:
-            (x_train_ng, _), (x_valid_ng, valid_obs) = parts["train"], parts["val"]
-            found = cls.fit(model, x_train_ng, x_valid_ng, valid_obs["donor"])
+            found = cls.of_parts(model, parts["train"], parts["val"])
             if found is not None and os.access(run / "model", os.W_OK):
                 found.save(run / "model")
         return found
@@ -116,13 +137,14 @@ class Reference:
         parts = []
         for start in range(0, len(x_ng), BATCH):
             batch_ng = np.ascontiguousarray(x_ng[start : start + BATCH], dtype=np.float32)
+            ours = part(model, slice(start, start + BATCH))
             if present_g is None or present_g.all():
-                x_hat_ng = np.asarray(model.reconstruct(batch_ng))
+                x_hat_ng = np.asarray(ours.reconstruct(batch_ng))
                 whole_ng = batch_ng
             else:
-                x_hat_ng = np.asarray(model.reconstruct(batch_ng, np.tile(present_g, (len(batch_ng), 1))))
+                x_hat_ng = np.asarray(ours.reconstruct(batch_ng, np.tile(present_g, (len(batch_ng), 1))))
                 whole_ng = np.where(present_g, batch_ng, x_hat_ng)
-            z_nd = np.asarray(model.embed(whole_ng))
+            z_nd = np.asarray(ours.embed(whole_ng))
             parts.append(self.seen.judge(z_nd, batch_ng - x_hat_ng, present_g))
         return pd.concat(parts, ignore_index=True)
 
@@ -168,5 +190,5 @@ def residuals(model: Embedder, x_ng: NDArray[np.float32]) -> NDArray[np.float32]
     for start in range(0, len(x_ng), BATCH):
         rows = slice(start, start + BATCH)
         batch_ng = np.ascontiguousarray(x_ng[rows], dtype=np.float32)
-        left_ng[rows] = batch_ng - np.asarray(model.reconstruct(batch_ng))
+        left_ng[rows] = batch_ng - np.asarray(part(model, rows).reconstruct(batch_ng))
     return left_ng

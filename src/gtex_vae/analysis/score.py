@@ -51,6 +51,29 @@ class Embedder(Reconstructor, Protocol):
         ...
 
 
+@runtime_checkable
+class Conditional(Protocol):
+    """A method that takes the covariates of its samples, or can be told them: a trained model."""
+
+    def told(self, obs: pd.DataFrame) -> Any:
+        """The method for the samples of these annotations."""
+        ...
+
+    def part(self, rows: slice) -> Any:
+        """The method for a part of its samples."""
+        ...
+
+
+def told(method: Any, obs: pd.DataFrame) -> Any:
+    """A method as it is to be given the samples of these annotations: PCA needs no telling."""
+    return method.told(obs) if isinstance(method, Conditional) else method
+
+
+def part(method: Any, rows: slice) -> Any:
+    """A method as it is to be given a part of its samples."""
+    return method.part(rows) if isinstance(method, Conditional) else method
+
+
 @dataclass
 class Scores:
     """What scoring found out, as figures and sample by sample.
@@ -150,14 +173,15 @@ def examine(
     Scores
         Metrics, and tables by sample and by gene, of each method.
     """
-    scores = score_reconstruction(methods, x_test_ng, seed=seed, rates=rates, batch_size=batch_size)
+    of_test = {prefix: told(method, test_obs) for prefix, method in methods.items()}
+    scores = score_reconstruction(of_test, x_test_ng, seed=seed, rates=rates, batch_size=batch_size)
     for prefix, method in methods.items():
         if not isinstance(method, Embedder):
             continue
-        z_test_nd = embed_in_batches(method, x_test_ng, batch_size)
+        z_test_nd = embed_in_batches(of_test[prefix], x_test_ng, batch_size)
         scores.metrics[f"{prefix}latent/active_units"] = active_units(z_test_nd)
         if "tissue" in train_obs and "tissue" in test_obs:
-            z_train_nd = embed_in_batches(method, x_train_ng, batch_size)
+            z_train_nd = embed_in_batches(told(method, train_obs), x_train_ng, batch_size)
             _score_tissue(
                 scores, prefix, z_train_nd, z_test_nd, train_obs["tissue"], test_obs["tissue"], seed=seed
             )
@@ -202,7 +226,8 @@ def score_reconstruction(
         hidden = {
             f"{round(100 * rate):02d}": next(masks_of) for rate, masks_of in zip(rates, masks, strict=True)
         }
-        for prefix, method in methods.items():
+        for prefix, whole in methods.items():
+            method = part(whole, slice(start, start + batch_size))
             x_hat_ng = np.asarray(method.reconstruct(batch_ng, None))
             of_genes = GeneSums.of(batch_ng, x_hat_ng)
             genes[prefix] = genes[prefix] + of_genes if prefix in genes else of_genes
@@ -227,8 +252,8 @@ def embed_in_batches(
     model: Embedder, x_ng: NDArray[np.float32], batch_size: int = 512
 ) -> NDArray[np.float32]:
     """Embedding of all samples, shape (n, d), computed ``batch_size`` samples at a time."""
-    starts = range(0, len(x_ng), batch_size)
-    parts = [np.asarray(model.embed(np.ascontiguousarray(x_ng[i : i + batch_size]))) for i in starts]
+    blocks = [slice(start, start + batch_size) for start in range(0, len(x_ng), batch_size)]
+    parts = [np.asarray(part(model, rows).embed(np.ascontiguousarray(x_ng[rows]))) for rows in blocks]
     return np.concatenate(parts).astype(np.float32, copy=False)
 
 

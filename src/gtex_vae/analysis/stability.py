@@ -160,7 +160,7 @@ def _view(run_dir: Path, seed: int) -> _View:
     model = TrainedModel.load(run_dir / "model")
     adata = open_samples(run_dir, model)
     train, test = ((adata.obs["split"] == split).to_numpy() for split in ("train", "test"))
-    z_nd = embed_in_batches(model, adata.X)
+    z_nd = embed_in_batches(model.told(adata.obs), adata.X)
     genes_gd = gene_embedding(decoder_jacobian(model.vae, z_nd[train], seed=seed), z_nd[train])
     k = min(NEIGHBOURS, int(test.sum()) - 1)
     return _View(

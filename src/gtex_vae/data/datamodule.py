@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gtex_vae.data import processed as processed_data
+from gtex_vae.data.covariates import Covariates
 from gtex_vae.data.disk_loader import DiskLoader, batches_in_buffer
 from gtex_vae.data.disk_matrix import GIB, DiskMatrix, check_memory, open_larger_than, subset
 from gtex_vae.data.loader import Batch, BatchLoader
@@ -73,9 +74,13 @@ class ExpressionDataModule(LightningDataModule):
         Memory for expression, in GiB. A larger matrix stays on disk: training reads it through a shuffle buffer
         (see `gtex_vae.data.disk_loader.DiskLoader`), and what needs samples all at once gets a part of them. ``null``:
         the whole matrix in memory.
+    covariates
+        Columns of the annotations that a conditional VAE takes beside the expression, quantities or classes.
 
     Attributes
     ----------
+    conditions
+        The fitted `Covariates` after `setup`; None where no column is named.
     adata
         The samples after `setup`: ``obs`` with a column ``split``; X is standardized in place, or absent where it
         stays on disk.
@@ -85,6 +90,7 @@ class ExpressionDataModule(LightningDataModule):
 
     adata: AnnData
     scaler: Standardizer
+    conditions: Covariates | None
 
     def __init__(
         self,
@@ -105,6 +111,7 @@ class ExpressionDataModule(LightningDataModule):
         batch_size: int = 128,
         seed: int = 0,
         memory_gib: float | None = None,
+        covariates: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if batch_size < 2:
@@ -126,7 +133,7 @@ class ExpressionDataModule(LightningDataModule):
         check_memory(memory_gib)
         Standardizer(1, **self.standardize)  # refuses impossible values now, not after the data is read
         self.batch_size, self.seed = batch_size, seed
-        self.memory_gib = memory_gib
+        self.memory_gib, self.covariates = memory_gib, covariates
         self._x_ng: Tensor | None = None
         self._coordinates: tuple[Tensor, Tensor] | None = None
         self._disk: DiskMatrix | None = None
@@ -159,6 +166,7 @@ class ExpressionDataModule(LightningDataModule):
         self.adata = processed_data.read(self.processed) if self._disk is None else self._disk.adata
         split = self._split()
         self.adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
+        self.conditions = Covariates.fit(self.adata.obs.iloc[self.rows("train")], self.covariates)
         self.scaler = Standardizer(self.adata.n_vars, **self.standardize)
         if self._disk is None:
             self.scaler.fit(self.adata.X, self.rows("train"))

@@ -21,6 +21,7 @@ from gtex_vae.data.model_input import ModelInput
 from gtex_vae.data.readers.matrix import RawMatrix
 from gtex_vae.models.judging import imputed_bounds
 from gtex_vae.models.projector import Projector
+from gtex_vae.models.telling import Told
 
 if TYPE_CHECKING:
     from gtex_vae.models.trained import TrainedModel
@@ -46,6 +47,8 @@ class Encoded:
         Out-of-distribution scores, as of `Reference.judge`, where the run has a reference.
     projected_nf
         Features of projections, where the run has any.
+    as_if_ng
+        Expression (n, g) in the model's unit as it would be with other covariates, where it was asked for.
     low_ng, high_ng
         Bounds (n, g) in the model's unit of what was predicted, where they were asked for; what was measured bounds
         itself.
@@ -60,11 +63,17 @@ class Encoded:
     projected_nf: Tensor | None = None
     low_ng: np.ndarray | None = None
     high_ng: np.ndarray | None = None
+    as_if_ng: np.ndarray | None = None
 
     @property
     def layers(self) -> dict[str, np.ndarray | None]:
         """What stands beside the expression in ``expression.h5ad``, by name."""
-        return {"reconstruction": self.x_hat_ng, "lower": self.low_ng, "upper": self.high_ng}
+        return {
+            "reconstruction": self.x_hat_ng,
+            "lower": self.low_ng,
+            "upper": self.high_ng,
+            "as_if": self.as_if_ng,
+        }
 
 
 def model_input(
@@ -93,6 +102,7 @@ def encode_blocks(
     reference: Reference | None = None,
     projector: Projector | None = None,
     interval: float | None = None,
+    told: Told | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> Iterator[Encoded]:
     """Encode block after block, with a progress bar where it takes more than two seconds.
@@ -115,6 +125,8 @@ def encode_blocks(
         For projections, of the run that the model is of.
     interval
         Level of the intervals of predicted genes; needs ``impute`` and a reference.
+    told
+        For a conditional model; without it all covariates are unknown.
     batch_size
         Samples in a block.
     """
@@ -125,11 +137,19 @@ def encode_blocks(
         total=len(data), desc="encode", unit=" samples", delay=2, leave=False, disable=None
     ) as progress:
         for rows, x_ng in data.blocks(batch_size):
+            here = None if told is None else told.part(rows)
             part = _encode(
-                model, rows, x_ng, present_g, impute=impute, reconstruct=reconstruct, projector=projector
+                model,
+                rows,
+                x_ng,
+                present_g,
+                here,
+                impute=impute,
+                reconstruct=reconstruct,
+                projector=projector,
             )
             if reference is not None:
-                part = _judge(model, part, x_ng, data.present_g, reference, interval)
+                part = _judge(model, part, x_ng, data.present_g, here, reference, interval)
             yield part
             progress.update(rows.stop - rows.start)
 
@@ -140,6 +160,7 @@ def _encode(
     rows: slice,
     x_ng: np.ndarray,
     present_g: Tensor,
+    told: Told | None,
     *,
     impute: bool,
     reconstruct: bool,
@@ -147,13 +168,19 @@ def _encode(
 ) -> Encoded:
     """Encode one block."""
     vae, scaler = model.vae, model.scaler
+    c_nk = None if told is None else _like(model, told.c_nk)
     z_ng = scaler(torch.as_tensor(x_ng, device=present_g.device))
     if impute and not present_g.all():
-        predicted_ng = vae.reconstruct(z_ng, present_g.expand_as(z_ng))
+        predicted_ng = vae.reconstruct(z_ng, present_g.expand_as(z_ng), c_nk)
         x_ng = np.where(present_g.cpu().numpy(), x_ng, in_unit(model, scaler.inverse(predicted_ng)))
         z_ng = scaler(torch.as_tensor(x_ng, device=present_g.device))
-    mu_nd, log_var_nd = vae.encode(z_ng)
-    x_hat_ng = in_unit(model, scaler.inverse(vae.decode(mu_nd))) if reconstruct else None
+    mu_nd, log_var_nd = vae.encode(z_ng, c_nk)
+    x_hat_ng = in_unit(model, scaler.inverse(vae.decode(mu_nd, c_nk))) if reconstruct else None
+    as_if_ng = None
+    if told is not None and told.supposed_nk is not None:
+        # what the model says changes, and what it does not say of this sample stays
+        change_ng = vae.decode(mu_nd, _like(model, told.supposed_nk)) - vae.decode(mu_nd, c_nk)
+        as_if_ng = in_unit(model, scaler.inverse(z_ng + change_ng))
     sd_nd = torch.exp(0.5 * log_var_nd)
     projected_nf = None if projector is None else projector.features(z_ng, mu_nd).cpu()
     return Encoded(
@@ -163,6 +190,7 @@ def _encode(
         x_ng,
         x_hat_ng,
         projected_nf=projected_nf,
+        as_if_ng=as_if_ng,
     )
 
 
@@ -171,21 +199,24 @@ def _judge(
     part: Encoded,
     x_ng: np.ndarray,
     present_g: np.ndarray,
+    told: Told | None,
     reference: Reference,
     interval: float | None,
 ) -> Encoded:
     """Add what the reference says of a block."""
+    ours = model if told is None else model.given(told.c_nk)
     standard_ng = model.scaler(_like(model, x_ng)).cpu().numpy()
     if present_g.all():  # encoded already
         with torch.inference_mode():
-            x_hat_ng = model.vae.decode(_like(model, part.mu_nd)).cpu().numpy()
+            c_nk = None if told is None else _like(model, told.c_nk)
+            x_hat_ng = model.vae.decode(_like(model, part.mu_nd), c_nk).cpu().numpy()
         judged = reference.seen.judge(part.mu_nd, standard_ng - x_hat_ng)
     else:
-        judged = reference.judge(model, standard_ng, present_g)
+        judged = reference.judge(ours, standard_ng, present_g)
     part = replace(part, judged=judged)
     if interval is None:
         return part
-    bounds = imputed_bounds(model, standard_ng, present_g, reference.intervals, interval)
+    bounds = imputed_bounds(ours, standard_ng, present_g, reference.intervals, interval)
     low_ng, high_ng = (
         np.where(present_g, x_ng, in_unit(model, model.scaler.inverse(_like(model, bound_ng))))
         for bound_ng in bounds

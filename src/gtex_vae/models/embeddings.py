@@ -22,6 +22,7 @@ from gtex_vae.data.readers.backed import from_anndata
 from gtex_vae.data.readers.matrix import RawMatrix
 from gtex_vae.models.embedding import Encoded, encode_blocks, model_input
 from gtex_vae.models.projector import find_projector
+from gtex_vae.models.telling import told_of
 from gtex_vae.paths import write_beside
 
 if TYPE_CHECKING:
@@ -138,12 +139,14 @@ def encode_anndata(
     model: TrainedModel, adata: AnnData, *, unit: str | None, sd: bool, impute: bool
 ) -> AnnData:
     """See `TrainedModel.encode`."""
-    data = model_input(model, from_anndata(adata, unit=unit), impute=impute)
+    matrix = from_anndata(adata, unit=unit)
+    data = model_input(model, matrix, impute=impute)
     embeddings = Embeddings(model, data, sd=sd)
     reference = Reference.load(model.origin) if model.origin else None
     for part in encode_blocks(
-        model, data, impute=impute, reference=reference, projector=embeddings.projector
-    ):
+        model, data, impute=impute, reference=reference, projector=embeddings.projector,
+        told=told_of(model, matrix),
+    ):  # fmt: skip
         embeddings.add(part)
     return embeddings.finish()
 
@@ -152,10 +155,11 @@ def impute_anndata(model: TrainedModel, adata: AnnData, *, unit: str | None) -> 
     """See `TrainedModel.impute`."""
     import anndata
 
-    data = model_input(model, from_anndata(adata, unit=unit), impute=True)
+    matrix = from_anndata(adata, unit=unit)
+    data = model_input(model, matrix, impute=True)
     x_ng = np.empty((len(data), len(model.gene_ids)), np.float32)
     x_hat_ng = np.empty_like(x_ng)
-    for part in encode_blocks(model, data, impute=True, reconstruct=True):
+    for part in encode_blocks(model, data, impute=True, reconstruct=True, told=told_of(model, matrix)):
         x_ng[part.rows], x_hat_ng[part.rows] = part.x_ng, part.x_hat_ng
     obs, var = expression_tables(model, data)
     return anndata.AnnData(

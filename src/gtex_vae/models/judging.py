@@ -5,20 +5,16 @@ Shapes: ``n`` samples, ``g`` genes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from gtex_vae.analysis.intervals import LEVELS, PredictiveIntervals
 from gtex_vae.analysis.reference import Reference
+from gtex_vae.analysis.score import Reconstructor
 from gtex_vae.errors import ConfigError, RunError
-
-if TYPE_CHECKING:
-    from gtex_vae.models.trained import TrainedModel
 
 
 def imputed_bounds(
-    model: TrainedModel,
+    model: Reconstructor,
     standard_ng: np.ndarray,
     present_g: np.ndarray,
     intervals: PredictiveIntervals,
@@ -29,7 +25,7 @@ def imputed_bounds(
     Parameters
     ----------
     model
-        Trained model.
+        Trained model, told of the samples if it is conditional.
     standard_ng
         Standardized expression, shape (n, g).
     present_g

@@ -1,6 +1,6 @@
 """A trained model with all that is needed to apply it: genes in order, standardization, weights.
 
-Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
+Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions, ``k`` columns of the covariates' design.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from gtex_vae.data.covariates import Covariates
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import RunError
 from gtex_vae.models.saved import read_part, write_part
 from gtex_vae.models.vae import VAE
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 FORMAT, DESCRIPTION = 1, "model.json"
@@ -39,6 +42,8 @@ class TrainedModel(nn.Module):
         Unit of expression before standardizing.
     architecture
         Arguments of `VAE` without ``n_genes``, plain.
+    covariates
+        What a conditional model takes beside the expression.
 
     Attributes
     ----------
@@ -57,22 +62,44 @@ class TrainedModel(nn.Module):
         gene_names: Sequence[str],
         unit: str,
         architecture: dict[str, Any],
+        covariates: Covariates | None = None,
     ) -> None:
         super().__init__()
         self.vae, self.scaler = vae, scaler
         self.gene_ids, self.gene_names = list(gene_ids), list(gene_names)
-        self.unit, self.architecture = unit, architecture
+        self.unit, self.architecture, self.covariates = unit, architecture, covariates
         self.eval()
 
     @torch.inference_mode()
-    def embed(self, x_ng: np.ndarray, observed_ng: np.ndarray | None = None) -> np.ndarray:
-        """Posterior means (n, d) of standardized expression (n, g)."""
-        return self.vae.embed(*self._tensors(x_ng, observed_ng)).cpu().numpy()
+    def embed(
+        self, x_ng: np.ndarray, observed_ng: np.ndarray | None = None, c_nk: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Posterior means (n, d) of standardized expression (n, g) and, in a conditional model, covariates (n, k)."""
+        return self.vae.embed(*self._tensors(x_ng, observed_ng, c_nk)).cpu().numpy()
 
     @torch.inference_mode()
-    def reconstruct(self, x_ng: np.ndarray, observed_ng: np.ndarray | None = None) -> np.ndarray:
+    def reconstruct(
+        self, x_ng: np.ndarray, observed_ng: np.ndarray | None = None, c_nk: np.ndarray | None = None
+    ) -> np.ndarray:
         """Decoded posterior means (n, g), standardized; entries with ``observed_ng`` False are imputed."""
-        return self.vae.reconstruct(*self._tensors(x_ng, observed_ng)).cpu().numpy()
+        return self.vae.reconstruct(*self._tensors(x_ng, observed_ng, c_nk)).cpu().numpy()
+
+    def design(self, obs: pd.DataFrame) -> np.ndarray | None:
+        """Covariates (n, k) of the samples of a table of annotations; None for a model that takes none."""
+        return None if self.covariates is None else self.covariates.design(obs)
+
+    def told(self, obs: pd.DataFrame) -> TrainedModel | ToldModel:
+        """The model for the samples of a table of annotations: itself, or a `ToldModel` where it is conditional."""
+        c_nk = self.design(obs)
+        return self if c_nk is None else self.given(c_nk)
+
+    def given(self, c_nk: np.ndarray) -> ToldModel:
+        """The conditional model for samples with these covariates (n, k)."""
+        return ToldModel(self, c_nk)
+
+    def part(self, rows: slice) -> TrainedModel:
+        """The model for a part of the samples: itself."""
+        return self
 
     def _tensors(self, *arrays: np.ndarray | None) -> Iterator[Any]:
         """Arrays on the model's device."""
@@ -148,6 +175,7 @@ class TrainedModel(nn.Module):
 
     def _description(self) -> dict[str, Any]:
         """Everything but the weights."""
+        told = {} if self.covariates is None else {"covariates": self.covariates.columns}
         return {
             "format": FORMAT,
             "architecture": self.architecture,
@@ -155,6 +183,7 @@ class TrainedModel(nn.Module):
             "unit": self.unit,
             "gene_ids": self.gene_ids,
             "gene_names": self.gene_names,
+            **told,
         }
 
     def save(self, folder: Path) -> None:
@@ -173,13 +202,17 @@ class TrainedModel(nn.Module):
         folder = Path(folder)
         description, weights = read_part(folder, DESCRIPTION, "model", FORMAT)
         n_genes = len(description["gene_ids"])
+        told = description.get("covariates")
+        covariates = None if told is None else Covariates(told)
+        n_covariates = 0 if covariates is None else sum(covariates.widths)
         model = cls(
-            VAE(n_genes, **description["architecture"]),
+            VAE(n_genes, n_covariates=n_covariates, **description["architecture"]),
             Standardizer(n_genes, **description["standardize"]),
             gene_ids=description["gene_ids"],
             gene_names=description["gene_names"],
             unit=description["unit"],
             architecture=description["architecture"],
+            covariates=covariates,
         )
         try:
             model.load_state_dict(weights)
@@ -189,3 +222,35 @@ class TrainedModel(nn.Module):
             ) from error
         model.origin = str(folder)
         return model
+
+
+@dataclass(frozen=True)
+class ToldModel:
+    """A conditional model with the covariates of certain samples, to be given these samples, or a `part` of them.
+
+    Parameters
+    ----------
+    model
+        Conditional model.
+    c_nk
+        Design of the samples' covariates, in their order.
+    """
+
+    model: TrainedModel
+    c_nk: np.ndarray
+
+    def told(self, obs: pd.DataFrame) -> ToldModel | TrainedModel:
+        """The model for other samples."""
+        return self.model.told(obs)
+
+    def part(self, rows: slice) -> ToldModel:
+        """The model for a part of the samples."""
+        return ToldModel(self.model, self.c_nk[rows])
+
+    def embed(self, x_ng: np.ndarray, observed_ng: np.ndarray | None = None) -> np.ndarray:
+        """See `TrainedModel.embed`."""
+        return self.model.embed(x_ng, observed_ng, self.c_nk)
+
+    def reconstruct(self, x_ng: np.ndarray, observed_ng: np.ndarray | None = None) -> np.ndarray:
+        """See `TrainedModel.reconstruct`."""
+        return self.model.reconstruct(x_ng, observed_ng, self.c_nk)

@@ -1,7 +1,7 @@
 """The variational autoencoder of bulk expression.
 
 Shapes: ``n`` samples, ``g`` genes, ``f`` features (genes, or their coordinates in a basis), ``d`` latent dimensions,
-``m`` members of an ensemble.
+``m`` members of an ensemble, ``k`` columns of the covariates' design.
 """
 
 from __future__ import annotations
@@ -81,6 +81,9 @@ class VAE(nn.Module):
     n_members
         Encoders and decoders that share one latent space. Each is trained on its own, with another's as partner from
         step to step; the model's mean and reconstruction are the averages over all.
+    n_covariates
+        Width k of the covariates' design (`gtex_vae.data.covariates.Covariates`) that encoders and decoders take beside
+        their input: a conditional VAE. Wherever none is given, all are unknown.
 
     Raises
     ------
@@ -90,7 +93,8 @@ class VAE(nn.Module):
     References
     ----------
     Kingma and Welling (2014), Auto-Encoding Variational Bayes; Lakshminarayanan, Pritzel and Blundell (2017), Simple and
-    Scalable Predictive Uncertainty Estimation using Deep Ensembles, for averages of networks that differ in their start.
+    Scalable Predictive Uncertainty Estimation using Deep Ensembles, for averages of networks that differ in their start; Sohn, Lee and Yan (2015), Learning Structured Output
+    Representation using Deep Conditional Generative Models.
 
     Examples
     --------
@@ -114,6 +118,7 @@ class VAE(nn.Module):
         linear_skip: bool = True,
         n_components: int | None = None,
         n_members: int = 1,
+        n_covariates: int = 0,
     ) -> None:
         super().__init__()
         if n_components is not None and not 1 <= n_components <= n_genes:
@@ -134,7 +139,9 @@ class VAE(nn.Module):
             if not 0.0 <= value < 1.0:
                 raise ConfigError(f"model.{key}={value} must lie in [0, 1)")
         self.n_genes, self.latent_dim = n_genes, latent_dim
-        shared: dict[str, Any] = {"norm": norm, "activation": activation, "linear_skip": linear_skip}
+        shared: dict[str, Any] = {
+            "norm": norm, "activation": activation, "linear_skip": linear_skip, "n_covariates": n_covariates,
+        }  # fmt: skip
         inwards, outwards = list(hidden_dims), list(hidden_dims)[::-1]
         # a ModuleList does not know the type of what it holds
         self.encoders: Sequence[Encoder] = nn.ModuleList(  # type: ignore[assignment]
@@ -152,20 +159,23 @@ class VAE(nn.Module):
             )
         self.basis_fg: Tensor | None
         self.register_buffer("basis_fg", None if n_components is None else torch.eye(n_components, n_genes))
+        self.unknown_k: Tensor | None
+        self.register_buffer("unknown_k", torch.zeros(n_covariates) if n_covariates else None)
 
-    def forward(self, x_nf: Tensor) -> VAEOutput:
-        """Encode, sample and decode standardized expression (n, f) as `project` gives it.
+    def forward(self, x_nf: Tensor, c_nk: Tensor | None = None) -> VAEOutput:
+        """Encode, sample and decode standardized expression (n, f) as `project` gives it, with covariates (n, k).
 
         In evaluation the mean is taken for the sample, and averages over members.
         """
         if not self.training:
-            mu_nd, log_var_nd = self.encode_features(x_nf)
-            return VAEOutput(mu_nd, log_var_nd, mu_nd, self.decode_features(mu_nd))
-        posteriors = [encoder(x_nf) for encoder in self.encoders]
+            mu_nd, log_var_nd = self.encode_features(x_nf, c_nk)
+            return VAEOutput(mu_nd, log_var_nd, mu_nd, self.decode_features(mu_nd, c_nk))
+        c_nk = self.covariates(c_nk, len(x_nf))
+        posteriors = [encoder(x_nf, c_nk) for encoder in self.encoders]
         z_parts = [sample_posterior(*posterior) for posterior in posteriors]
         # partners change, so that every decoder understands every encoder and the latent spaces stay one
         shift = processes.agree(int(torch.randint(len(self.decoders), ()))) if len(self.decoders) > 1 else 0
-        x_hat_parts = [self.decoders[m - shift](z_nd) for m, z_nd in enumerate(z_parts)]
+        x_hat_parts = [self.decoders[m - shift](z_nd, c_nk) for m, z_nd in enumerate(z_parts)]
         mu_nd, log_var_nd = (torch.cat(parts) for parts in zip(*posteriors, strict=True))
         return VAEOutput(mu_nd, log_var_nd, torch.cat(z_parts), torch.cat(x_hat_parts))
 
@@ -179,27 +189,33 @@ class VAE(nn.Module):
         weights = [encoder.skip.weight for encoder in self.encoders if encoder.skip is not None]
         return self.expand(torch.stack(weights).mean(0)).clone() if weights else None
 
-    def encode(self, x_ng: Tensor) -> tuple[Tensor, Tensor]:
-        """Posterior mean and log variance, each (n, d), of standardized expression (n, g)."""
-        return self.encode_features(self.project(x_ng))
+    def encode(self, x_ng: Tensor, c_nk: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Posterior mean and log variance, each (n, d), of standardized expression (n, g) and covariates (n, k)."""
+        return self.encode_features(self.project(x_ng), c_nk)
+
+    def covariates(self, c_nk: Tensor | None, n: int) -> Tensor | None:
+        """Covariates (n, k) as networks take them: all unknown where none are given, None for a model without."""
+        return self.unknown_k.expand(n, -1) if c_nk is None and self.unknown_k is not None else c_nk
 
     def expand(self, x_nf: Tensor) -> Tensor:
         """Features (n, f) back to genes (n, g)."""
         return x_nf if self.basis_fg is None else x_nf @ self.basis_fg
 
-    def decode(self, z_nd: Tensor) -> Tensor:
-        """Expected standardized expression (n, g) at latent positions (n, d)."""
-        return self.expand(self.decode_features(z_nd))
+    def decode(self, z_nd: Tensor, c_nk: Tensor | None = None) -> Tensor:
+        """Expected standardized expression (n, g) at latent positions (n, d), with covariates (n, k)."""
+        return self.expand(self.decode_features(z_nd, c_nk))
 
-    def encode_features(self, x_nf: Tensor) -> tuple[Tensor, Tensor]:
-        """Posterior mean and log variance, each (n, d), of features (n, f)."""
-        parts = [encoder(x_nf) for encoder in self.encoders]
+    def encode_features(self, x_nf: Tensor, c_nk: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Posterior mean and log variance, each (n, d), of features (n, f) and covariates (n, k)."""
+        c_nk = self.covariates(c_nk, len(x_nf))
+        parts = [encoder(x_nf, c_nk) for encoder in self.encoders]
         mu_nd, log_var_nd = (torch.stack(part).mean(0) for part in zip(*parts, strict=True))
         return mu_nd, log_var_nd
 
-    def decode_features(self, z_nd: Tensor) -> Tensor:
-        """Expected features (n, f) at latent positions (n, d)."""
-        return torch.stack([decoder(z_nd) for decoder in self.decoders]).mean(0)
+    def decode_features(self, z_nd: Tensor, c_nk: Tensor | None = None) -> Tensor:
+        """Expected features (n, f) at latent positions (n, d), with covariates (n, k)."""
+        c_nk = self.covariates(c_nk, len(z_nd))
+        return torch.stack([decoder(z_nd, c_nk) for decoder in self.decoders]).mean(0)
 
     @torch.no_grad()
     def start_from_pca(self, components_dg: Tensor, variance_d: Tensor, mean_g: Tensor) -> None:
@@ -227,20 +243,29 @@ class VAE(nn.Module):
         else:
             components_df = components_dg[: self.latent_dim]
         found = len(components_df)
-        sd_d = variance_d[:found].clamp_min(1e-12).sqrt()
+        self.set_linear_paths(components_df, variance_d[:found])
         for encoder, decoder in zip(self.encoders, self.decoders, strict=True):
-            if encoder.skip is None or decoder.skip is None:
-                continue
-            encoder.skip.weight[:found] = components_df / sd_d[:, None]
-            decoder.skip.weight[:, :found] = (components_df * sd_d[:, None]).T
-            for layer in (encoder.mu, decoder.out):
-                layer.weight.mul_(QUIET)
+            if encoder.skip is not None:
+                for layer in (encoder.mu, decoder.out):
+                    layer.weight.mul_(QUIET)
 
-    def embed(self, x_ng: Tensor, observed_ng: Tensor | None = None) -> Tensor:
+    @torch.no_grad()
+    def set_linear_paths(self, components_df: Tensor, variance_d: Tensor) -> None:
+        """Set the linear paths, where there are any, to leading components of the features, with whitened scores."""
+        found = len(components_df)
+        sd_d = variance_d.clamp_min(1e-12).sqrt()
+        for encoder, decoder in zip(self.encoders, self.decoders, strict=True):
+            if encoder.skip is not None and decoder.skip is not None:
+                encoder.skip.weight[:found] = components_df / sd_d[:, None]
+                decoder.skip.weight[:, :found] = (components_df * sd_d[:, None]).T
+
+    def embed(self, x_ng: Tensor, observed_ng: Tensor | None = None, c_nk: Tensor | None = None) -> Tensor:
         """Posterior mean (n, d), the embedding, of standardized expression (n, g); never a sample."""
-        return self.encode(x_ng if observed_ng is None else hide(x_ng, observed_ng))[0]
+        return self.encode(x_ng if observed_ng is None else hide(x_ng, observed_ng), c_nk)[0]
 
-    def reconstruct(self, x_ng: Tensor, observed_ng: Tensor | None = None) -> Tensor:
+    def reconstruct(
+        self, x_ng: Tensor, observed_ng: Tensor | None = None, c_nk: Tensor | None = None
+    ) -> Tensor:
         """Decoded posterior mean (n, g), completing hidden entries.
 
         Entries with ``observed_ng`` 0 are first left out of the input; then, a few times over, they are filled with
@@ -250,10 +275,11 @@ class VAE(nn.Module):
         ----------
         Rezende, Mohamed and Wierstra (2014), Stochastic Backpropagation, appendix F, here with means for samples.
         """
-        x_hat_ng = self.decode(self.embed(x_ng, observed_ng))
+        x_hat_ng = self.decode(self.embed(x_ng, observed_ng, c_nk), c_nk)
         if observed_ng is not None:
             for _ in range(REFINEMENTS):
-                x_hat_ng = self.decode(self.embed(torch.where(observed_ng.bool(), x_ng, x_hat_ng)))
+                whole_ng = torch.where(observed_ng.bool(), x_ng, x_hat_ng)
+                x_hat_ng = self.decode(self.embed(whole_ng, None, c_nk), c_nk)
         return x_hat_ng
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
-from gtex_vae.nn.mlp import MLP, Activation, Norm, xavier_linear
+from gtex_vae.nn.mlp import MLP, Activation, Norm, xavier_linear, zero_linear
 
 
 class Decoder(nn.Module):
@@ -28,6 +29,8 @@ class Decoder(nn.Module):
         See `gtex_vae.nn.mlp.MLP`.
     linear_skip
         Add the linear path from latent to output.
+    n_covariates
+        Width k of covariates that the MLP and a linear path to the output, at first 0, take beside the latent.
     """
 
     def __init__(
@@ -40,13 +43,19 @@ class Decoder(nn.Module):
         activation: Activation,
         dropout: float,
         linear_skip: bool,
+        n_covariates: int = 0,
     ) -> None:
         super().__init__()
-        self.mlp = MLP(latent_dim, hidden_dims, norm=norm, activation=activation, dropout=dropout)
+        self.mlp = MLP(
+            latent_dim + n_covariates, hidden_dims, norm=norm, activation=activation, dropout=dropout
+        )
         self.out = xavier_linear(self.mlp.out_features, n_genes)
         self.skip = xavier_linear(latent_dim, n_genes, bias=False) if linear_skip else None
+        self.condition = zero_linear(n_covariates, n_genes) if n_covariates else None
 
-    def forward(self, z_nd: Tensor) -> Tensor:
-        """Expected standardized expression (n, g) at latent positions (n, d)."""
-        x_hat_ng = self.out(self.mlp(z_nd))
-        return x_hat_ng if self.skip is None else x_hat_ng + self.skip(z_nd)
+    def forward(self, z_nd: Tensor, c_nk: Tensor | None = None) -> Tensor:
+        """Expected standardized expression (n, g) at latent positions (n, d), with covariates (n, k)."""
+        x_hat_ng = self.out(self.mlp(z_nd if c_nk is None else torch.cat([z_nd, c_nk], -1)))
+        if self.skip is not None:
+            x_hat_ng = x_hat_ng + self.skip(z_nd)
+        return x_hat_ng if self.condition is None else x_hat_ng + self.condition(c_nk)

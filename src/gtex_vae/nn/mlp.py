@@ -30,6 +30,13 @@ def xavier_linear(in_features: int, out_features: int, *, bias: bool = True) -> 
     return linear
 
 
+def zero_linear(in_features: int, out_features: int) -> nn.Linear:
+    """Linear map that is 0 at first."""
+    linear = nn.Linear(in_features, out_features, bias=False)
+    nn.init.zeros_(linear.weight)
+    return linear
+
+
 class MLP(nn.Sequential):
     """Linear, norm, activation and dropout for each width in ``hidden_dims``.
 

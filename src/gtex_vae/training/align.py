@@ -105,6 +105,8 @@ def align_donors(
     environment.quiet_libraries()
     built_trainer = build_trainer(trainer, callbacks, logger, run_dir)
     trained = TrainedModel.load(vae_dir / "model")
+    if trained.covariates is not None:
+        raise ConfigError(f"run={vae_dir} takes covariates, which donors of single cells lack: give another")
     data = _read(trained, vae_dir, run_dir, input, cells, pseudobulk, min_overlap=min_overlap, val=val, test=test,
                  split_seed=split_seed)  # fmt: skip
     data.write_splits(run_dir / "splits.csv")

@@ -58,8 +58,11 @@ def fit_pca(datamodule: ExpressionDataModule, latent_dim: int, n_components: int
 def keep_reference(model: TrainedModel, datamodule: ExpressionDataModule, folder: Path) -> None:
     """Keep how large the model's errors are on validation donors, for intervals and verdicts wherever it is used."""
     log.info("calibrating intervals and verdicts on validation donors")
-    x_train_ng, x_valid_ng = (datamodule.expression(split).cpu().numpy() for split in ("train", "val"))
-    reference = Reference.fit(model, x_train_ng, x_valid_ng, datamodule.annotations("val")["donor"])
+    train, valid = (
+        (datamodule.expression(split).cpu().numpy(), datamodule.annotations(split))
+        for split in ("train", "val")
+    )
+    reference = Reference.of_parts(model, train, valid)
     if reference is not None:
         reference.save(folder)
 
@@ -72,7 +75,7 @@ def measure(
     log.info("measuring on %d held-out samples, PCA with as many components beside", len(x_test_ng))
     train_obs, test_obs = (datamodule.annotations(split) for split in ("train", "test"))
     metrics = score(model, x_train_ng, x_test_ng, train_obs, test_obs, pca=pca, seed=seed)
-    return metrics | rate_metrics(model.vae, x_test_ng, seed=seed)
+    return metrics | rate_metrics(model.vae, x_test_ng, model.design(test_obs), seed=seed)
 
 
 def report(

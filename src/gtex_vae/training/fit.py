@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from lightning.pytorch import Trainer, seed_everything
+from torch import Tensor
 
 from gtex_vae import runs
 from gtex_vae.analysis.model_card import write_card
 from gtex_vae.config import build
+from gtex_vae.data.datamodule import ExpressionDataModule
+from gtex_vae.errors import ConfigError
+from gtex_vae.models.conditioning import free_latent, start_conditional
 from gtex_vae.models.projector import PROJECTION
 from gtex_vae.paths import write_json
 from gtex_vae.training import environment
@@ -36,6 +41,10 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
     float or None
         Reconstruction R2 on held-out donors; ``None`` in every process but the first.
     """
+    if settings["contrastive"] is not None and settings["data"].get("covariates"):
+        raise ConfigError(
+            "data.covariates: a conditional model is not trained with a contrastive term; choose one of the two"
+        )
     environment.tune_process()
     environment.quiet_libraries()
     check_values(
@@ -65,11 +74,14 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
         seed=settings["seed"],
         compile=settings["compile"],
         contrastive=settings["contrastive"],
+        covariates=None if datamodule.conditions is None else datamodule.conditions.columns,
     )
     module.scaler.load_state_dict(datamodule.scaler.state_dict())
     module.vae.start_from_pca(
         *(torch.from_numpy(part) for part in (pca.components_dg, pca.variance_d, pca.mean_g))
     )
+    if datamodule.conditions is not None:
+        start_conditional(module.vae, *samples_told(module, datamodule))
     if module.vae.basis_fg is not None and not reads_genes(module, trainer):
         datamodule.rotate(module.vae.basis_fg)
     last = run_dir / "checkpoints" / "last.ckpt"
@@ -79,6 +91,8 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
     if trainer.is_global_zero:
         best = best_module(module, run_dir)
         trained = best.trained()
+        if datamodule.conditions is not None:
+            free_latent(trained.vae, *samples_told(best, datamodule))
         trained.save(run_dir / "model")
         if best.contrastive is not None:
             best.contrastive.save_head(run_dir / PROJECTION)
@@ -91,6 +105,15 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
         report(metrics, trained, trainer, settings, run_dir)
     trainer.strategy.barrier()  # no process marks the run a success before it is one
     return metrics.get("reconstruction/r2")
+
+
+def samples_told(module: VAEModule, datamodule: ExpressionDataModule) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, covariates' design and tissue numbers of the training samples."""
+    obs = datamodule.annotations("train")
+    assert datamodule.conditions is not None
+    tissue_n = pd.factorize(obs["tissue"], use_na_sentinel=False)[0]
+    y_nf = module.vae.project(datamodule.expression("train").cpu())
+    return y_nf, torch.from_numpy(datamodule.conditions.design(obs)), torch.from_numpy(tissue_n)
 
 
 def with_components(model: Mapping[str, Any], found: int) -> dict[str, Any]:

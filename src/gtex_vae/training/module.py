@@ -1,6 +1,7 @@
 """The LightningModule: one training step, one validation step, and what they report.
 
-Shapes: ``n`` samples, ``g`` genes, ``f`` features (genes, or their coordinates in a basis), ``d`` latent dimensions.
+Shapes: ``n`` samples, ``g`` genes, ``f`` features (genes, or their coordinates in a basis), ``d`` latent dimensions, ``k``
+columns of the covariates' design.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from gtex_vae.config import build, nearest
+from gtex_vae.data.covariates import Covariates
 from gtex_vae.data.loader import Batch
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError
@@ -63,6 +65,8 @@ class VAEModule(LightningModule):
         Compile the model with ``torch.compile``.
     contrastive
         ``_target_`` and arguments of a `ContrastiveTerm`, without ``latent_dim``, to train with beside the ELBO.
+    covariates
+        Columns of `Covariates`, for a conditional model.
 
     Attributes
     ----------
@@ -85,11 +89,16 @@ class VAEModule(LightningModule):
         seed: int = 0,
         compile: bool = False,
         contrastive: dict[str, Any] | None = None,
+        covariates: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
         n_genes = len(genes["ids"])
-        self.vae: VAE = build(model, under="gtex_vae.models", n_genes=n_genes)
+        self.covariates = None if covariates is None else Covariates(covariates)
+        n_covariates = 0 if self.covariates is None else sum(self.covariates.widths)
+        self.vae: VAE = build(model, under="gtex_vae.models", n_genes=n_genes, n_covariates=n_covariates)
+        if self.covariates is not None:
+            self.vae.unknown_k.copy_(torch.from_numpy(self.covariates.unknown_k))
         self.scaler = Standardizer(n_genes, **standardize)
         self.objective: Objective = build(objective, under="gtex_vae.models")
         if self.vae.basis_fg is not None and self.objective.hidden_share is not None:
@@ -113,7 +122,10 @@ class VAEModule(LightningModule):
             shard(self.vae, self.device_mesh["data_parallel"])
 
     def setup(self, stage: str) -> None:
-        """Tell the contrastive term who the samples are."""
+        """Look up who the samples are, for the contrastive term, and what is known of them, for a conditional model."""
+        if self.covariates is not None:
+            obs = self.trainer.datamodule.adata.obs  # type: ignore[attr-defined]
+            self._design_nk = torch.from_numpy(self.covariates.design(obs))
         if self.contrastive is not None:
             self.contrastive.look_up(self.trainer.datamodule.adata.obs)  # type: ignore[attr-defined]
 
@@ -125,6 +137,9 @@ class VAEModule(LightningModule):
         there they learn more slowly.
         """
         skips = [part.skip for part in self.vae.encoders] + [part.skip for part in self.vae.decoders]
+        skips += [part.condition for part in self.vae.encoders] + [
+            part.condition for part in self.vae.decoders
+        ]
         paths = [skip.weight for skip in skips if skip is not None]
         rest = [p for p in self.parameters() if not any(p is path for path in paths)]
         groups: list[dict[str, Any]] = [
@@ -187,6 +202,23 @@ class VAEModule(LightningModule):
             return batch.x_nf, batch.outside_n
         return coordinates(batch.x_nf, self.vae.basis_fg)
 
+    def told(self, batch: Batch) -> Tensor | None:
+        """The covariates' design (n, k) of a batch, None for a model without.
+
+        In training some are hidden, so that the model learns to do without: of each sample a share u^4, u uniform, a
+        fifth on average and now and then all.
+        """
+        if self.covariates is None:
+            return None
+        c_nk = self._design_nk.to(batch.row_n.device)[batch.row_n]
+        if not self.training:
+            return c_nk
+        widths_v = torch.tensor(self.covariates.widths, device=c_nk.device)
+        share_n = torch.rand(len(c_nk), 1, device=c_nk.device) ** 4
+        hidden_nv = torch.rand(len(c_nk), len(widths_v), device=c_nk.device) < share_n
+        assert self.vae.unknown_k is not None
+        return torch.where(hidden_nv.repeat_interleave(widths_v, 1), self.vae.unknown_k, c_nk)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch, part of its input hidden."""
         torch.manual_seed(step_seed(self.seed, self.batches_seen, self.global_rank))
@@ -195,7 +227,7 @@ class VAEModule(LightningModule):
         if self.mask_ratio > 0.0:
             observed_ng = draw_observed(batch.x_nf, self.mask_ratio)
             input_nf = self.vae.project(hide(batch.x_nf, observed_ng))
-        output = self._run_vae(input_nf)
+        output = self._run_vae(input_nf, self.told(batch))
         terms = self.objective(
             self.vae.likelihood,
             output,
@@ -267,12 +299,13 @@ class VAEModule(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sums over one batch: the ELBO at beta = 1, whole and masked reconstruction, posterior moments."""
         x_nf, outside_n = self.features(batch)
-        output = self._run_vae(x_nf)
+        c_nk = self.told(batch)
+        output = self._run_vae(x_nf, c_nk)
         terms = self.objective(self.vae.likelihood, output, x_nf, beta=1.0, outside_n=outside_n)
         # the ELBO is an expectation over the posterior: its likelihood needs a sample where R2 takes the mean
         torch.manual_seed(step_seed(VALIDATION_SEED, batch_idx, self.global_rank, SAMPLE_STREAM))
         z_nd = sample_posterior(output.mu_nd, output.log_var_nd)
-        sampled = replace(output, z_nd=z_nd, x_hat_nf=self.vae.decode_features(z_nd))
+        sampled = replace(output, z_nd=z_nd, x_hat_nf=self.vae.decode_features(z_nd, c_nk))
         nll = self.objective(self.vae.likelihood, sampled, x_nf, beta=1.0, outside_n=outside_n).nll_nats
         mu_nd, n, g = output.mu_nd.float(), len(x_nf), self.vae.n_genes
         basis_fg = self.vae.basis_fg
@@ -288,18 +321,18 @@ class VAEModule(LightningModule):
             "se": terms.mse.double() * n * g,
         }
         if batch.outside_n is None:
-            sums |= self._imputation_sums(batch.x_nf, batch_idx)
+            sums |= self._imputation_sums(batch.x_nf, c_nk, batch_idx)
         if self.contrastive is not None:
             torch.manual_seed(step_seed(VALIDATION_SEED, batch_idx, self.global_rank, 1))
             sums["contrastive"] = n * self.contrastive(self.vae, batch.x_nf, output.mu_nd, batch.row_n)
         self._val = {key: self._val[key] + value for key, value in sums.items()} if self._val else sums
 
-    def _imputation_sums(self, x_ng: Tensor, batch_idx: int) -> dict[str, Tensor]:
+    def _imputation_sums(self, x_ng: Tensor, c_nk: Tensor | None, batch_idx: int) -> dict[str, Tensor]:
         """Hide entries and predict them."""
         seed = step_seed(VALIDATION_SEED, batch_idx, self.global_rank)
         generator = torch.Generator(x_ng.device).manual_seed(seed)
         observed_ng = torch.empty_like(x_ng).bernoulli_(1.0 - VALIDATION_RATIO, generator=generator)
-        x_hat_nf = self._run_vae(self.vae.project(hide(x_ng, observed_ng))).x_hat_nf.float()
+        x_hat_nf = self._run_vae(self.vae.project(hide(x_ng, observed_ng)), c_nk).x_hat_nf.float()
         x_hat_ng = self.vae.expand(x_hat_nf)
         hidden_ng = 1.0 - observed_ng
         return {
@@ -361,4 +394,5 @@ class VAEModule(LightningModule):
             gene_names=parameters["genes"]["names"],
             unit=parameters["unit"],
             architecture={key: value for key, value in parameters["model"].items() if key != "_target_"},
+            covariates=self.covariates,
         )

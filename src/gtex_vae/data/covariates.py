@@ -1,0 +1,171 @@
+"""Covariates of samples as numbers that a model takes: standardized quantities, one-hot classes, and what is unknown.
+
+Shapes: ``n`` samples, ``k`` columns of the design, ``v`` covariates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gtex_vae.config import nearest
+from gtex_vae.data.annotations import SEX
+from gtex_vae.errors import ConfigError
+
+FEW_VALUES = 10
+BRACKET = r"^\s*(\d+)\s*-\s*(\d+)\s*$"
+
+
+class Covariates:
+    """How columns of the annotations become a design matrix; fitted on training samples.
+
+    A quantity is one column, standardized, and one that is 1 where the value is unknown. Classes are a column each, an
+    indicator less the class's share of the training samples, and one for unknown. So every sample has a row, whatever is
+    known of it, the average sample is 0, and what unknown means is learned.
+
+    Parameters
+    ----------
+    columns
+        Name to ``{"mean": ..., "sd": ...}`` or ``{"classes": [...], "shares": [...]}``: plain, as ``model.json`` holds it.
+
+    Examples
+    --------
+    >>> obs = pd.DataFrame({"sex": ["M", "F", None], "rin": [6.0, 8.0, 7.0]})
+    >>> covariates = Covariates.fit(obs, ["sex", "rin"])
+    >>> covariates.columns["sex"]
+    {'classes': ['female', 'male'], 'shares': [0.5, 0.5]}
+    >>> covariates.design(obs)[:, :3].tolist()
+    [[-0.5, 0.5, 0.0], [0.5, -0.5, 0.0], [0.0, 0.0, 1.0]]
+    """
+
+    def __init__(self, columns: Mapping[str, dict[str, Any]]) -> None:
+        self.columns = dict(columns)
+
+    @classmethod
+    def fit(cls, obs: pd.DataFrame, columns: Sequence[str]) -> Covariates | None:
+        """Take classes, means and standard deviations from training samples; None where no column is named.
+
+        Raises
+        ------
+        ConfigError
+            A column is not there, or says nothing: it has a single value, or a class for nearly every sample.
+        """
+        fitted: dict[str, dict[str, Any]] = {}
+        for name in columns:
+            if name not in obs:
+                raise ConfigError(
+                    f"data.covariates={name} is no column of the annotations{nearest(name, map(str, obs.columns))}"
+                )
+            values = as_number(obs[name])
+            different = values.nunique()
+            if different < 2:
+                raise ConfigError(f"data.covariates={name} has fewer than two values in the training samples")
+            if pd.api.types.is_float_dtype(values):
+                fitted[name] = {"mean": float(values.mean()), "sd": float(values.std(ddof=0))}
+            elif different > values.notna().sum() // 2 + 1:
+                raise ConfigError(
+                    f"data.covariates={name} has {different} classes for {values.notna().sum()} samples"
+                )
+            else:
+                share = _classes(name, values).value_counts(normalize=True).sort_index()
+                fitted[name] = {"classes": [str(label) for label in share.index], "shares": share.tolist()}
+        return cls(fitted) if fitted else None
+
+    @property
+    def widths(self) -> list[int]:
+        """Columns of the design for each covariate; the last of each says unknown."""
+        return [len(how.get("classes", "1")) + 1 for how in self.columns.values()]
+
+    @property
+    def unknown_k(self) -> np.ndarray:
+        """The row of a sample of which nothing is known, float32."""
+        return np.concatenate([np.eye(width, dtype=np.float32)[-1] for width in self.widths])
+
+    def design(self, obs: pd.DataFrame) -> np.ndarray:
+        """Rows of samples, float32 (n, k). Columns that are absent, missing values and new classes are unknown."""
+        parts = [self._of(name, obs.get(name), len(obs)) for name in self.columns]
+        return np.concatenate(parts, axis=1)
+
+    def _of(self, name: str, values: pd.Series | None, n: int) -> np.ndarray:
+        """Columns of one covariate."""
+        how = self.columns[name]
+        classes = how.get("classes")
+        part = np.zeros((n, 2 if classes is None else len(classes) + 1), dtype=np.float32)
+        if values is None:
+            part[:, -1] = 1.0
+            return part
+        if classes is None:
+            number_n = quantities(values).to_numpy(dtype=float)
+            known_n = np.isfinite(number_n)
+            part[known_n, 0] = (number_n[known_n] - how["mean"]) / how["sd"]
+        else:
+            code_n = pd.Index(classes).get_indexer(pd.Index(_classes(name, values)))
+            known_n = code_n >= 0
+            part[known_n, :-1] = np.eye(len(classes))[code_n[known_n]] - np.array(how["shares"])
+        part[~known_n, -1] = 1.0
+        return part
+
+    def supposing(self, obs: pd.DataFrame, values: Mapping[str, Any]) -> np.ndarray:
+        """The design as it would be if some covariates had other values, the same for all samples.
+
+        Raises
+        ------
+        ConfigError
+            A name is no covariate of the model, or the value none that it knows.
+        """
+        for name, value in values.items():
+            if name not in self.columns:
+                raise ConfigError(
+                    f"as_if.{name} is no covariate of this model{nearest(str(name), self.columns)}"
+                )
+            how = self.columns[name]
+            if self._of(name, pd.Series([value]), 1)[0, -1]:
+                known = f": {', '.join(how['classes'][:10])}" if "classes" in how else ": give a number"
+                raise ConfigError(f"as_if.{name}={value} is no value that this model knows{known}")
+        return self.design(obs.assign(**{str(name): value for name, value in values.items()}))
+
+
+def _classes(name: str, values: pd.Series) -> pd.Series:
+    """Classes as text; sex in one spelling, whatever the tables call it."""
+    text = _text(values)
+    return text.str.lower().map(SEX) if name == "sex" else text
+
+
+def as_number(values: pd.Series) -> pd.Series:
+    """A covariate as floats where it is a quantity, else as text classes; missing stays missing.
+
+    >>> as_number(pd.Series(["60-69", None, "20-29"])).tolist()
+    [64.5, nan, 24.5]
+    >>> as_number(pd.Series([1, 2, 2])).tolist()
+    ['1', '2', '2']
+    """
+    present = values.dropna()
+    if not pd.api.types.is_bool_dtype(present) and pd.api.types.is_numeric_dtype(present):
+        if present.nunique() > FEW_VALUES:
+            return values.astype(float)
+    elif len(present) and (middles := _middles(values)).notna().sum() == len(present):
+        return middles
+    return _text(values)
+
+
+def quantities(values: pd.Series) -> pd.Series:
+    """Numbers, also as text, as floats, ranges such as "60-69" as their middle; what is neither is missing."""
+    if pd.api.types.is_numeric_dtype(values):
+        return values.astype(float)
+    return _middles(values).fillna(pd.to_numeric(values.astype("string"), errors="coerce").astype(float))
+
+
+def _middles(values: pd.Series) -> pd.Series:
+    """Middles of ranges; what is none is missing."""
+    return values.astype("string").str.extract(BRACKET).astype(float).mean(axis=1, skipna=False)
+
+
+def _text(values: pd.Series) -> pd.Series:
+    """Classes as text, whole numbers without a point; missing stays missing."""
+    kept = values
+    if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
+        kept = values.astype("Int64")
+    return kept.astype("string").astype(object).where(values.notna(), None)

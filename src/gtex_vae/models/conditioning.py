@@ -1,0 +1,73 @@
+"""What a conditional VAE is started with, and how its latent is freed of what is linear in the covariates.
+
+Shapes: ``n`` samples, ``f`` features (genes, or their coordinates in a basis), ``d`` latent dimensions, ``k`` columns of
+the covariates' design.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gtex_vae.analysis.baselines import PCA
+from gtex_vae.functional.within import effects_within
+from gtex_vae.models.vae import VAE
+
+
+@torch.no_grad()
+def start_conditional(vae: VAE, y_nf: Tensor, c_nk: Tensor, group_n: Tensor) -> None:
+    """Start the linear paths from the covariates' effects within groups, and a PCA of what these leave.
+
+    A PCA of the expression itself would put the covariates into the latent, where training has little reason to take
+    them out again: a nat or two among thousands.
+
+    Parameters
+    ----------
+    vae
+        Whose basis is set already, if it has one.
+    y_nf
+        Features of the training samples.
+    c_nk
+        Their covariates' design.
+    group_n
+        Number of each sample's tissue: what differs between tissues stays in the latent.
+    """
+    effect_kf = effects_within(y_nf, c_nk, group_n)
+    pca = PCA.fit((y_nf - c_nk @ effect_kf).numpy(), vae.latent_dim)
+    components_df = torch.from_numpy(pca.components_dg)
+    vae.set_linear_paths(components_df, torch.from_numpy(pca.variance_d))
+    found = len(components_df)
+    for encoder, decoder in zip(vae.encoders, vae.decoders, strict=True):
+        assert encoder.condition is not None
+        assert decoder.condition is not None
+        if encoder.skip is not None:
+            encoder.condition.weight[:found] = -encoder.skip.weight[:found] @ effect_kf.T
+        decoder.condition.weight.copy_(effect_kf.T)
+
+
+@torch.no_grad()
+def free_latent(vae: VAE, y_nf: Tensor, c_nk: Tensor, group_n: Tensor) -> None:
+    r"""Move what is linear in the covariates, within groups, from the latent to the decoder: an exact reparametrization.
+
+    .. math:: z' = z - A^\top c, \qquad f'(z', c) = f(z' + A^\top c, c)
+
+    with A the effects on the posterior means of the training samples. It is folded into the weights that take the
+    covariates; reconstructions stay what they were.
+
+    Parameters
+    ----------
+    vae
+        Trained, conditional, in evaluation mode.
+    y_nf, c_nk, group_n
+        As for `start_conditional`.
+    """
+    effect_kd = effects_within(vae.encode_features(y_nf, c_nk)[0], c_nk, group_n)
+    d = vae.latent_dim
+    for encoder, decoder in zip(vae.encoders, vae.decoders, strict=True):
+        assert encoder.condition is not None
+        assert decoder.condition is not None
+        encoder.condition.weight -= effect_kd.T
+        first = next((layer for layer in decoder.mlp if isinstance(layer, nn.Linear)), decoder.out)
+        first.weight[:, d:] += first.weight[:, :d] @ effect_kd.T
+        if decoder.skip is not None:
+            decoder.condition.weight += decoder.skip.weight @ effect_kd.T
