@@ -30,6 +30,7 @@ def main(config: AnalyzeConfig, run_dir: Path) -> None:
     from gtex_vae.analysis.alignment_report import write_report
     from gtex_vae.analysis.alignment_run import is_alignment
     from gtex_vae.analysis.evaluation import evaluate_run
+    from gtex_vae.analysis.events import show_figures
     from gtex_vae.analysis.figures import figures, write_figure
     from gtex_vae.analysis.findings import collect
     from gtex_vae.analysis.report import report, tables
@@ -50,6 +51,7 @@ def main(config: AnalyzeConfig, run_dir: Path) -> None:
         with write_beside(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, float_format="%.6g")
     drawn = {name: write_figure(folder / "figures" / name, figure) for name, figure in figures(findings)}
+    show_figures(run, [folder / "figures" / f"{name}.png" for name in drawn])
     with write_beside(folder / "report.html") as temporary:
         temporary.write_text(report(findings, drawn), encoding="utf-8")
     log.info("report: %s", folder / "report.html")

@@ -89,6 +89,34 @@ def test_figures_at_intervals(found, tag):
     assert min(min(image.width, image.height) for image in images) > 500
 
 
+@pytest.mark.parametrize("tag", ["test/latent_map", "test/reconstruction"])
+def test_final_figures_are_of_the_held_out_samples(found, tag):
+    assert [image.step for image in found.Images(tag)] == [STEPS]
+
+
+def test_evaluate_and_analyze_add_theirs_once_however_often_they_run(analyzed, command):
+    """The figures of the report at the last step, and the metrics with their intervals as text."""
+    for again in (False, True):
+        if again:
+            done = command("gtex_vae.evaluate", f"run={analyzed}", cwd=analyzed.parent)
+            assert done.code == 0, done.stderr
+        found = events(analyzed)
+        drawn = {path.stem for path in (analyzed / "analysis" / "figures").glob("*.png")}
+        shown = {
+            tag.removeprefix("analysis/") for tag in found.Tags()["images"] if tag.startswith("analysis/")
+        }
+        assert shown == drawn
+        (image,) = found.Images("analysis/differences")
+        assert image.step == STEPS
+        png = (analyzed / "analysis" / "figures" / "differences.png").read_bytes()
+        assert image.encoded_image_string == png
+        (event,) = found.Tensors("evaluation/metrics/text_summary")
+        text = make_ndarray(event.tensor_proto).item().decode()
+        assert "| reconstruction R2 |" in text and " to " in text
+        assert event.step == STEPS
+        assert len(list((analyzed / "tensorboard").glob("events.*.evaluate"))) == 1
+
+
 def test_settings_once_with_the_final_metrics(run_dir, found):
     metrics = json.loads((run_dir / "metrics.json").read_text())
     contents = found.summary_metadata

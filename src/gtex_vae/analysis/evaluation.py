@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gtex_vae.analysis.baselines import PCA, Mean
 from gtex_vae.analysis.bootstrap import interval, metric_names
+from gtex_vae.analysis.events import show_metrics
 from gtex_vae.analysis.gene_embedding import decoder_jacobian, gene_embedding
 from gtex_vae.analysis.gene_function import function_table
 from gtex_vae.analysis.gene_sets import collections_for
@@ -98,6 +99,7 @@ def evaluate_run(
         seed=seed,
     )
     write_evaluation(run / "evaluation", result)
+    show_metrics(run)
     if os.access(run / "model", os.W_OK):
         write_card(run)
     return result

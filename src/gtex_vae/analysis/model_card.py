@@ -48,9 +48,7 @@ def model_card(run: Path) -> str:
     config = runs.read_config(run)
     model = _read(run / "model" / "model.json")
     record = _read(run / "provenance.json")
-    metrics = {**_read(run / "metrics.json"), **_read(run / "evaluation" / "metrics.json")}
-    intervals_file = run / "evaluation" / "intervals.csv"
-    intervals = read_intervals(intervals_file) if intervals_file.exists() else {}
+    metrics, intervals = _measured(run)
     alignment = config.get("alignment") is not None
     name = "single cells and bulk" if alignment else str(config["data"].get("name") or "expression")
     title = f"{name}: {model['architecture']['latent_dim']} dimensions"
@@ -68,6 +66,19 @@ def model_card(run: Path) -> str:
         _made(record),
     ]
     return "\n".join(text)
+
+
+def metrics_section(run: Path) -> str:
+    """The card's table of metrics alone."""
+    alignment = runs.read_config(run).get("alignment") is not None
+    return _metrics(*_measured(run), alignment)
+
+
+def _measured(run: Path) -> tuple[dict[str, float | None], Intervals]:
+    """Metrics of training and of evaluate, and the latter's intervals."""
+    metrics = {**_read(run / "metrics.json"), **_read(run / "evaluation" / "metrics.json")}
+    path = run / "evaluation" / "intervals.csv"
+    return metrics, read_intervals(path) if path.exists() else {}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What TensorBoard is given once a run is measured: settings with final metrics, their table, the embedding."""
+"""What TensorBoard is given once a run is measured: settings with final metrics, their table, held-out samples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2  # ty
 
 from gtex_vae import sweep
 from gtex_vae.models.trained import TrainedModel
-from gtex_vae.training.callbacks.figures import show_embedding
+from gtex_vae.training.callbacks.figures import show_held_out
 from gtex_vae.training.finish import HEADLINE, flatten
 
 # what the HPARAMS tab compares; the whole config lies in config.yaml
@@ -40,7 +40,7 @@ def show_result(
     config: Mapping[str, Any],
     run_dir: Path,
 ) -> None:
-    """Give TensorBoard the final metrics with the settings, the table of metrics, and the embedding."""
+    """Give TensorBoard the final metrics with the settings, the table of metrics, and the held-out samples."""
     settings = run_settings(config, run_dir)
     final = {f"test/{key}": metrics[key] for key in COMPARED_METRICS if key in metrics}
     for logger in trainer.loggers:
@@ -55,7 +55,7 @@ def show_result(
         logger.log_hyperparams(settings, final, step=trainer.global_step)
         if trainer.is_global_zero:
             logger.experiment.add_text("test/metrics", metrics_table(metrics), trainer.global_step)
-            show_embedding(model.vae, trainer)
+            show_held_out(model.vae, trainer)
         logger.finalize("success")
 
 

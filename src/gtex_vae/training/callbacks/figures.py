@@ -59,8 +59,8 @@ class Figures(Callback):
         writer.add_figure("val/reconstruction", reconstruction_scatter(x_ng, x_hat_ng), step)
 
 
-def show_embedding(vae: VAE, trainer: Trainer) -> None:
-    """Give the projector the embedding of the held-out samples with their annotations.
+def show_held_out(vae: VAE, trainer: Trainer) -> None:
+    """Draw the held-out samples, and give the projector their embedding with their annotations.
 
     Parameters
     ----------
@@ -72,8 +72,10 @@ def show_embedding(vae: VAE, trainer: Trainer) -> None:
     writer = tensorboard_writer(trainer)
     if writer is None:
         return
-    mu_nd, _, _ = _predict(vae, trainer, "test")
-    obs = trainer.datamodule.annotations("test")  # type: ignore[attr-defined]
+    mu_nd, x_ng, x_hat_ng = _predict(vae, trainer, "test")
+    obs, step = trainer.datamodule.annotations("test"), trainer.global_step  # type: ignore[attr-defined]
+    writer.add_figure("test/latent_map", latent_map(mu_nd, obs["tissue"]), step)
+    writer.add_figure("test/reconstruction", reconstruction_scatter(x_ng, x_hat_ng), step)
     columns = [c for c in ("tissue", "tissue_group", "donor", "sex", "age") if c in obs]
     labels = obs[columns].astype(str).to_numpy()
     rows = np.unique(np.linspace(0, len(mu_nd) - 1, PROJECTOR_SAMPLES).astype(int))
@@ -82,7 +84,7 @@ def show_embedding(vae: VAE, trainer: Trainer) -> None:
         labels[rows].tolist(),
         metadata_header=columns,
         tag="test",
-        global_step=trainer.global_step,
+        global_step=step,
     )
 
 
