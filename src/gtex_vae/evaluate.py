@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gtex_vae.errors import ConfigError
 from gtex_vae.paths import matrix_name
 from gtex_vae.runs import find_run
 from gtex_vae.stage import stage
@@ -46,11 +45,10 @@ def main(config: EvaluateConfig, run_dir: Path) -> None:
 
     run = find_run(config.run, Path(config.paths["outputs"]))
     if is_alignment(run):
-        if config.input is not None:
-            raise ConfigError("input= is for a VAE; an alignment is measured on its own held-out donors")
-        log.info("measuring retrieval by %s among held-out donors", run)
-        log.info("%s", evaluate_alignment(run, seed=config.seed).intervals.round(4).to_string())
-        log.info("written to %s", run / "evaluation")
+        compared, folder = evaluate_alignment(
+            run, Path(config.input) if config.input else None, seed=config.seed
+        )
+        log.info("%s\nwritten to %s", compared.intervals.round(4).to_string(), folder)
         return
     model, folder = TrainedModel.load(run / "model"), run / "evaluation"
     if config.input is None:

@@ -15,6 +15,7 @@ import torch
 import gtex_vae
 from gtex_vae.analysis.retrieval import cosine_similarity, retrieval_metrics
 from gtex_vae.data.simulate import simulate_gtex
+from gtex_vae.data.simulate_cells import simulate_singlecell
 from gtex_vae.models.aligner import Aligner
 from gtex_vae.models.contrastive import load_head
 from gtex_vae.models.trained import TrainedModel
@@ -85,8 +86,28 @@ def test_evaluate_finds_in_the_saved_run_what_training_measured(alignment_run, c
     intervals = pd.read_csv(alignment_run / "evaluation" / "intervals.csv", keep_default_na=False)
     assert set(intervals["minus"]) == {"", "baseline/expression", "baseline/pca", "baseline/vae"}
     assert "contrastive/top1" in intervals["metric"].tolist()
-    done = command("gtex_vae.evaluate", f"run={alignment_run}", "input=x.h5ad", cwd=alignment_run.parent)
-    assert done.code == 1 and "held-out donors" in done.stderr
+
+
+def test_evaluate_takes_other_donors_too(alignment_run, command, tmp_path):
+    cells = simulate_singlecell(n_donors=30, n_cell_types=4, n_genes=120, cells_per_donor=60, seed=7)
+    cells.obs["donor"] = "new_" + cells.obs["donor"].astype(str)
+    cells.write_h5ad(tmp_path / "other.h5ad")
+    done = command(
+        "gtex_vae.evaluate", f"run={alignment_run}", f"input={tmp_path / 'other.h5ad'}", cwd=tmp_path
+    )
+    assert done.code == 0, done.stderr
+    folder = alignment_run / "evaluation" / "other"
+    figures = json.loads((folder / "metrics.json").read_text())
+    ranks = pd.read_csv(folder / "retrieval.csv")
+    assert figures["contrastive/chance_top1"] == pytest.approx(1 / len(ranks))
+    assert ranks["donor"].str.startswith("new_").all() and len(ranks) > 20
+    assert np.isfinite(figures["baseline/pca/contrastive/top1"])
+    own = f"input={alignment_run / 'pseudobulk'}"
+    done = command("gtex_vae.evaluate", f"run={alignment_run}", own, cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    splits = pd.read_csv(alignment_run / "splits.csv", dtype=str)
+    left = pd.read_csv(alignment_run / "evaluation" / "pseudobulk" / "retrieval.csv", dtype=str)
+    assert set(left["donor"]) == set(splits["donor"][splits["split"] != "train"])
 
 
 def test_report_of_an_alignment_is_a_retrieval_card(alignment_run, command):
@@ -174,6 +195,17 @@ def test_pseudobulk_of_another_stage_is_taken_as_it_is(train, vae_run, alignment
     done = train(run_dir, "+experiment=contrastive", f"run={vae_run}", f"input={folder}", *TINY_CELLS)
     assert done.code == 0, done.stderr
     assert metrics_of(run_dir) == metrics_of(alignment_run)
+
+
+def test_a_loss_that_is_not_finite_stops_the_alignment_with_its_cause(
+    train, vae_run, alignment_run, tmp_path
+):
+    far = ("alignment.optimizer.lr=1e30", "alignment.trainer.gradient_clip_val=null")
+    given = (f"run={vae_run}", f"input={alignment_run / 'pseudobulk'}", *TINY_CELLS, *far)
+    done = train(tmp_path / "run", "+experiment=contrastive", *given)
+    assert done.code == 1
+    assert "loss is not finite at step" in done.stderr and "learning rate is 1e+30" in done.stderr
+    assert (tmp_path / "run" / "FAILED").exists()
 
 
 @pytest.mark.parametrize(

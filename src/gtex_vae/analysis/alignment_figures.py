@@ -45,7 +45,7 @@ def top1_bars(metrics: Metrics) -> Figure:
     for x, setting in enumerate(shown):
         chance = metrics[f"contrastive/{setting}chance_top1"] or 0.0
         axes.hlines(chance, x - 0.45, x + 0.45, color="0.1", lw=1, ls=":", label="" if x else "chance")
-    axes.set_xticks(range(len(shown)), list(shown.values()))
+    axes.set_xticks(range(len(shown)), [name.replace(" of ", "\nof ") for name in shown.values()])
     axes.set_ylim(0, 1)
     plain_axes(axes, "", "donors found first (top-1)")
     figure.legend(loc="outside upper center", ncols=len(METHODS) + 1, frameon=False, fontsize=9)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,18 @@ from torch import Tensor
 
 from gtex_vae import runs
 from gtex_vae.analysis.alignment import Compared, Views, baseline_views, compare
-from gtex_vae.data.donor_cells import DonorCells, donor_cells, holds_pseudobulk, read_pseudobulk
+from gtex_vae.data.donor_cells import (
+    DonorCells,
+    beside_training,
+    donor_cells,
+    holds_pseudobulk,
+    read_pseudobulk,
+)
+from gtex_vae.data.pseudobulk import Pseudobulk, make_pseudobulk
 from gtex_vae.errors import RunError
 from gtex_vae.models.aligner import Aligner
 from gtex_vae.models.trained import TrainedModel
-from gtex_vae.paths import write_beside, write_json
+from gtex_vae.paths import matrix_name, write_beside, write_json
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +54,33 @@ def read_alignment_data(run: Path, trained: TrainedModel) -> DonorCells:
     if not holds_pseudobulk(folder):
         raise RunError(f"{folder}, the donors that {run} was trained on, is gone")
     split = pd.read_csv(run / "splits.csv", dtype=str)
+    known = dict(zip(split["donor"], split["split"], strict=True))
+    return _in_genes(read_pseudobulk(folder), trained, settings["min_overlap"], known=known)
+
+
+def read_new_donors(run: Path, trained: TrainedModel, input: Path, own: DonorCells) -> DonorCells:
+    """Other donors, made into pseudobulk as the run's own were, all held out, beside the run's training donors.
+
+    Parameters
+    ----------
+    run, trained
+        The alignment run and its model.
+    input
+        Single cells, or a folder that ``gtex_vae.pseudobulk`` wrote.
+    own
+        The run's donors.
+    """
+    settings = runs.read_config(run)[ALIGNMENT]
+    how = {key: value for key, value in settings["pseudobulk"].items() if key != "_target_"}
+    made = read_pseudobulk(input) if holds_pseudobulk(input) else make_pseudobulk(input, **how)
+    return beside_training(own, _in_genes(made, trained, settings["min_overlap"], held_out=True))
+
+
+def _in_genes(made: Pseudobulk, trained: TrainedModel, min_overlap: float, **split: Any) -> DonorCells:
+    """Pseudobulk in a model's genes."""
     return donor_cells(
-        read_pseudobulk(folder), trained.scaler, gene_ids=trained.gene_ids, gene_names=trained.gene_names,
-        unit=trained.unit, min_overlap=settings["min_overlap"],
-        known=dict(zip(split["donor"], split["split"], strict=True)),
+        made, trained.scaler, gene_ids=trained.gene_ids, gene_names=trained.gene_names, unit=trained.unit,
+        min_overlap=min_overlap, **split,
     )  # fmt: skip
 
 
@@ -75,21 +106,34 @@ def measure(aligner: Aligner, trained: TrainedModel, cells: DonorCells, *, seed:
     return compare(views, cells, seed=seed)
 
 
-def evaluate_alignment(run: Path, *, seed: int = 0) -> Compared:
-    """Measure an alignment run on its held-out donors and write ``evaluation/`` into it.
+def evaluate_alignment(run: Path, input: Path | None = None, *, seed: int = 0) -> tuple[Compared, Path]:
+    """Measure an alignment run by retrieval among its held-out donors, or among others.
 
     Parameters
     ----------
     run
         A finished alignment run.
+    input
+        Other donors, see `read_new_donors`.
     seed
         Of the resamples of donors.
+
+    Returns
+    -------
+    Compared, Path
+        The result, and where it was written: ``evaluation/`` of the run, or with ``input`` a folder of that name in it.
     """
     trained = TrainedModel.load(run / "model")
     aligner = Aligner.load(run / ALIGNMENT, trained.vae)
-    found = measure(aligner, trained, read_alignment_data(run, trained), seed=seed)
+    cells, folder = read_alignment_data(run, trained), run / "evaluation"
+    if input is not None:
+        cells, folder = read_new_donors(run, trained, input, cells), folder / matrix_name(str(input))
+        write_json(folder / "alignment.json", cells.report)
+    held_out = int((cells.split_n == "test").sum())
+    log.info("measuring retrieval by %s among %d donors that it never saw", run, held_out)
+    found = measure(aligner, trained, cells, seed=seed)
     for name, table in {"intervals": found.intervals, "retrieval": found.ranks}.items():
-        with write_beside(run / "evaluation" / f"{name}.csv") as temporary:
+        with write_beside(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, float_format="%.6g")
-    write_json(run / "evaluation" / "metrics.json", found.metrics)
-    return found
+    write_json(folder / "metrics.json", found.metrics)
+    return found, folder

@@ -133,6 +133,7 @@ def donor_cells(
     test: float = 0.25,
     split_seed: int = 0,
     known: Mapping[str, str] | None = None,
+    held_out: bool = False,
 ) -> DonorCells:
     """Bring donors and cell types to a model's genes and split them by donor.
 
@@ -149,6 +150,8 @@ def donor_cells(
     known
         Split of donors that the model has seen or held out already: they keep it, so that no held-out donor was
         trained on.
+    held_out
+        Hold all donors out, whatever else is said.
 
     Raises
     ------
@@ -198,9 +201,65 @@ def donor_cells(
         owner_s=profiles.obs["donor"].astype(str).map(number).to_numpy(int),
         type_s=profiles.obs["cell_type"].astype(str).map(type_number).to_numpy(int),
         proportion_nc=made.proportions.iloc[order[: len(donors)], 2:].to_numpy(float),
-        split_n=_split(donors, known or {}, val=val, test=test, seed=split_seed),
+        split_n=np.full(len(donors), "test")
+        if held_out
+        else _split(donors, known or {}, val=val, test=test, seed=split_seed),
         report=report,
     )
+
+
+def beside_training(own: DonorCells, new: DonorCells) -> DonorCells:
+    """The training donors of one data set, and all donors of another, held out.
+
+    Cell types that the first does not have are left out, and with them donors who have no others; so are donors whom the
+    first trained on. Both are named in a warning.
+
+    Raises
+    ------
+    DataError
+        No donor is left.
+    """
+    train = own.split_n == "train"
+    type_c = np.array(
+        [own.cell_types.index(name) if name in own.cell_types else -1 for name in new.cell_types]
+    )
+    unknown = [name for name, c in zip(new.cell_types, type_c, strict=True) if c < 0]
+    if unknown:
+        log.warning("%d cell types are left out, since the alignment does not know them: %s",
+                    len(unknown), ", ".join(unknown[:5]))  # fmt: skip
+    trained_on = np.isin(new.donors, np.array(own.donors)[train])
+    if trained_on.any():
+        log.warning("%d donors are left out, since the alignment was trained on them", trained_on.sum())
+    kept_s = type_c[new.type_s] >= 0
+    stays = ~trained_on & (np.bincount(new.owner_s[kept_s], minlength=len(new.donors)) > 0)
+    if not stays.any():
+        raise DataError("no donor is left to measure on: none is new, or none has a cell type that is known")
+    shares_nc = np.zeros((len(new.donors), len(own.cell_types)))
+    shares_nc[:, type_c[type_c >= 0]] = new.proportion_nc[:, type_c >= 0]
+    all_s = np.ones(len(own.type_s), dtype=bool)
+    parts = [
+        (own, train, all_s, own.type_s, own.proportion_nc),
+        (new, stays, kept_s, type_c[new.type_s], shares_nc),
+    ]
+    columns: dict[str, list[np.ndarray]] = {}
+    offset = 0
+    for cells, chosen_n, known_s, type_s, proportion_nc in parts:
+        number_n = np.where(chosen_n, offset + np.cumsum(chosen_n) - 1, -1)
+        offset += int(chosen_n.sum())
+        in_a, in_s = chosen_n[cells.owner_a], chosen_n[cells.owner_s] & known_s
+        found = {
+            "donors": np.array(cells.donors)[chosen_n], "x_ag": cells.x_ag[in_a], "owner_a": number_n[cells.owner_a[in_a]],
+            "mixture_a": cells.mixture_a[in_a], "x_sg": cells.x_sg[in_s], "owner_s": number_n[cells.owner_s[in_s]],
+            "type_s": type_s[in_s], "proportion_nc": proportion_nc[chosen_n],
+            "split_n": np.full(chosen_n.sum(), "train" if cells is own else "test"),
+        }  # fmt: skip
+        for name, column in found.items():
+            columns.setdefault(name, []).append(column)
+    whole: dict[str, Any] = {name: np.concatenate(column) for name, column in columns.items()}
+    order = np.argsort(whole["mixture_a"] > 0, kind="stable")  # the donors' own samples come first
+    whole |= {name: whole[name][order] for name in ("x_ag", "owner_a", "mixture_a")}
+    whole["donors"] = whole["donors"].tolist()
+    return DonorCells(cell_types=own.cell_types, report=new.report, **whole)
 
 
 def _names(adata: AnnData) -> list[str] | None:
