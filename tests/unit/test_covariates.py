@@ -60,6 +60,11 @@ def test_new_data_may_lack_columns_and_have_other_classes_and_spellings(obs):
     assert (mixed[:, -1] == 1.0).all()
     fifties = (obs["age"] == "50-59").to_numpy()
     np.testing.assert_array_equal(mixed[fifties, 2], covariates.design(obs)[fifties, 2])
+    hardy = pd.DataFrame({"hardy": [0.0, 1.0, 1.0, np.nan]})
+    of_hardy = Covariates.fit(hardy, ["hardy"])
+    np.testing.assert_array_equal(
+        of_hardy.design(hardy), of_hardy.design(pd.DataFrame({"hardy": ["0", "1", "1", None]}))
+    )
     as_text = covariates.design(obs.assign(rin=obs["rin"].astype(str)))
     np.testing.assert_allclose(as_text[:, 0], covariates.design(obs)[:, 0], rtol=1e-5)
 

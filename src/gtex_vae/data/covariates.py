@@ -33,11 +33,11 @@ class Covariates:
 
     Examples
     --------
-    >>> obs = pd.DataFrame({"sex": ["M", "F", None], "rin": [6.0, 8.0, 7.0]})
-    >>> covariates = Covariates.fit(obs, ["sex", "rin"])
+    >>> obs = pd.DataFrame({"sex": ["M", "F", None]})
+    >>> covariates = Covariates.fit(obs, ["sex"])
     >>> covariates.columns["sex"]
     {'classes': ['female', 'male'], 'shares': [0.5, 0.5]}
-    >>> covariates.design(obs)[:, :3].tolist()
+    >>> covariates.design(obs).tolist()
     [[-0.5, 0.5, 0.0], [0.5, -0.5, 0.0], [0.0, 0.0, 1.0]]
     """
 
@@ -70,7 +70,7 @@ class Covariates:
                     f"data.covariates={name} has {different} classes for {values.notna().sum()} samples"
                 )
             else:
-                share = _classes(name, values).value_counts(normalize=True).sort_index()
+                share = _classes(name, obs[name]).value_counts(normalize=True).sort_index()
                 fitted[name] = {"classes": [str(label) for label in share.index], "shares": share.tolist()}
         return cls(fitted) if fitted else None
 
@@ -129,7 +129,9 @@ class Covariates:
 
 
 def _classes(name: str, values: pd.Series) -> pd.Series:
-    """Classes as text; sex in one spelling, whatever the tables call it."""
+    """Classes as text: whole numbers without a point, and sex in one spelling, whatever the tables call it."""
+    if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
+        values = values.astype("Int64")
     text = _text(values)
     return text.str.lower().map(SEX) if name == "sex" else text
 
@@ -164,8 +166,5 @@ def _middles(values: pd.Series) -> pd.Series:
 
 
 def _text(values: pd.Series) -> pd.Series:
-    """Classes as text, whole numbers without a point; missing stays missing."""
-    kept = values
-    if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
-        kept = values.astype("Int64")
-    return kept.astype("string").astype(object).where(values.notna(), None)
+    """Classes as text; missing stays missing."""
+    return values.astype("string").astype(object).where(values.notna(), None)

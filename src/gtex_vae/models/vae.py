@@ -170,7 +170,7 @@ class VAE(nn.Module):
         if not self.training:
             mu_nd, log_var_nd = self.encode_features(x_nf, c_nk)
             return VAEOutput(mu_nd, log_var_nd, mu_nd, self.decode_features(mu_nd, c_nk))
-        c_nk = self.covariates(c_nk, len(x_nf))
+        c_nk = self.covariates(c_nk, x_nf.shape[0])
         posteriors = [encoder(x_nf, c_nk) for encoder in self.encoders]
         z_parts = [sample_posterior(*posterior) for posterior in posteriors]
         # partners change, so that every decoder understands every encoder and the latent spaces stay one
@@ -207,14 +207,14 @@ class VAE(nn.Module):
 
     def encode_features(self, x_nf: Tensor, c_nk: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Posterior mean and log variance, each (n, d), of features (n, f) and covariates (n, k)."""
-        c_nk = self.covariates(c_nk, len(x_nf))
+        c_nk = self.covariates(c_nk, x_nf.shape[0])
         parts = [encoder(x_nf, c_nk) for encoder in self.encoders]
         mu_nd, log_var_nd = (torch.stack(part).mean(0) for part in zip(*parts, strict=True))
         return mu_nd, log_var_nd
 
     def decode_features(self, z_nd: Tensor, c_nk: Tensor | None = None) -> Tensor:
         """Expected features (n, f) at latent positions (n, d), with covariates (n, k)."""
-        c_nk = self.covariates(c_nk, len(z_nd))
+        c_nk = self.covariates(c_nk, z_nd.shape[0])
         return torch.stack([decoder(z_nd, c_nk) for decoder in self.decoders]).mean(0)
 
     @torch.no_grad()
