@@ -171,7 +171,7 @@ class ViewContrast(ContrastiveTerm):
         """See `ContrastiveTerm.forward`."""
         view_ng = hide(x_ng + self.noise * torch.randn_like(x_ng), draw_observed(x_ng, self.hidden))
         with frozen_running_statistics(vae):
-            view_nd = vae.encode(view_ng)[0]
+            view_nd = vae.encode_features(vae.project(view_ng))[0]
         u_np, v_np = self.head(mu_nd), self.head(view_nd)
         if self.loss == "vicreg":
             return losses.vicreg(u_np, v_np)

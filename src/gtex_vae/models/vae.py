@@ -6,7 +6,7 @@ Shapes: ``n`` samples, ``g`` genes, ``f`` features (genes, or their coordinates 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from gtex_vae.errors import ConfigError
 from gtex_vae.functional import processes
 from gtex_vae.functional.elbo import sample_posterior
 from gtex_vae.functional.masking import hide
+from gtex_vae.functional.mode import climb
 from gtex_vae.nn.decoder import Decoder
 from gtex_vae.nn.encoder import Encoder
 from gtex_vae.nn.likelihoods import LIKELIHOODS, Likelihood, LikelihoodName
@@ -81,6 +82,9 @@ class VAE(nn.Module):
     n_members
         Encoders and decoders that share one latent space. Each is trained on its own, with another's as partner from
         step to step; the model's mean and reconstruction are the averages over all.
+    mode_steps
+        Steps from the encoders' mean towards the mode of the posterior, wherever a trained model embeds; see
+        `gtex_vae.functional.mode.climb`. Training and its validation do without. They need ``linear_skip``.
     n_covariates
         Width k of the covariates' design (`gtex_vae.data.covariates.Covariates`) that encoders and decoders take beside
         their input: a conditional VAE. Wherever none is given, all are unknown.
@@ -118,6 +122,7 @@ class VAE(nn.Module):
         linear_skip: bool = True,
         n_components: int | None = None,
         n_members: int = 1,
+        mode_steps: int = 0,
         n_covariates: int = 0,
     ) -> None:
         super().__init__()
@@ -133,12 +138,16 @@ class VAE(nn.Module):
             )
         if n_members < 1:
             raise ConfigError(f"model.n_members={n_members} must be at least 1")
+        if mode_steps < 0:
+            raise ConfigError(f"model.mode_steps={mode_steps} must not be negative")
+        if mode_steps and not linear_skip:
+            raise ConfigError(f"model.mode_steps={mode_steps} needs model.linear_skip=true")
         if any(width < 1 for width in hidden_dims):
             raise ConfigError(f"model.hidden_dims={list(hidden_dims)} must hold positive widths only")
         for key, value in (("dropout", dropout), ("decoder_dropout", decoder_dropout)):
             if not 0.0 <= value < 1.0:
                 raise ConfigError(f"model.{key}={value} must lie in [0, 1)")
-        self.n_genes, self.latent_dim = n_genes, latent_dim
+        self.n_genes, self.latent_dim, self.mode_steps = n_genes, latent_dim, mode_steps
         shared: dict[str, Any] = {
             "norm": norm, "activation": activation, "linear_skip": linear_skip, "n_covariates": n_covariates,
         }  # fmt: skip
@@ -190,8 +199,32 @@ class VAE(nn.Module):
         return self.expand(torch.stack(weights).mean(0)).clone() if weights else None
 
     def encode(self, x_ng: Tensor, c_nk: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Posterior mean and log variance, each (n, d), of standardized expression (n, g) and covariates (n, k)."""
-        return self.encode_features(self.project(x_ng), c_nk)
+        """Posterior mean and log variance, each (n, d), of standardized expression (n, g) and covariates (n, k).
+
+        In evaluation the mean is moved towards the mode by `mode_steps`.
+        """
+        return self.infer(self.project(x_ng), c_nk)
+
+    def infer(self, x_nf: Tensor, c_nk: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What `encode` gives, from features (n, f) and covariates (n, k)."""
+        mu_nd, log_var_nd = self.encode_features(x_nf, c_nk)
+        if self.mode_steps and not self.training:
+            c_nk = self.covariates(c_nk, x_nf.shape[0])
+            paths = [decoder.skip.weight for decoder in self.decoders if decoder.skip is not None]
+            mu_nd = climb(
+                lambda z_nd: self._linearized(z_nd, c_nk),
+                mu_nd,
+                x_nf,
+                torch.exp(-self.likelihood.log_var),
+                torch.stack(paths).mean(0),
+                steps=self.mode_steps,
+            )
+        return mu_nd, log_var_nd
+
+    def _linearized(self, z_nd: Tensor, c_nk: Tensor | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """What `decode_features` gives, and the product of its transposed Jacobian, (n, f) to (n, d)."""
+        parts, pulls = zip(*(decoder.linearized(z_nd, c_nk) for decoder in self.decoders), strict=True)
+        return torch.stack(parts).mean(0), lambda slope_nf: torch.stack([p(slope_nf) for p in pulls]).mean(0)
 
     def covariates(self, c_nk: Tensor | None, n: int) -> Tensor | None:
         """Covariates (n, k) as networks take them: all unknown where none are given, None for a model without."""
@@ -206,7 +239,7 @@ class VAE(nn.Module):
         return self.expand(self.decode_features(z_nd, c_nk))
 
     def encode_features(self, x_nf: Tensor, c_nk: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Posterior mean and log variance, each (n, d), of features (n, f) and covariates (n, k)."""
+        """Posterior mean and log variance, each (n, d), of features (n, f) and covariates (n, k), as the encoders have it."""
         c_nk = self.covariates(c_nk, x_nf.shape[0])
         parts = [encoder(x_nf, c_nk) for encoder in self.encoders]
         mu_nd, log_var_nd = (torch.stack(part).mean(0) for part in zip(*parts, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,25 @@ class Decoder(nn.Module):
 
     def forward(self, z_nd: Tensor, c_nk: Tensor | None = None) -> Tensor:
         """Expected standardized expression (n, g) at latent positions (n, d), with covariates (n, k)."""
-        x_hat_ng = self.out(self.mlp(z_nd if c_nk is None else torch.cat([z_nd, c_nk], -1)))
+        return self._output(self.mlp(self._input(z_nd, c_nk)), z_nd, c_nk)
+
+    def linearized(
+        self, z_nd: Tensor, c_nk: Tensor | None = None
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """What `forward` gives in evaluation, and the product of its transposed Jacobian, (n, g) to (n, d)."""
+        h_nh, pull_mlp = self.mlp.linearized(self._input(z_nd, c_nk))
+
+        def pull(slope_ng: Tensor) -> Tensor:
+            slope_nd = pull_mlp(slope_ng @ self.out.weight)[:, : z_nd.shape[1]]
+            return slope_nd if self.skip is None else slope_nd + slope_ng @ self.skip.weight
+
+        return self._output(h_nh, z_nd, c_nk), pull
+
+    def _input(self, z_nd: Tensor, c_nk: Tensor | None) -> Tensor:
+        return z_nd if c_nk is None else torch.cat([z_nd, c_nk], -1)
+
+    def _output(self, h_nh: Tensor, z_nd: Tensor, c_nk: Tensor | None) -> Tensor:
+        x_hat_ng = self.out(h_nh)
         if self.skip is not None:
             x_hat_ng = x_hat_ng + self.skip(z_nd)
         return x_hat_ng if self.condition is None else x_hat_ng + self.condition(c_nk)

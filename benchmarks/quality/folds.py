@@ -1,0 +1,57 @@
+"""Real GTEx v6 for choosing a model: folds of the donors that the default split does not hold out for testing.
+
+    python benchmarks/quality/folds.py FOLDER --seeds 11 12 13
+
+The test donors of ``data.split_seed=0`` are left out altogether, so that nothing chosen here has seen them. A fifth of
+the other donors is to validate on, the rest trains. Written are coordinates in the basis of 1,024 principal components,
+standardized genes of the validation samples, and what the baseline PCA scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import anndata
+import numpy as np
+import torch
+
+from gtex_vae.analysis.baselines import PCA
+from gtex_vae.data.splits import split_samples
+from gtex_vae.data.standardize import Standardizer
+from gtex_vae.functional.basis import coordinates
+from gtex_vae.paths import shared_dir
+
+COMPONENTS = 1024
+
+
+def main() -> None:
+    """Write each fold."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    adata = anndata.read_h5ad(shared_dir() / "gtex_v6/gtex_v6.h5ad")
+    adata = adata[np.asarray(adata.X.sum(1)).ravel() > 0]
+    donor, tissue = adata.obs["donor"].to_numpy().astype(str), adata.obs["tissue"].to_numpy().astype(str)
+    known = split_samples(donor, tissue, val=0.1, test=0.2, seed=0, by="donor") != "test"
+    x_all_ng, donor, tissue = np.asarray(adata.X, dtype=np.float32)[known], donor[known], tissue[known]
+    for seed in arguments.seeds:
+        # val and test of this fold together validate: splitting needs three parts
+        valid = split_samples(donor, tissue, val=0.1, test=0.1, seed=seed, by="donor") != "train"
+        x_ng = x_all_ng.copy()
+        Standardizer(x_ng.shape[1]).fit(x_ng, np.flatnonzero(~valid)).apply_(x_ng)
+        pca = PCA.fit(x_ng[~valid], 64, basis=COMPONENTS)
+        basis_fg = torch.from_numpy(pca.components_dg)
+        y_nf, outside_n = coordinates(torch.from_numpy(x_ng), basis_fg)
+        np.savez(
+            arguments.folder / f"fold{seed}.npz",
+            y=y_nf.numpy(), outside=outside_n.numpy(), valid=valid, donor=donor, tissue=tissue,
+            x_valid=x_ng[valid], basis=pca.components_dg, variance=pca.variance_d, mean=pca.mean_g, noise=pca.noise,
+        )  # fmt: skip
+        print(seed, (~valid).sum(), valid.sum(), len(set(donor[valid])))
+
+
+if __name__ == "__main__":
+    main()

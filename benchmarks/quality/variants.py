@@ -1,0 +1,139 @@
+"""What is varied around the default recipe: a name to settings that `bed.train` reads."""
+
+from __future__ import annotations
+
+import torch
+
+from gtex_vae.functional.elbo import sample_posterior
+from gtex_vae.models.vae import VAEOutput
+
+VARIANTS: dict[str, dict] = {"default": {}}
+
+
+def neighbourhood(k: int, share: float, dims: int = 64):
+    """Covariance-preserving augmentation: rotate a sample's residual from its neighbourhood mean into a neighbour's."""
+
+    def build(fold):
+        y_nf = fold.train_nf
+        centred = y_nf - y_nf.mean(0)
+        z = centred[:, :dims]
+        near = torch.cat(
+            [torch.cdist(part, z).topk(k + 1, largest=False).indices[:, 1:] for part in z.split(512)]
+        )
+        mean_nf = y_nf[near].mean(1) * (k / (k + 1)) + y_nf / (k + 1)
+
+        def augment(rows, progress):
+            n = len(rows)
+            other = near[rows, torch.randint(k, (n,))]
+            angle = torch.rand(n, 1) * (0.5 * torch.pi) * (torch.rand(n, 1) < share)
+            mean = mean_nf[rows]
+            # both residuals from one mean, so that their covariance is that of the neighbourhood
+            return mean + angle.cos() * (y_nf[rows] - mean) + angle.sin() * (y_nf[other] - mean)
+
+        return augment
+
+    return build
+
+
+VARIANTS["rotate8"] = {"augment": neighbourhood(8, 0.5)}
+VARIANTS["rotate30"] = {"augment": neighbourhood(30, 0.5)}
+
+
+def emphasis(power: float):
+    """Let weak components count more: weights (lambda_64 / lambda_k)^power beyond the 64th."""
+
+    def build(fold):
+        variance_f = torch.from_numpy(fold.pca.variance_d)
+        return (variance_f[63] / variance_f).clamp_min(1.0).pow(power).sqrt()
+
+    return build
+
+
+VARIANTS["emphasis_half"] = {"scale": emphasis(0.5)}
+VARIANTS["emphasis_full"] = {"scale": emphasis(1.0)}
+
+
+class Scale(torch.nn.Module):
+    """Divide each feature by a constant."""
+
+    def __init__(self, sd_f):
+        super().__init__()
+        self.register_buffer("sd_f", sd_f)
+
+    def forward(self, x_nf):
+        return x_nf / self.sd_f
+
+
+def whitened_input(floor: float):
+    """The encoders' MLPs see coordinates over their sd, with a floor relative to that of the 64th component."""
+
+    def prepare(vae, fold):
+        sd_f = torch.from_numpy(fold.pca.variance_d).sqrt()
+        for encoder in vae.encoders:
+            encoder.mlp = torch.nn.Sequential(Scale(sd_f.clamp_min(floor * float(sd_f[63]))), *encoder.mlp)
+
+    return prepare
+
+
+VARIANTS["whitened"] = {"prepare": whitened_input(1.0)}
+
+
+def refined(start: float, steps: int = 1, rate: float = 0.8, every: int = 20):
+    """Semi-amortised: late in training the means are moved towards the posterior mode before they are decoded."""
+
+    def build():
+        inverse, calls = {}, [0]
+
+        def refine(decoder, mu_nd, y_nf):
+            decoder.eval()
+            if decoder not in inverse or calls[0] % every == 0:
+                origin, axes = torch.zeros(1, mu_nd.shape[1]), torch.eye(mu_nd.shape[1])
+                # bfloat16 would lose the weak directions of the metric
+                with torch.no_grad(), torch.autocast("cpu", enabled=False):
+                    j_df = torch.func.jvp(decoder, (origin.expand_as(axes).contiguous(),), (axes,))[1].float()
+                inverse[decoder] = torch.linalg.inv(j_df @ j_df.T + 0.1 * axes)
+            move_nd = 0.0
+            z_nd = mu_nd.detach()
+            for _ in range(steps):
+                y_hat_nf, pull = torch.func.vjp(decoder, z_nd)
+                move_nd = (
+                    0.5 * move_nd
+                    - rate * pull(y_hat_nf - y_nf.to(y_hat_nf.dtype))[0].float() @ inverse[decoder]
+                )
+                z_nd = z_nd + move_nd
+            decoder.train()
+            return mu_nd + (z_nd - mu_nd).detach()
+
+        def forward(vae, y_nf, progress):
+            if progress < start:
+                return vae(y_nf)
+            shift = int(torch.randint(len(vae.decoders), ()))
+            mus, log_vars, zs, hats = [], [], [], []
+            for m, encoder in enumerate(vae.encoders):
+                decoder = vae.decoders[m - shift]
+                mu_nd, log_var_nd = encoder(y_nf)
+                mu_nd = refine(decoder, mu_nd.float(), y_nf)
+                z_nd = sample_posterior(mu_nd, log_var_nd.float())
+                for part, value in zip(
+                    (mus, log_vars, zs, hats), (mu_nd, log_var_nd, z_nd, decoder(z_nd)), strict=True
+                ):
+                    part.append(value)
+            calls[0] += 1
+            return VAEOutput(*(torch.cat(part) for part in (mus, log_vars, zs, hats)))
+
+        return forward
+
+    return build
+
+
+VARIANTS["refined"] = {"forward": refined(0.6)}
+
+VARIANTS["layer_norm"] = {"model": {"norm": "layer"}}
+VARIANTS["one_layer"] = {"model": {"hidden_dims": [4096]}}
+VARIANTS["deep"] = {"model": {"hidden_dims": [2048, 1024, 512]}}
+VARIANTS["decay3"] = {"weight_decay": 3.0}
+VARIANTS["decay03"] = {"weight_decay": 0.3}
+VARIANTS["slow"] = {"lr": 1e-3}
+VARIANTS["fast"] = {"lr": 4e-3}
+VARIANTS["refined_all"] = {"forward": refined(0.25)}
+VARIANTS["rotate8_refined"] = {"augment": neighbourhood(8, 0.5), "forward": refined(0.6)}
