@@ -1,7 +1,8 @@
-"""Embedding the published profiles (981 donors and 28,449 donor x cell-type profiles, 19,797 genes): three ways.
+"""Embedding the published profiles (981 donors and 28,449 donor x cell-type profiles, 19,797 genes): four ways.
 
 ``gtex_vae``: ``python -m gtex_vae.encode`` on the two .h5ad files, as a user types it, imports and the digest of the
-input included. ``anndata_torch``: the whole .h5ad into memory, standardized, one forward pass after another at batch 64.
+input included. ``gtex_vae_default``: the same with the default architecture (basis, members) in these widths, and with
+verdicts, as in every run of today. ``anndata_torch``: the whole .h5ad into memory, standardized, one forward pass after another at batch 64.
 ``pandas_torch``: the same from CSV with ``pandas.read_csv``, on as many profiles as ``--csv-rows`` says; its seconds for
 all profiles are extrapolated in proportion, without its imports. Each runs in processes of its own; memory is the largest of them.
 
@@ -24,6 +25,11 @@ from pathlib import Path
 FILES = {"pseudobulk": 981, "celltype_profiles": 28_449}
 GENES = 19_797
 HIDDEN, LATENT = (1024, 256), 64
+RUNS: dict[str, dict[str, object]] = {
+    "gtex_vae": {},
+    "gtex_vae_default": {"n_components": 1024, "n_members": 4, "likelihood": "per_sample"},
+}
+SEEN = 600, 200  # training and validation samples that verdicts are from
 THREADS = "2"
 UNIT = "log2(TPM+1)"
 
@@ -35,6 +41,7 @@ def generate(folder: Path, csv_rows: int) -> None:
     import torch
     from tqdm import tqdm
 
+    from gtex_vae.analysis.reference import Reference
     from gtex_vae.data.expression_file import write_expression
     from gtex_vae.data.genes import bundled_genes
     from gtex_vae.data.standardize import Standardizer
@@ -44,20 +51,27 @@ def generate(folder: Path, csv_rows: int) -> None:
     rng = np.random.default_rng(0)
     coding = bundled_genes().of_biotype().frame.iloc[:GENES]
     level_g = rng.normal(1, 2, GENES).astype(np.float32)
-    torch.manual_seed(0)
-    architecture = {"latent_dim": LATENT, "hidden_dims": list(HIDDEN)}
     scaler = Standardizer(GENES)
     scaler.center_g.copy_(torch.from_numpy(level_g.clip(0)))
-    TrainedModel(
-        VAE(GENES, **architecture),
-        scaler,
-        gene_ids=list(coding.index),
-        gene_names=list(coding["gene_name"]),
-        unit=UNIT,
-        architecture=architecture,
-    ).save(folder / "run" / "model")
-    (folder / "run" / "config.yaml").write_text("{}")
-    (folder / "run" / "SUCCESS").touch()
+    for run, more in RUNS.items():
+        torch.manual_seed(0)
+        architecture = {"latent_dim": LATENT, "hidden_dims": list(HIDDEN), **more}
+        model = TrainedModel(
+            VAE(GENES, **architecture),
+            scaler,
+            gene_ids=list(coding.index),
+            gene_names=list(coding["gene_name"]),
+            unit=UNIT,
+            architecture=architecture,
+        ).eval()
+        model.save(folder / run / "model")
+        if more:
+            seen_ng, held_out_ng = (rng.standard_normal((n, GENES), np.float32) for n in SEEN)
+            reference = Reference.fit(model, seen_ng, held_out_ng, np.arange(SEEN[1]))
+            assert reference is not None
+            reference.save(folder / run / "model")
+        (folder / run / "config.yaml").write_text("{}")
+        (folder / run / "SUCCESS").touch()
     var = pd.DataFrame({"gene_name": coding["gene_name"]})
     for name, n in FILES.items():
         obs = pd.DataFrame(index=[f"{name}_{row}" for row in range(n)])
@@ -78,7 +92,7 @@ def in_batches(folder: Path, x_ng: object) -> int:
 
     from gtex_vae.models.trained import TrainedModel
 
-    model = TrainedModel.load(folder / "run" / "model")
+    model = TrainedModel.load(folder / "gtex_vae" / "model")
     x = model.scaler(torch.as_tensor(x_ng))
     with torch.inference_mode():
         z = torch.cat([model.vae.embed(x[at : at + 64]) for at in range(0, len(x), 64)])
@@ -146,8 +160,9 @@ def main() -> None:
             [sys.executable, me, "--generate", str(folder), "--csv-rows", str(arguments.csv_rows)], check=True
         )
         for name in FILES:
-            command = ("-m", "gtex_vae.encode", f"run={folder}/run", f"input={name}.h5ad")
-            runs[f"gtex_vae/{name}"] = timed(*command, folder=folder)
+            for run in RUNS:
+                command = ("-m", "gtex_vae.encode", f"run={folder}/{run}", f"input={name}.h5ad")
+                runs[f"{run}/{name}"] = timed(*command, folder=folder)
             runs[f"anndata_torch/{name}"] = timed(me, "--way", "anndata_torch", name, folder=folder)
         runs["pandas_torch/subset"] = timed(me, "--way", "pandas_torch", folder=folder)
 
@@ -166,7 +181,7 @@ def main() -> None:
         "profiles": FILES,
         "genes": GENES,
         "model": {"hidden_dims": HIDDEN, "latent_dim": LATENT},
-        "gtex_vae": total("gtex_vae"),
+        **{run: total(run) for run in RUNS},
         "anndata_torch": total("anndata_torch"),
         "pandas_torch": {
             "measured_profiles": arguments.csv_rows,
