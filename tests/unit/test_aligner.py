@@ -37,7 +37,7 @@ def test_attention_starts_at_the_mean_and_ignores_what_is_not_there() -> None:
     assert pool(z, present)[4].abs().sum() == 0
 
 
-@pytest.mark.parametrize("architecture", [{}, {"n_components": 5, "n_members": 3}])
+@pytest.mark.parametrize("architecture", [{}, {"n_components": 5, "n_members": 3}, {"n_covariates": 2}])
 @pytest.mark.parametrize("tune", ["none", "last", "all"])
 def test_embedding_is_that_of_the_vae_before_tuning(tune: str, architecture: dict[str, int]) -> None:
     model, x = vae(**architecture), random(7, G)

@@ -19,9 +19,9 @@ Tune = Literal["none", "last", "all"]
 
 
 class TunedEncoder(nn.Module):
-    """Embeds like a VAE before tuning; what is tuned is a copy, the VAE stays as it is.
+    """Embeds like a VAE's encoder before tuning; what is tuned is a copy, the VAE stays as it is.
 
-    Embedding has two steps, `features`, which is not trained and can be computed once for all samples, and the module
+    A conditional VAE is told of no covariates. Embedding has two steps, `features`, which is not trained and can be computed once for all samples, and the module
     itself.
 
     Parameters
@@ -29,7 +29,7 @@ class TunedEncoder(nn.Module):
     vae
         Trained.
     tune
-        ``none``: the embedding is the VAE's. ``last``: the linear layers that give the posterior mean are trained, the
+        ``none``: the embedding is the VAE's, moved towards the posterior mode where it does that. ``last``: the linear layers that give the posterior mean are trained, the
         linear path from expression among them. ``all``: the whole encoder.
     path
         Further dimensions: a trained linear path from expression around the VAE, an orthogonal projection at the start,
@@ -104,6 +104,9 @@ class TunedEncoder(nn.Module):
             frozen_nh = self.vae.embed(x_ng)
         else:
             coordinates_nf = self.vae.project(x_ng)
+            unknown_nk = self.vae.covariates(None, x_ng.shape[0])
+            if unknown_nk is not None:
+                coordinates_nf = torch.cat([coordinates_nf, unknown_nk], -1)
             frozen_nh = torch.cat([encoder.mlp(coordinates_nf) for encoder in self.vae.encoders], -1)
         return torch.cat([frozen_nh, x_ng / self.unit_g], -1) if self._sees_expression else frozen_nh
 
@@ -112,7 +115,9 @@ class TunedEncoder(nn.Module):
         if self.encoders is not None:
             features_nf = functional.dropout(features_nf, self.dropout, self.training)
             coordinates_nf = self.vae.project(features_nf)
-            mu_nd = torch.stack([encoder(coordinates_nf)[0] for encoder in self.encoders]).mean(0)
+            unknown_nk = self.vae.covariates(None, coordinates_nf.shape[0])
+            parts = [encoder(coordinates_nf, unknown_nk)[0] for encoder in self.encoders]
+            mu_nd = torch.stack(parts).mean(0)
             x_ng = features_nf / self.unit_g
         else:
             width = features_nf.shape[-1] - (len(self.unit_g) if self._sees_expression else 0)
