@@ -158,7 +158,8 @@ def main() -> None:
         folder = arguments.folder or Path(temporary)
         result = {"demo": demo, "pbmc": pbmc, "gtex": gtex}[arguments.table](folder, arguments)
     loads.append(os.getloadavg()[0])
-    command = " ".join(["python", "benchmarks/contrastive.py", *sys.argv[1:]])
+    given = [Path(word).name if word.startswith("/") else word for word in sys.argv[1:]]
+    command = " ".join(["python", "benchmarks/contrastive.py", *given])
     about = machine(loads, ["torch", "lightning", "scikit-learn"])
     write(RESULTS / f"contrastive_{arguments.table}.json", {"command": command, **result, **about})
 

@@ -262,6 +262,23 @@ def test_terms_beside_the_elbo_resume_exactly(train, command, tmp_path, experime
     assert metrics_of(broken) == metrics_of(whole)
 
 
+def test_a_term_alone_trains_the_encoder_and_is_what_weights_are_chosen_by(train, tmp_path):
+    monitors = ("callbacks.best.monitor=val/contrastive", "callbacks.early_stopping.monitor=val/contrastive")
+    done = train(tmp_path, "+experiment=contrastive_tissue", "contrastive.elbo_weight=0", *monitors)
+    assert done.code == 0, done.stderr
+    assert "val/contrastive" in json.loads((tmp_path / "checkpoints" / "best.json").read_text())
+    vae = TrainedModel.load(tmp_path / "model").vae
+    off_diagonal = [
+        weight - torch.diag(weight.diagonal())
+        for weight in (
+            vae.decoders[0].skip.weight.T @ vae.decoders[0].skip.weight,
+            vae.encoders[0].skip.weight @ vae.encoders[0].skip.weight.T,
+        )
+    ]
+    # both paths start with the orthogonal loadings of a PCA
+    assert off_diagonal[0].abs().max() < 1e-3 < off_diagonal[1].abs().max()
+
+
 def test_weight_zero_is_the_plain_vae(train, vae_run, tmp_path):
     run_dir = tmp_path / "run"
     whole = ("callbacks.masking.low=0.0", "callbacks.masking.high=0.0")
