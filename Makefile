@@ -1,5 +1,6 @@
 # make demo: set up, train on the built-in data, print the result beside PCA
 # make test: set up, pass every check
+# make bench: every benchmark, on an idle machine (about an hour; BENCH=--small: minutes); make bench-check: no ratio is lost
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,8 +8,9 @@ GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/nul
 # the small CPU build of torch in CI and where there is no GPU; users with one get CUDA
 CONSTRAINTS := $(if $(or $(CI),$(if $(GPU),,yes)),-c constraints.txt)
 TRAIN_ARGS ?=
+BENCH ?=
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench bench-check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -16,6 +18,12 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slurm" $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/run.py $(BENCH)
+
+bench-check: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/run.py --check
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from torch import nn
 
 from gtex_vae.nn.decoder import Decoder
 from gtex_vae.nn.encoder import LOG_VAR_RANGE, Encoder
+from gtex_vae.nn.linear import Linear
 from gtex_vae.nn.mlp import ACTIVATIONS, MLP, NORMS, xavier_linear
 
 PLAIN: dict[str, Any] = {"norm": "none", "activation": "elu", "dropout": 0.0}
@@ -32,7 +33,7 @@ def test_any_widths(n_in: int, hidden_dims: list[int], norm: Any, activation: An
     assert mlp.out_features == [n_in, *hidden_dims][-1]
     assert mlp(torch.randn(3, n_in)).shape == (3, mlp.out_features)
     kinds = [type(layer) for layer in mlp]
-    each = [nn.Linear, *([NORMS[norm]] if norm != "none" else []), ACTIVATIONS[activation]]
+    each = [Linear, *([NORMS[norm]] if norm != "none" else []), ACTIVATIONS[activation]]
     each += [nn.Dropout] if dropout else []
     assert kinds == each * len(hidden_dims)
 

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gtex_vae.nn.linear import Linear
 from gtex_vae.nn.norms import BatchNorm
 
 Norm = Literal["batch", "layer", "none"]
@@ -37,14 +38,14 @@ SLOPES: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
 }  # derivatives
 
 
-def xavier_linear(in_features: int, out_features: int, *, bias: bool = True) -> nn.Linear:
+def xavier_linear(in_features: int, out_features: int, *, bias: bool = True) -> Linear:
     """Linear layer with Glorot-uniform weights and zero bias.
 
     References
     ----------
     Glorot and Bengio (2010), eq. 16.
     """
-    linear = nn.Linear(in_features, out_features, bias=bias)
+    linear = Linear(in_features, out_features, bias=bias)
     nn.init.xavier_uniform_(linear.weight)
     if bias:
         nn.init.zeros_(linear.bias)
