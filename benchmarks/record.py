@@ -12,13 +12,23 @@ from typing import Any
 
 
 def machine(loads: Sequence[float], packages: Sequence[str]) -> dict[str, Any]:
-    """Cores, the range of the load while it was measured, and versions."""
+    """Processor, cores, the range of the load while it was measured, and versions."""
     return {
+        "processor": processor(),
         "cores": os.cpu_count(),
         "load_average": [round(min(loads), 1), round(max(loads), 1)],
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
     }
+
+
+def processor() -> str:
+    """Family and model as the kernel names them: ratios are those of a kind of processor."""
+    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    first = dict(line.split(":", 1) for line in told.partition("\n\n")[0].splitlines() if ":" in line)
+    found = {key.strip(): value.strip() for key, value in first.items()}
+    keys = ("model name", "cpu family", "model")
+    return " ".join(found[key] for key in keys if key in found) or platform.processor()
 
 
 def write(path: Path, result: dict[str, Any]) -> None:

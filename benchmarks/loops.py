@@ -1,0 +1,215 @@
+"""Training loops to compare: the published one re-made, one written by hand with our arithmetic, and the product's own.
+
+Each yields the seconds of its steps, wall and CPU of this process, after `WARM` steps that do not count.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+WARM = 3
+HELD_OUT = 140  # samples of the validation and of the test split, which no step sees
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model on random data: genes, samples per step, and what the config is told besides."""
+
+    genes: int
+    batch: int
+    overrides: tuple[str, ...]
+
+    def config(self, precision: str) -> dict[str, Any]:
+        """The whole config of a training run."""
+        from hydra import compose, initialize_config_dir
+
+        from gtex_vae.config import register_resolvers, to_plain
+        from gtex_vae.paths import conf_dir
+
+        register_resolvers()
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            plain: dict[str, Any] = to_plain(
+                compose("train", [*self.overrides, f"trainer.precision={precision}"])
+            )
+        return plain
+
+
+WORKLOADS = {
+    "published": Workload(19_797, 128, ("+experiment=seed_64",)),
+    "default": Workload(7_039, 128, ()),
+    "small": Workload(4_000, 128, ("+experiment=seed_64", "model.hidden_dims=[1024,256]")),
+}
+
+
+def seconds_of(step: Callable[[], object]) -> tuple[float, float]:
+    """Wall and CPU seconds of one step."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    step()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def published(work: Workload, steps: int) -> Iterator[None]:
+    """The published system's loop: DataLoader over a TensorDataset, fp32, Adam, clipping, three ``.item()`` a step."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+    from torch.utils.data import DataLoader, TensorDataset
+
+    model = work.config("32-true")["model"]
+    hidden, latent = model["hidden_dims"], model["latent_dim"]
+
+    def stack(widths: list[int]) -> list[nn.Module]:
+        layers: list[nn.Module] = []
+        for a, b in itertools.pairwise(widths):
+            layers += [nn.Linear(a, b), nn.BatchNorm1d(b), nn.ELU(), nn.Dropout(0.3)]
+        return layers
+
+    encoder = nn.Sequential(*stack([work.genes, *hidden]))
+    mu, log_var = nn.Linear(hidden[-1], latent), nn.Linear(hidden[-1], latent)
+    decoder = nn.Sequential(*stack([latent, *hidden[::-1]]), nn.Linear(hidden[0], work.genes))
+    parameters = [p for part in (encoder, mu, log_var, decoder) for p in part.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=1e-4)
+    x = torch.randn(work.batch * (steps + WARM), work.genes)
+    for (batch,) in DataLoader(TensorDataset(x), batch_size=work.batch, shuffle=True):
+        optimizer.zero_grad()
+        h = encoder(batch)
+        m, lv = mu(h), log_var(h)
+        out = decoder(m + torch.exp(0.5 * lv) * torch.randn_like(m))
+        reconstruction = functional.mse_loss(out, batch)
+        kl = -0.5 * torch.mean(1 + lv - m.pow(2) - lv.exp())
+        loss = reconstruction + 0.5 * kl
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        loss.item(), reconstruction.item(), kl.item()
+        yield
+
+
+def by_hand(work: Workload, steps: int, precision: str) -> Iterator[None]:
+    """Our model, objective and optimizer in a loop of twenty lines, without trainer, callbacks or logging."""
+    import torch
+
+    from gtex_vae.config import build
+
+    config = work.config(precision)
+    vae = build(config["model"], under="gtex_vae.models", n_genes=work.genes)
+    objective = build(config["objective"], under="gtex_vae.models")
+    optimizer = build(config["optimizer"], under="torch.optim", params=vae.parameters())
+    x = torch.randn(work.batch * (steps + WARM), config["model"]["n_components"] or work.genes)
+    outside_n = None if vae.basis_fg is None else torch.ones(work.batch)
+    members = len(vae.encoders)
+    for row_n in torch.randperm(len(x)).split(work.batch):
+        x_nf = x.index_select(0, row_n)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+            output = vae(x_nf)
+            loss = objective(
+                vae.likelihood, output, torch.cat([x_nf] * members) if members > 1 else x_nf, beta=0.5,
+                outside_n=None if outside_n is None else torch.cat([outside_n] * members),
+            ).loss  # fmt: skip
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), config["trainer"]["gradient_clip_val"])
+        optimizer.step()
+        yield
+
+
+def ours(
+    work: Workload, steps: int, precision: str, beside: dict[str, Iterator[None]] | None = None
+) -> dict[str, list[tuple[float, float]]]:
+    """The product's module, callbacks, logger and trainer; others may take a step of theirs after each of its own.
+
+    A step lasts from the end of the one before to its own end, so that nothing the trainer does is left out.
+    """
+    import numpy as np
+    import pandas as pd
+    import torch
+    from anndata import AnnData
+    from lightning.pytorch import Callback
+
+    from gtex_vae.data.datamodule import ExpressionDataModule
+    from gtex_vae.training.build import build_trainer
+    from gtex_vae.training.module import VAEModule
+
+    took: dict[str, list[tuple[float, float]]] = {"ours": [], **{name: [] for name in beside or {}}}
+
+    class Clock(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step > WARM:
+                took["ours"].append((time.perf_counter() - self.wall, time.process_time() - self.cpu))
+            for name, steps_of in (beside or {}).items():
+                seconds = seconds_of(lambda steps_of=steps_of: next(steps_of))
+                if trainer.global_step > WARM:
+                    took[name].append(seconds)
+            self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    config = work.config(precision)
+    with tempfile.TemporaryDirectory() as folder:
+        n = work.batch * (steps + WARM) + 2 * HELD_OUT + 20
+        obs = pd.DataFrame(
+            {"donor": [f"d{i}" for i in range(n)], "tissue": "lung"}, index=[f"s{i}" for i in range(n)]
+        )
+        adata = AnnData(np.random.default_rng(0).standard_normal((n, work.genes), dtype=np.float32), obs=obs)
+        adata.write_h5ad(f"{folder}/x.h5ad")
+        del adata
+        held = HELD_OUT / n
+        data = ExpressionDataModule("bench", f"{folder}/x.h5ad", val=held, test=held, batch_size=work.batch)
+        data.setup()
+        left_out = ("best", "last", "figures", "console", "early_stopping")  # they act between epochs
+        callbacks = {k: v for k, v in config["callbacks"].items() if k not in left_out}
+        settings = {"max_epochs": 1, "limit_train_batches": steps + WARM, "limit_val_batches": 0}
+        trainer_config = {**config["trainer"], **settings, "enable_checkpointing": False}
+        trainer = build_trainer(trainer_config, callbacks, config["logger"], Path(folder))
+        trainer.callbacks.append(Clock())
+        torch.manual_seed(0)
+        module = VAEModule(
+            config["model"], config["objective"], config["optimizer"], None,
+            genes=data.genes, standardize=data.standardize, unit="",
+        )  # fmt: skip
+        if module.vae.basis_fg is not None:
+            data.rotate(module.vae.basis_fg)
+        trainer.fit(module, data)
+    return took
+
+
+def timed(loop: Iterator[None]) -> list[tuple[float, float]]:
+    """Wall and CPU seconds of each step of a loop, the first left out."""
+    took = []
+    while True:
+        try:
+            took.append(seconds_of(lambda: next(loop)))
+        except StopIteration:
+            return took[WARM:]
+
+
+def limit(work: Workload, precision: str) -> float:
+    """Wall seconds of a step that did nothing but the model's own multiply-adds, at the fastest rate found for each product."""
+    import torch
+    from torch import nn
+
+    from gtex_vae.config import build
+    from gtex_vae.nn.linear import _product
+
+    torch.manual_seed(0)
+    dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
+    with torch.device("meta"):
+        vae = build(work.config(precision)["model"], under="gtex_vae.models", n_genes=work.genes)
+    total = 0.0
+    for layer in (layer for layer in vae.modules() if isinstance(layer, nn.Linear)):
+        weight_oi = torch.randn(layer.out_features, layer.in_features).to(dtype)
+        x_ni = torch.randn(work.batch, layer.in_features).to(dtype)
+        gradient_no = torch.randn(work.batch, layer.out_features).to(dtype)
+        products = [(x_ni, weight_oi), (gradient_no.T, x_ni.T)]
+        if layer.in_features not in (work.genes, vae.encoders[0].mlp[0].in_features):
+            products.append((gradient_no, weight_oi.T))  # nobody needs the gradient of the data
+        for a, b in products:
+            ways = (lambda a=a, b=b: nn.functional.linear(a, b), lambda a=a, b=b: _product(a, b))
+            for way in ways:
+                way()
+            total += min(seconds_of(way)[0] for _ in range(3) for way in ways)
+    return total
