@@ -20,7 +20,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-RESULT = Path(__file__).parent / "results" / "startup.json"
+from record import write
+
 SOURCE = Path(__file__).parents[1] / "src"
 TINY = (
     "data.prepare.n_samples=300", "data.prepare.n_genes=200", "data.batch_size=32", "model.hidden_dims=[32]",
@@ -100,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=100)
+    parser.add_argument("--result", type=Path, default=Path(__file__).parent / "results" / "startup.json")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         seconds = submission(Path(folder), given.jobs)
@@ -110,8 +112,7 @@ def main() -> None:
         f"submitting_{given.jobs}_jobs_s": None if seconds is None else round(seconds, 1),
         "stages": measure(given.repeats),
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    write(given.result, result)
 
 
 if __name__ == "__main__":

@@ -110,10 +110,7 @@ def main() -> None:
         one(work, arguments.one, arguments.steps)
         return
     before = os.getloadavg()[0]
-    if work == "small":
-        found = small(arguments.steps)
-    else:
-        found = in_turn(work, arguments.rounds, arguments.steps)
+    found = small(arguments.steps) if work == "small" else in_turn(work, arguments.rounds, arguments.steps)
     result = {
         "command": " ".join(["python", "benchmarks/train_step.py", *sys.argv[1:]]),
         **found,

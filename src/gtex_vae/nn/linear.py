@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 LARGE = 2**18  # weights; smaller layers gain nothing
 
