@@ -1,6 +1,7 @@
 """Embeddings of bulk gene expression: VAEs trained, evaluated and applied with Lightning and Hydra.
 
-``gtex_vae.load(run).encode(adata)`` embeds an AnnData with a trained run.
+``gtex_vae.load(run).encode(adata)`` embeds an AnnData with a trained run, ``gtex_vae.gene_neighbours(run, "TP53")``
+finds similar genes.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -10,6 +11,6 @@ try:
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
 
-from gtex_vae.api import load
+from gtex_vae.api import gene_neighbours, load
 
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "gene_neighbours", "load"]

@@ -20,6 +20,7 @@ class AnalyzeConfig:
 
     run: str
     genesets: list[str]
+    gene_embedding: str
     seed: int
     paths: dict[str, Any]
 
@@ -34,18 +35,22 @@ def main(config: AnalyzeConfig, run_dir: Path) -> None:
     from gtex_vae.analysis.figures import figures, write_figure
     from gtex_vae.analysis.findings import collect
     from gtex_vae.analysis.report import report, tables
+    from gtex_vae.data.gene_axis import refuse_gene_run
     from gtex_vae.models.trained import TrainedModel
 
     run = find_run(config.run, Path(config.paths["outputs"]))
     if is_alignment(run):
         log.info("report: %s", write_report(run, seed=config.seed))
         return
+    refuse_gene_run(
+        run, "the report is of samples; evaluate run=<a run of samples> gene_run=... puts the genes beside"
+    )
     model = TrainedModel.load(run / "model")
     if not (run / "evaluation" / "metrics.json").exists():
         log.info("measuring %s on held-out donors first", run)
         evaluate_run(run, model, config.genesets, seed=config.seed)
     log.info("analyzing %s", run)
-    findings = collect(run, model, seed=config.seed)
+    findings = collect(run, model, gene_embedding=config.gene_embedding, seed=config.seed)
     folder = run / "analysis"
     for name, table in tables(findings).items():
         with write_beside(folder / f"{name}.csv") as temporary:

@@ -2,11 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from gtex_vae.models.trained import TrainedModel
+
+
+def gene_neighbours(
+    run: Path | str,
+    genes: str | Sequence[str],
+    k: int = 10,
+    *,
+    embedding: str | None = None,
+    outputs: Path | str = "outputs",
+) -> pd.DataFrame:
+    """The genes most similar to some genes, by the gene embeddings of a run.
+
+    Parameters
+    ----------
+    run
+        Run directory that was evaluated, or ``latest``.
+    genes
+        Ids or names.
+    k
+        How many for each.
+    embedding
+        ``decoder_loadings``, ``output_weights``, or ``gene_wise_vae`` where the run has it; None: the run's first.
+    outputs
+        Where ``latest`` looks.
+
+    Returns
+    -------
+    DataFrame
+        ``gene_id``, ``gene_name``, ``rank`` (from 1), ``neighbour_id``, ``neighbour_name``, ``cosine``.
+
+    Raises
+    ------
+    RunError
+        There is no such run, or it was not evaluated.
+    DataError, ConfigError
+        A gene, or the embedding, is not there.
+
+    Examples
+    --------
+    Needs a run that ``python -m gtex_vae.evaluate`` has been through::
+
+        gtex_vae.gene_neighbours("latest", ["TP53", "ENSG00000141510"], k=5)
+    """
+    from gtex_vae.analysis.gene_embedding_file import neighbour_table, read_gene_embeddings
+    from gtex_vae.runs import find_run
+
+    adata = read_gene_embeddings(find_run(str(run), Path(outputs)))
+    return neighbour_table(adata, [genes] if isinstance(genes, str) else genes, k=k, embedding=embedding)
 
 
 def load(run: Path | str = "latest", *, outputs: Path | str = "outputs") -> TrainedModel:

@@ -14,6 +14,7 @@ import pytest
 FIGURES = {
     "map_pca", "map_umap", "map_tsne", "differences", "genes", "tissues", "kl_per_dimension", "training_curves",
     "confusion", "coverage", "distances", "clustering", "latent_information", "traversals",
+    "gene_function",
 }  # fmt: skip
 TABLES = {
     "coordinates", "gene_neighbours", "genes", "tissues", "confusion", "leakage", "near_duplicates",

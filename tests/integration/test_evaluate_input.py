@@ -66,7 +66,14 @@ def test_the_same_samples_as_a_file_score_the_same(evaluated, command):
     own, theirs = metrics(evaluated / "run/evaluation"), metrics(evaluated / "run/evaluation/whole")
     for key, value in own.items():
         if not key.startswith(
-            ("gene/", "baseline/pca/gene/", "baseline/expression/gene/", "latent/mig", "latent/dci")
+            (
+                "gene/",
+                "embedding/",
+                "baseline/pca/gene/",
+                "baseline/expression/gene/",
+                "latent/mig",
+                "latent/dci",
+            )
         ):
             assert theirs[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
     assert theirs["samples_of_training_donors"] == 0

@@ -90,6 +90,24 @@ def test_matching_on_level_takes_up_what_comes_of_the_level_alone():
     assert matched.mean() == pytest.approx(observed, abs=0.03)
 
 
+def test_matched_auroc_agrees_with_its_definition():
+    """Each member against the genes of its own level alone, in twenty classes of fifteen."""
+    random = np.random.default_rng(3)
+    embedding_gd, level_g = embeddings(300, 4), random.random(300)
+    sets = {f"set {i}": random.choice(300, random.integers(5, 40), replace=False) for i in range(6)}
+    length_g = np.linalg.norm(embedding_gd, axis=1)
+    cosine_gg = embedding_gd @ embedding_gd.T / np.outer(length_g, length_g)
+    class_g = np.argsort(np.argsort(level_g)) // 15
+    table = function_table(embedding_gd, sets, level_g)
+    for name, genes in sets.items():
+        score_g = [cosine_gg[i, [m for m in genes if m != i]].mean() for i in range(300)]
+        shares = []
+        for member in genes:
+            others = [i for i in range(300) if class_g[i] == class_g[member] and i not in genes]
+            shares.append(np.mean([score_g[member] > score_g[i] for i in others]))
+        assert table.loc[name, "matched"] == pytest.approx(np.mean(shares), abs=1e-6)
+
+
 def test_the_null_is_seeded():
     unit_gd, members = unit_length(embeddings()), list(random_sets(3).values())
     first = permutation_null(unit_gd, members, permutations=2, seed=5)

@@ -178,7 +178,7 @@ def test_page_of_seven_thousand_samples_is_small_and_its_text_harmless():
         run=Path("run"), unit="log2(TPM+1)", obs=obs, genes=genes,
         maps={name: rng.normal(size=(n, 2)).astype(np.float32) for name in ("PCA", "UMAP", "t-SNE")},
         tissues=pd.DataFrame({"samples": [5], "r2_model": [0.5], "r2_pca": [0.4]}, index=["lung"]),
-        kl_d=np.ones(64), curves={}, confusion=pd.DataFrame(),
+        kl_d=np.ones(64), curves={}, confusion=pd.DataFrame(), gene_embedding="decoder_loadings",
         neighbours_gk=rng.integers(0, g, (g, k)), cosine_gk=rng.random((g, k)).astype(np.float32),
         checks=pd.DataFrame([("donors", True, nasty)], columns=["check", "passed", "finding"]),
         pairs=pd.DataFrame(), metrics={}, intervals=INTERVALS, record={},

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from gtex_vae.analysis.baselines import PCA, Mean
 from gtex_vae.analysis.bootstrap import interval, metric_names
 from gtex_vae.analysis.events import show_metrics
-from gtex_vae.analysis.gene_embedding import decoder_jacobian, gene_embedding
-from gtex_vae.analysis.gene_function import function_table
+from gtex_vae.analysis.gene_embedding_file import genes_table, write_gene_embeddings
+from gtex_vae.analysis.gene_evaluation import evaluate_genes
+from gtex_vae.analysis.gene_function import Members
 from gtex_vae.analysis.gene_sets import collections_for
 from gtex_vae.analysis.held_out import open_samples
 from gtex_vae.analysis.intervals import coverage
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 
 COVARIATES = ("tissue", "donor", "sex", "age", "ischemic_time", "rin", "hardy", "batch")
 
-Members = Mapping[str, NDArray[np.intp]]
-
 
 @dataclass
 class Evaluation:
@@ -57,11 +56,14 @@ class Evaluation:
         Flat keys as in metrics.json.
     tables
         File stem to table: ``intervals``, ``genes``, ``tissues``, ``covariates``, ``out_of_distribution``, those of
-        `latent_tables`, and ``gene_function_<collection>``.
+        `latent_tables`, and those of `evaluate_genes`.
+    gene_embeddings
+        Name to embedding, shape (g, d).
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    gene_embeddings: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def forget(self, group: str) -> None:
         """Drop a group of metrics, the model's and the baselines'."""
@@ -72,9 +74,15 @@ class Evaluation:
 
 
 def evaluate_run(
-    run: Path, model: TrainedModel, genesets: Sequence[str] = (), *, seed: int = 0
+    run: Path,
+    model: TrainedModel,
+    genesets: Sequence[str] = (),
+    *,
+    further_genes: Mapping[str, NDArray[np.float32]] | None = None,
+    supervised_terms: int = 0,
+    seed: int = 0,
 ) -> Evaluation:
-    """Evaluate a run on its own held-out donors and write ``evaluation/`` into it.
+    """Evaluate a run on its own held-out donors and write ``evaluation/`` and the gene embeddings into it.
 
     Parameters
     ----------
@@ -82,7 +90,7 @@ def evaluate_run(
         A finished training run and its model.
     genesets
         GMT files.
-    seed
+    further_genes, supervised_terms, seed
         As for `evaluate`.
     """
     adata = open_samples(run, model)
@@ -96,8 +104,11 @@ def evaluate_run(
         gene_sets=gene_sets,
         reference=Reference.of_run(run, model, parts),
         factors=factors,
+        further_genes=further_genes,
+        supervised_terms=supervised_terms,
         seed=seed,
     )
+    write_gene_embeddings(run, result.gene_embeddings, genes_table(model))
     write_evaluation(run / "evaluation", result)
     show_metrics(run)
     if os.access(run / "model", os.W_OK):
@@ -128,6 +139,8 @@ def evaluate(
     reference: Reference | None = None,
     present_g: NDArray[np.bool_] | None = None,
     factors: pd.DataFrame | None = None,
+    further_genes: Mapping[str, NDArray[np.float32]] | None = None,
+    supervised_terms: int = 0,
     seed: int = 0,
 ) -> Evaluation:
     """Score a model, PCA, the mean, tissue means and nearest neighbours on the same held-out samples and masks.
@@ -148,6 +161,10 @@ def evaluate(
         held-out expression.
     factors
         Known truth of the held-out samples, for DCI and MIG.
+    further_genes
+        Name to gene embedding, shape (g, d), to judge beside the model's own.
+    supervised_terms
+        Gene sets to predict from the gene embeddings.
     seed
         Of masks, k-means and resamples.
     """
@@ -174,7 +191,7 @@ def evaluate(
     z_test_nd = embed_in_batches(model.told(test_obs), whole_ng)
     result.metrics["latent/effective_rank"] = effective_rank(z_test_nd)
     _raw_logreg(result, (x_train_ng if present_g.all() else x_train_ng[:, present_g], train_obs), test)
-    result.tables["intervals"] = _intervals(scores.samples, test_obs["donor"], seed)
+    result.tables["intervals"] = interval_table(scores.samples, test_obs["donor"], seed)
     blocks = [slice(start, start + 512) for start in range(0, len(x_test_ng), 512)]
     x_hat_ng = np.concatenate([part(ours, rows).reconstruct(x_test_ng[rows]) for rows in blocks])
     genes = np.flatnonzero(present_g)
@@ -196,13 +213,13 @@ def evaluate(
     latent = latent_tables(model, z_test_nd, test_obs, COVARIATES, factors=factors, seed=seed)
     result.metrics |= latent.metrics
     result.tables |= latent.tables
-    if gene_sets:
-        embeddings = {
-            "": gene_embedding(decoder_jacobian(model.vae, z_train_nd, seed=seed), z_train_nd),
-            "baseline/pca/": pca.components_dg.T,
-            "baseline/expression/": x_train_ng.T,
-        }
-        _gene_function(result, embeddings, gene_sets)
+    genes_judged = evaluate_genes(
+        model, z_train_nd, pca, x_train_ng, gene_sets,
+        further=further_genes, supervised_terms=supervised_terms, seed=seed,
+    )  # fmt: skip
+    result.metrics |= genes_judged.metrics
+    result.tables |= genes_judged.tables
+    result.gene_embeddings = genes_judged.embeddings
     return result
 
 
@@ -251,7 +268,7 @@ def _raw_logreg(
     result.metrics["baseline/expression/tissue/logreg_accuracy"] = accuracy(predicted, test_obs["tissue"])
 
 
-def _intervals(samples: Mapping[str, pd.DataFrame], donors: pd.Series, seed: int) -> pd.DataFrame:
+def interval_table(samples: Mapping[str, pd.DataFrame], donors: pd.Series, seed: int) -> pd.DataFrame:
     """The model's metrics and its paired differences from each baseline, with 95 % intervals over donors."""
     rows = []
     for name in metric_names(samples[""]):
@@ -263,20 +280,3 @@ def _intervals(samples: Mapping[str, pd.DataFrame], donors: pd.Series, seed: int
     return pd.DataFrame(rows, columns=["metric", "minus", "value", "low", "high"]).set_index(
         ["metric", "minus"]
     )
-
-
-def _gene_function(
-    result: Evaluation, embeddings: Mapping[str, NDArray], gene_sets: Mapping[str, Members]
-) -> None:
-    """AUROC per collection, and the mean of the collections under the fixed key."""
-    for prefix, embedding_gd in embeddings.items():
-        means = []
-        for collection, members in gene_sets.items():
-            table = function_table(embedding_gd, members)
-            means.append(float(table["auroc"].mean()))
-            result.metrics[f"{prefix}gene/function_auroc/{collection}"] = means[-1]
-            column = prefix.strip("/").rpartition("/")[2] or "model"
-            whole = result.tables.setdefault(f"gene_function_{collection}", table[["genes"]].copy())
-            whole[column] = table["auroc"]
-        if means:
-            result.metrics[f"{prefix}gene/function_auroc"] = float(np.mean(means))

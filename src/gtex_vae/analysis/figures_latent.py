@@ -13,6 +13,7 @@ import pandas as pd
 
 from gtex_vae.analysis.intervals import LEVELS
 from gtex_vae.analysis.plots import blank_figure, plain_axes
+from gtex_vae.analysis.report_genes import gene_function_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +30,7 @@ def latent_figures(evaluated: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str,
         "clustering": clustering,
         "latent_information": latent_information,
         "traversals": traversals,
+        "gene_function": gene_function_figure,
     }
     for name, draw in makers.items():
         table = evaluated.get(name)

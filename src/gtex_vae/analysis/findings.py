@@ -21,7 +21,14 @@ from gtex_vae.analysis import projections
 from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.beside_pca import by_gene_and_tissue
 from gtex_vae.analysis.bootstrap import Interval
-from gtex_vae.analysis.gene_embedding import decoder_jacobian, gene_embedding
+from gtex_vae.analysis.gene_embedding import DECODER_LOADINGS, decoder_jacobian, model_embeddings
+from gtex_vae.analysis.gene_embedding_file import (
+    STEM,
+    choose,
+    genes_table,
+    read_gene_embeddings,
+    write_gene_embeddings,
+)
 from gtex_vae.analysis.gene_neighbours import cosine_neighbours
 from gtex_vae.analysis.held_out import read_samples
 from gtex_vae.analysis.latent import kl_per_dimension
@@ -58,6 +65,8 @@ class Findings:
         Tag to steps and values.
     confusion
         Held-out samples by true (rows) and predicted tissue; empty without tissues.
+    gene_embedding
+        What genes are similar by.
     neighbours_gk, cosine_gk
         Positions of the most similar genes, and their cosines.
     checks, pairs
@@ -79,6 +88,7 @@ class Findings:
     kl_d: NDArray[np.float64]
     curves: dict[str, tuple[list[int], list[float]]]
     confusion: pd.DataFrame
+    gene_embedding: str
     neighbours_gk: NDArray[np.intp]
     cosine_gk: NDArray[np.float32]
     checks: pd.DataFrame
@@ -89,8 +99,20 @@ class Findings:
     evaluated: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
-def collect(run: Path, model: TrainedModel, *, seed: int = 0) -> Findings:
-    """Work out what the report shows; ``run`` holds ``evaluation/`` already."""
+def collect(
+    run: Path, model: TrainedModel, *, gene_embedding: str = DECODER_LOADINGS, seed: int = 0
+) -> Findings:
+    """Work out what the report shows; ``run`` holds ``evaluation/`` already.
+
+    Parameters
+    ----------
+    run, model
+        A finished run and its model.
+    gene_embedding
+        Which of ``gene_embeddings.h5ad`` neighbours are by.
+    seed
+        Of maps, hidden entries and PCA.
+    """
     from tqdm import tqdm
 
     with tqdm(total=8, desc="analyzing", unit="step", leave=False, disable=None) as bar:
@@ -121,7 +143,12 @@ def collect(run: Path, model: TrainedModel, *, seed: int = 0) -> Findings:
         genes.index = pd.Index(model.gene_ids, name="gene_id")
         genes.insert(0, "gene_name", model.gene_names)
         begin("gene neighbours")
-        embedding_gd = gene_embedding(decoder_jacobian(model.vae, z_nd[train], seed=seed), z_nd[train])
+        if not (run / f"{STEM}.h5ad").exists():  # evaluated by an earlier version
+            jacobian_gd = decoder_jacobian(model.vae, z_nd[train], seed=seed)
+            write_gene_embeddings(
+                run, model_embeddings(model.vae, jacobian_gd, z_nd[train]), genes_table(model)
+            )
+        embedding_gd = choose(read_gene_embeddings(run), gene_embedding)
         neighbours_gk, cosine_gk = cosine_neighbours(embedding_gd, NEIGHBOURS)
         begin("latent dimensions")
         return Findings(
@@ -134,6 +161,7 @@ def collect(run: Path, model: TrainedModel, *, seed: int = 0) -> Findings:
             kl_d=np.sort(_kl(model, x_test_ng, model.design(obs[test])))[::-1],
             curves=read_curves(run / "tensorboard"),
             confusion=_confusion(z_nd, obs["tissue"], train, test),
+            gene_embedding=gene_embedding,
             neighbours_gk=neighbours_gk,
             cosine_gk=cosine_gk,
             checks=checks,

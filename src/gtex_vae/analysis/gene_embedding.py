@@ -1,17 +1,54 @@
 """Gene embeddings of a trained VAE.
 
-Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions, ``h`` hidden units.
+Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions, ``h`` hidden units, ``f`` features (genes, or their
+coordinates in a basis), ``m`` members of an ensemble.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from gtex_vae.models.vae import VAE
+from gtex_vae.nn.decoder import Decoder
 
-WHITENING = 0.75  # 0 keeps the covariance of the loadings, 1 whitens them; chosen on GTEx v6 and a fifth of the gene sets
+# both chosen on GTEx v6 and a fifth of the gene sets
+WHITENING = 0.75  # 0 keeps the covariance of the loadings, 1 whitens them
+NEIGHBOURS = 5
 SAMPLES = 512
+SCATTER_SAMPLES = 4096
+DIRECTIONS = 8  # at a time
+
+DECODER_LOADINGS, OUTPUT_WEIGHTS, GENE_WISE = "decoder_loadings", "output_weights", "gene_wise_vae"
+KINDS = (DECODER_LOADINGS, OUTPUT_WEIGHTS, GENE_WISE)
+
+
+def model_embeddings(
+    vae: VAE, jacobian_gd: NDArray[np.floating], z_nd: NDArray[np.floating]
+) -> dict[str, NDArray[np.float32]]:
+    """The gene embeddings that a VAE of samples has.
+
+    Parameters
+    ----------
+    vae
+        In evaluation mode.
+    jacobian_gd
+        Its `decoder_jacobian`.
+    z_nd
+        Embedded training samples.
+
+    Returns
+    -------
+    dict
+        ``decoder_loadings``: `gene_embedding` of the Jacobian, and ``output_weights``: `output_weights` as
+        `whiten` leaves them, shape (g, d); compare genes by cosine.
+    """
+    return {
+        DECODER_LOADINGS: gene_embedding(jacobian_gd, z_nd),
+        OUTPUT_WEIGHTS: whiten(output_weights(vae), vae.latent_dim),
+    }
 
 
 def decoder_jacobian(vae: VAE, z_nd: np.ndarray, *, seed: int = 0) -> np.ndarray:
@@ -35,23 +72,39 @@ def decoder_jacobian(vae: VAE, z_nd: np.ndarray, *, seed: int = 0) -> np.ndarray
     """
     rows = np.random.default_rng(seed).permutation(len(z_nd))[:SAMPLES]
     z = torch.as_tensor(z_nd[np.sort(rows)], device=next(vae.parameters()).device)
-    columns_f = []
     with torch.no_grad():
-        for d in range(z.shape[1]):
-            direction_nd = torch.zeros_like(z)
-            direction_nd[:, d] = 1.0
-            columns_f.append(torch.func.jvp(vae.decode_features, (z,), (direction_nd,))[1].mean(0))
-        jacobian_gd = vae.expand(torch.stack(columns_f)).T
+        jacobian_fd = torch.stack([_mean_jacobian(vae, decoder, z) for decoder in vae.decoders]).mean(0)
+        jacobian_gd = vae.expand(jacobian_fd.T).T
     return jacobian_gd.float().cpu().numpy()
+
+
+def _mean_jacobian(vae: VAE, decoder: Decoder, z_nd: Tensor) -> Tensor:
+    """One decoder's Jacobian, averaged over samples, shape (f, d).
+
+    The last layer is linear: what it is given is averaged, not what it gives.
+    """
+    c_nk = vae.covariates(None, len(z_nd))
+
+    def hidden(at_nd: Tensor) -> Tensor:
+        h_nh: Tensor = decoder.mlp(at_nd if c_nk is None else torch.cat([at_nd, c_nk], -1))
+        return h_nh
+
+    def along(direction_d: Tensor) -> Tensor:
+        change_nh: Tensor = torch.func.jvp(hidden, (z_nd,), (direction_d.expand_as(z_nd),))[1]
+        return change_nh.mean(0)
+
+    axes_dd = torch.eye(z_nd.shape[1], dtype=z_nd.dtype, device=z_nd.device)
+    hidden_dh = torch.func.vmap(along, chunk_size=DIRECTIONS)(axes_dd)
+    jacobian_fd = decoder.out.weight @ hidden_dh.T
+    return jacobian_fd if decoder.skip is None else jacobian_fd + decoder.skip.weight
 
 
 def gene_embedding(jacobian_gd: np.ndarray, z_nd: np.ndarray) -> np.ndarray:
     r"""Loadings freed from their common direction and most of their covariance: what gene similarity is judged by.
 
-    With :math:`L L^\top = \mathrm{Cov}(z)` the matrix :math:`J L` does not depend on the choice of latent axes. Its
-    mean over genes is taken off, and its singular values are raised to 1 - 0.75:
-
-    .. math:: J L - \mathbf 1 \bar m^\top = U S V^\top, \qquad E = U S^{1 - 0.75}
+    With :math:`L L^\top` the scatter of samples around their five nearest neighbours the matrix :math:`J L` does not
+    depend on the choice of latent axes, and weighs what varies among samples alike, not what tells tissues apart;
+    `whiten` does the rest.
 
     Parameters
     ----------
@@ -65,8 +118,72 @@ def gene_embedding(jacobian_gd: np.ndarray, z_nd: np.ndarray) -> np.ndarray:
     ndarray of float32
         Shape (g, d); compare genes by cosine.
     """
-    covariance_dd = np.atleast_2d(np.cov(z_nd, rowvar=False)).astype(np.float64)
-    covariance_dd += 1e-6 * np.trace(covariance_dd) / len(covariance_dd) * np.eye(len(covariance_dd))
-    loadings_gd = jacobian_gd @ np.linalg.cholesky(covariance_dd)
-    left_gd, singular_d, _ = np.linalg.svd(loadings_gd - loadings_gd.mean(0), full_matrices=False)
-    return np.asarray(left_gd * singular_d ** (1.0 - WHITENING), dtype=np.float32)
+    from sklearn.neighbors import NearestNeighbors
+
+    rows = np.unique(np.linspace(0, len(z_nd) - 1, SCATTER_SAMPLES).astype(int))
+    z_nd = np.asarray(z_nd[rows], dtype=np.float64)
+    near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(z_nd) - 1), algorithm="brute").fit(z_nd)
+    apart_nd = z_nd - z_nd[near.kneighbors(return_distance=False)].mean(axis=1)
+    scatter_dd = np.atleast_2d(np.cov(apart_nd, rowvar=False))
+    scatter_dd += 1e-6 * np.trace(scatter_dd) / len(scatter_dd) * np.eye(len(scatter_dd))
+    return whiten(jacobian_gd @ np.linalg.cholesky(scatter_dd), jacobian_gd.shape[1])
+
+
+@torch.no_grad()
+def output_weights(vae: VAE) -> NDArray[np.float32]:
+    r"""Weights of the decoder's last layer in the space of genes: what each gene makes of the hidden units.
+
+    The model's mean is linear in the last hidden units of all its members and, with a linear path, in the latent,
+
+    .. math:: \hat x = B^\top \tfrac1m \big( [W_1 \dots W_m]\, (h_1, \dots, h_m) + \textstyle\sum_m S_m\, z \big) + b,
+
+    with the model's basis B, if it has one. A gene's row of this matrix has a column for every hidden unit; here the rows
+    are turned into as few columns as keep all inner products between genes.
+
+    Parameters
+    ----------
+    vae
+        Any VAE.
+
+    Returns
+    -------
+    ndarray of float32
+        Shape (g, f) or smaller.
+    """
+    parts = [decoder.out.weight for decoder in vae.decoders]
+    skips = [decoder.skip.weight for decoder in vae.decoders if decoder.skip is not None]
+    if skips:
+        parts.append(torch.stack(skips).sum(0))
+    weights_fh = (torch.cat(parts, dim=1) / len(vae.decoders)).double()
+    if weights_fh.shape[0] < weights_fh.shape[1]:
+        # W W^T = R R^T: rows of R have the inner products of those of W
+        square_f, axes_ff = torch.linalg.eigh(weights_fh @ weights_fh.T)
+        weights_fh = axes_ff * square_f.clamp_min(0.0).sqrt()
+    return vae.expand(weights_fh.T.float()).T.cpu().numpy()
+
+
+def whiten(loadings_gf: NDArray[np.floating], dimensions: int) -> NDArray[np.float32]:
+    r"""Loadings without their mean over genes, on their leading axes, singular values raised to 1 - 0.75.
+
+    .. math:: A - \mathbf 1 \bar a^\top = U S V^\top, \qquad E = U_d S_d^{1 - 0.75}
+
+    Parameters
+    ----------
+    loadings_gf
+        A row for every gene.
+    dimensions
+        Number d of leading axes to keep.
+
+    Returns
+    -------
+    ndarray of float32
+        Shape (g, d).
+    """
+    from scipy.linalg import eigh
+
+    centred_gf = np.asarray(loadings_gf - loadings_gf.mean(0), dtype=np.float64)
+    last = centred_gf.shape[1] - 1
+    kept = [max(last + 1 - dimensions, 0), last]
+    square_d, axes_fd = eigh(centred_gf.T @ centred_gf, subset_by_index=kept, check_finite=False)
+    singular_d = np.sqrt(np.maximum(square_d, 1e-14 * max(square_d[-1], 1e-300)))
+    return np.asarray((centred_gf @ (axes_fd * singular_d**-WHITENING))[:, ::-1], dtype=np.float32)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ import pandas as pd
 from gtex_vae import runs
 from gtex_vae.data import processed
 from gtex_vae.data.disk_matrix import open_larger_than, subset
+from gtex_vae.data.gene_axis import SPLITS as GENE_SPLITS
+from gtex_vae.data.gene_axis import genes_as_samples, of_genes
 from gtex_vae.data.splits import SPLITS, read_splits
 from gtex_vae.errors import DataError, RunError
 from gtex_vae.models.trained import TrainedModel
@@ -35,7 +38,8 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
     Returns
     -------
     AnnData
-        X not standardized, ``obs["split"]`` as in the run's ``splits.csv``. Of data that stayed on disk, the samples of
+        X not standardized, ``obs["split"]`` as in the run's ``splits.csv``. Of a run with ``data.axis=genes`` the
+        observations are genes, as `genes_as_samples` gives them. Of data that stayed on disk, the samples of
         each split that fit into ``data.memory_gib``: the same ones as at the end of training.
 
     Raises
@@ -51,10 +55,15 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
         adata = processed.read(path) if disk is None else disk.adata
     except DataError as error:
         raise RunError(f"the data of {run_dir} cannot be read: {error}") from error
-    if list(adata.var_names) != model.gene_ids:
-        raise RunError(f"{path} has other genes than the model of {run_dir}: it was made anew since")
     split = read_splits(run_dir / "splits.csv", list(adata.obs_names))
     adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
+    if of_genes(run_dir):
+        adata = _genes(adata, run_dir, data)
+    if list(adata.var_names) != model.gene_ids:
+        raise RunError(
+            f"{path} has other {'samples' if of_genes(run_dir) else 'genes'} than the model of {run_dir}: it was made "
+            "anew since"
+        )
     if disk is None:
         return adata
     parts = [subset(np.flatnonzero(split == part), adata.n_vars, memory_gib) for part in SPLITS]
@@ -63,6 +72,15 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
     adata = adata[rows].copy()
     adata.X = disk[rows]
     return adata
+
+
+def _genes(adata: AnnData, run_dir: Path, data: Mapping[str, Any]) -> AnnData:
+    """The training samples' matrix turned around, with the genes' split."""
+    settings = {"method": data["standardize"], "clip": data["clip"], "min_scale": data["min_scale"]}
+    genes = genes_as_samples(adata, settings)
+    split = read_splits(run_dir / GENE_SPLITS, list(genes.obs_names))
+    genes.obs["split"] = pd.Categorical(split, categories=SPLITS)
+    return genes
 
 
 def open_samples(run_dir: Path, model: TrainedModel) -> AnnData:

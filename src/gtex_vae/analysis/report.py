@@ -15,10 +15,12 @@ import pandas as pd
 
 from gtex_vae.analysis import verdicts
 from gtex_vae.analysis.findings import Findings
+from gtex_vae.analysis.gene_neighbours import neighbour_rows
 from gtex_vae.analysis.html_parts import MARK, NOTHING, Html, html_table, image, provenance_table
 from gtex_vae.analysis.map_columns import encode, map_columns
 from gtex_vae.analysis.pages import CSS, embed, fill, script
 from gtex_vae.analysis.report_evaluated import evaluated_tables
+from gtex_vae.analysis.report_genes import DESCRIPTIONS
 from gtex_vae.data.splits import SPLITS
 
 PAGE = Path(__file__).with_name("report_page")
@@ -32,21 +34,10 @@ def tables(findings: Findings) -> dict[str, pd.DataFrame]:
         name = method.lower().replace("-", "")
         coordinates[f"{name}_1"], coordinates[f"{name}_2"] = xy_n2.T
     coordinates = coordinates.join(findings.obs[["tissue", "donor", "split"]])
-    ids, names = findings.genes.index.to_numpy(), findings.genes["gene_name"].to_numpy()
-    g, k = findings.neighbours_gk.shape
-    neighbours = pd.DataFrame(
-        {
-            "gene_id": np.repeat(ids, k),
-            "gene_name": np.repeat(names, k),
-            "rank": np.tile(np.arange(1, k + 1), g),
-            "neighbour_id": ids[findings.neighbours_gk.ravel()],
-            "neighbour_name": names[findings.neighbours_gk.ravel()],
-            "cosine": findings.cosine_gk.ravel(),
-        }
-    ).set_index("gene_id")
+    neighbours = neighbour_rows(findings.genes["gene_name"], findings.neighbours_gk, findings.cosine_gk)
     return {
         "coordinates": coordinates,
-        "gene_neighbours": neighbours,
+        "gene_neighbours": neighbours.set_index("gene_id"),
         "genes": findings.genes,
         "tissues": findings.tissues,
         "confusion": findings.confusion,
@@ -79,6 +70,7 @@ def report(findings: Findings, figures: Mapping[str, str]) -> str:
         "leakage": _leakage(findings),
         "confusions": _confusions(findings.confusion),
         "tissues": _tissues(findings.tissues),
+        "gene_embedding": escape(DESCRIPTIONS[findings.gene_embedding]),
         "provenance": provenance_table(findings.run, findings.record),
         "json": embed(_embedded(findings)),
         "css": CSS.read_text(encoding="utf-8"),
@@ -107,8 +99,11 @@ FIGURES = {
     "clustering": "Silhouette, Calinski-Harabasz and agreement with tissues against the number of clusters",
     "latent_information": "Information of each latent dimension about each covariate",
     "traversals": "Genes along single latent dimensions",
+    "gene_function": "Gene function AUROC of every embedding and collection",
 }
-EVALUATED = ("covariates", "gene_function", "coverage", "verdicts", "distances", "traversals")
+EVALUATED = (
+    "covariates", "gene_function", "gene_supervised", "enrichment", "coverage", "verdicts", "distances", "traversals",
+)  # fmt: skip
 
 
 def _summary(findings: Findings) -> str:

@@ -14,9 +14,9 @@ import pandas as pd
 
 from gtex_vae.analysis.intervals import KINDS, LEVELS
 from gtex_vae.analysis.out_of_distribution import VERDICTS
+from gtex_vae.analysis.report_genes import enrichment_rows, gene_function_rows, supervised_rows
 
 TRAVERSED, GENES_NAMED = 12, 5
-GENE_FUNCTION = "gene_function_"
 
 
 class Shown(NamedTuple):
@@ -48,10 +48,11 @@ def evaluated_tables(
         "covariates": _covariates,
         "distances": _distances,
         "traversals": _traversals,
+        "gene_function": lambda table: Shown(*gene_function_rows(table)),
+        "gene_supervised": lambda table: Shown(*supervised_rows(table)),
+        "enrichment": lambda table: Shown(*enrichment_rows(table)),
     }
     shown = {place: make(evaluated[place]) for place, make in makers.items() if place in evaluated}
-    if any(name.startswith(GENE_FUNCTION) for name in evaluated):
-        shown["gene_function"] = _gene_function(evaluated)
     if f"reconstruction/coverage_{_percent(LEVELS[0])}" in metrics and "genes" in evaluated:
         shown["coverage"] = _coverage(evaluated["genes"], metrics)
     if "out_of_distribution" in evaluated:
@@ -70,21 +71,6 @@ def _covariates(table: pd.DataFrame) -> Shown:
     rows = [[*row, *values] for row, values in zip(rows, figures, strict=True)]
     header = ["covariate", "measure", "samples", "from the embedding", "from the tissue", "chance", "gain"]
     return Shown(header, rows, 2)
-
-
-def _gene_function(evaluated: Mapping[str, pd.DataFrame]) -> Shown:
-    """Mean AUROC of each collection of gene sets."""
-    tables = {
-        name.removeprefix(GENE_FUNCTION): table.select_dtypes("number").drop(columns="genes", errors="ignore")
-        for name, table in evaluated.items()
-        if name.startswith(GENE_FUNCTION)
-    }
-    methods = list(dict.fromkeys(str(column) for table in tables.values() for column in table))
-    rows: list[list[Any]] = [
-        [name, len(table), *(float(table[m].mean()) if m in table else None for m in methods)]
-        for name, table in tables.items()
-    ]
-    return Shown(["collection", "gene sets", *methods], rows)
 
 
 def _distances(table: pd.DataFrame) -> Shown:

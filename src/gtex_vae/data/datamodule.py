@@ -22,6 +22,7 @@ from gtex_vae.data import processed as processed_data
 from gtex_vae.data.covariates import Covariates
 from gtex_vae.data.disk_loader import DiskLoader, batches_in_buffer
 from gtex_vae.data.disk_matrix import GIB, DiskMatrix, check_memory, open_larger_than, subset
+from gtex_vae.data.gene_axis import Axis, check_axis, genes_as_samples, split_genes, write_gene_splits
 from gtex_vae.data.loader import Batch, BatchLoader
 from gtex_vae.data.splits import SPLITS, check_fractions, check_split, read_splits, split_samples
 from gtex_vae.data.standardize import Method, Standardizer
@@ -51,6 +52,9 @@ class ExpressionDataModule(LightningDataModule):
         ``_target_`` and arguments of the function that makes it; ``None`` when ``processed`` is given as it is.
     path
         The user's raw file; the configs hand it to ``prepare``.
+    axis
+        ``samples``; or ``genes``: every gene is an observation, the training samples are its features, and ``val`` and
+        ``test`` are shares of the samples and, once more, of the genes.
     common_with
         Other data sets; the genes that all have in common are listed beside ``processed``.
     val, test
@@ -99,6 +103,7 @@ class ExpressionDataModule(LightningDataModule):
         prepare: dict[str, Any] | None = None,
         path: str | None = None,
         *,
+        axis: Axis = "samples",
         common_with: Sequence[str] = (),
         val: float = 0.1,
         test: float = 0.2,
@@ -131,9 +136,10 @@ class ExpressionDataModule(LightningDataModule):
         self.standardize: dict[str, Any] = {"method": standardize, "clip": clip, "min_scale": min_scale}
         check_fractions(val, test)
         check_memory(memory_gib)
+        check_axis(axis, memory_gib, covariates)
         Standardizer(1, **self.standardize)  # refuses impossible values now, not after the data is read
         self.batch_size, self.seed = batch_size, seed
-        self.memory_gib, self.covariates = memory_gib, covariates
+        self.memory_gib, self.covariates, self.axis = memory_gib, covariates, axis
         self._x_ng: Tensor | None = None
         self._coordinates: tuple[Tensor, Tensor] | None = None
         self._disk: DiskMatrix | None = None
@@ -166,6 +172,18 @@ class ExpressionDataModule(LightningDataModule):
         self.adata = processed_data.read(self.processed) if self._disk is None else self._disk.adata
         split = self._split()
         self.adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
+        self._samples = self.adata.obs[["donor", "split"]]
+        log.info(
+            "%s: %d samples of %d donors x %d genes; train/val/test %s samples", self.name, self.adata.n_obs,
+            self.adata.obs["donor"].nunique(), self.adata.n_vars, _sizes(split),
+        )  # fmt: skip
+        if self.axis == "genes":
+            self.adata = genes_as_samples(self.adata, self.standardize)
+            split = split_genes(self.adata, val=self.val, test=self.test, seed=self.split_seed)
+            self.adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
+            log.info(
+                "genes as observations over the training samples; train/val/test %s genes", _sizes(split)
+            )
         self.conditions = Covariates.fit(self.adata.obs.iloc[self.rows("train")], self.covariates)
         self.scaler = Standardizer(self.adata.n_vars, **self.standardize)
         if self._disk is None:
@@ -182,11 +200,6 @@ class ExpressionDataModule(LightningDataModule):
             batches_in_buffer(self._disk, self.memory_gib, self.batch_size)
             self.scaler.fit(self._disk, self.rows("train"))
             self._disk.check(np.flatnonzero(split != "train"))
-        log.info(
-            "%s: %d samples of %d donors x %d genes; train/val/test %s samples",
-            self.name, self.adata.n_obs, self.adata.obs["donor"].nunique(), self.adata.n_vars,
-            "/".join(str(int((split == part).sum())) for part in SPLITS),
-        )  # fmt: skip
         if len(self.scaler.constant):
             names = list(self.adata.var_names[self.scaler.constant])
             log.warning(
@@ -268,16 +281,11 @@ class ExpressionDataModule(LightningDataModule):
         return str(self.adata.uns.get("expression", {}).get("unit", "log2(TPM+1)"))
 
     def write_splits(self, path: Path) -> None:
-        """Write sample, donor and split of every sample as CSV."""
-        table = pd.DataFrame(
-            {
-                "sample": self.adata.obs_names,
-                "donor": self.adata.obs["donor"],
-                "split": self.adata.obs["split"],
-            }
-        )
+        """Write sample, donor and split of every sample as CSV; of genes, beside it, where they are the observations."""
         with write_beside(path) as temporary:
-            table.to_csv(temporary, index=False)
+            self._samples.rename_axis("sample").to_csv(temporary)
+        if self.axis == "genes":
+            write_gene_splits(path.parent, self.adata)
 
     def train_dataloader(self) -> BatchLoader | DiskLoader:
         """Shuffled whole batches of the training samples."""
@@ -328,6 +336,10 @@ class ExpressionDataModule(LightningDataModule):
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Copy a batch to the device, asynchronously; free where the matrix lies there already."""
         return batch.to(device)
+
+
+def _sizes(split: np.ndarray) -> str:
+    return "/".join(str(int((split == part).sum())) for part in SPLITS)
 
 
 def _resident(device: torch.device, *tensors: Tensor) -> tuple[Tensor, ...]:
