@@ -73,7 +73,7 @@ def test_new_data_may_lack_columns_and_have_other_classes_and_spellings(obs):
     ("column", "values", "message"),
     [
         ("rni", None, "data.covariates=rni is no column of the annotations; did you mean 'rin'"),
-        ("one", "same", "data.covariates=one has fewer than two values"),
+        ("one", "same", r"data.covariates=\['one'\]: none of them varies"),
         ("id", [f"s{i}" for i in range(N)], "data.covariates=id has 240 classes for 240 samples"),
     ],
 )
@@ -82,6 +82,12 @@ def test_columns_that_cannot_condition_are_refused(obs, column, values, message)
         obs[column] = values
     with pytest.raises(ConfigError, match=message):
         Covariates.fit(obs, [column])
+
+
+def test_a_column_with_one_value_is_left_out(obs, caplog):
+    covariates = Covariates.fit(obs.assign(sex="M"), ["sex", "rin"])
+    assert list(covariates.columns) == ["rin"]
+    assert "sex has fewer than two values" in caplog.text
 
 
 def test_supposing_changes_what_is_named_alone(obs):

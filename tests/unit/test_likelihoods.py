@@ -25,7 +25,7 @@ def errors(n: int = 500, g: int = 6) -> torch.Tensor:
     return torch.randn(n, g, generator=generator) * torch.linspace(0.2, 3.0, g)
 
 
-@pytest.mark.parametrize("name", sorted(set(LIKELIHOODS) - {"per_sample"}))
+@pytest.mark.parametrize("name", sorted(set(LIKELIHOODS) - {"per_sample", "negative_binomial"}))
 def test_in_evaluation_it_is_the_normal_density_of_its_log_variance(name: str) -> None:
     likelihood = LIKELIHOODS[name](6).eval()
     with torch.no_grad():
@@ -116,7 +116,7 @@ def test_per_gene_is_never_worse_than_shared_at_their_optima() -> None:
     )
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", sorted(set(LIKELIHOODS) - {"negative_binomial"}))
 def test_weights_of_one_change_nothing_and_a_weight_of_two_counts_a_gene_twice(name: str) -> None:
     square_ng = errors(4, 6).square()
     torch.testing.assert_close(

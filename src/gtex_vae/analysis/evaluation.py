@@ -186,7 +186,8 @@ def evaluate(
     result = Evaluation(metrics=scores.metrics)
     ours = told(ours, test_obs)
     whole_ng = ours.complete(x_test_ng) if isinstance(ours, OnPresentGenes) else x_test_ng
-    result.metrics |= rate_metrics(model.vae, whole_ng, model.design(test_obs), seed=seed)
+    size_n = model.sizes(test_obs) if present_g.all() else None  # predicted genes have no counts
+    result.metrics |= rate_metrics(model.vae, whole_ng, model.design(test_obs), size_n, seed=seed)
     z_train_nd = embed_in_batches(model.told(train_obs), x_train_ng)
     z_test_nd = embed_in_batches(model.told(test_obs), whole_ng)
     result.metrics["latent/effective_rank"] = effective_rank(z_test_nd)

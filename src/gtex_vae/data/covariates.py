@@ -5,6 +5,7 @@ Shapes: ``n`` samples, ``k`` columns of the design, ``v`` covariates.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ import pandas as pd
 from gtex_vae.config import nearest
 from gtex_vae.data.annotations import SEX
 from gtex_vae.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 FEW_VALUES = 10
 BRACKET = r"^\s*(\d+)\s*-\s*(\d+)\s*$"
@@ -51,7 +54,7 @@ class Covariates:
         Raises
         ------
         ConfigError
-            A column is not there, or says nothing: it has a single value, or a class for nearly every sample.
+            A column is not there, or has a class for nearly every sample, or none has more than one value.
         """
         fitted: dict[str, dict[str, Any]] = {}
         for name in columns:
@@ -62,8 +65,8 @@ class Covariates:
             values = as_number(obs[name])
             different = values.nunique()
             if different < 2:
-                raise ConfigError(f"data.covariates={name} has fewer than two values in the training samples")
-            if pd.api.types.is_float_dtype(values):
+                log.warning("%s has fewer than two values in the training samples: it is left out", name)
+            elif pd.api.types.is_float_dtype(values):
                 fitted[name] = {"mean": float(values.mean()), "sd": float(values.std(ddof=0))}
             elif different > values.notna().sum() // 2 + 1:
                 raise ConfigError(
@@ -72,6 +75,8 @@ class Covariates:
             else:
                 share = _classes(name, obs[name]).value_counts(normalize=True).sort_index()
                 fitted[name] = {"classes": [str(label) for label in share.index], "shares": share.tolist()}
+        if columns and not fitted:
+            raise ConfigError(f"data.covariates={list(columns)}: none of them varies in the training samples")
         return cls(fitted) if fitted else None
 
     @property

@@ -16,6 +16,7 @@ import pandas as pd
 
 from gtex_vae import provenance
 from gtex_vae.data.annotations import annotate
+from gtex_vae.data.counts import LENGTH, SIZE, library_sizes
 from gtex_vae.data.filters import filter_matrix
 from gtex_vae.data.gene_columns import log_offset
 from gtex_vae.data.genes import GeneTable, gene_table
@@ -133,8 +134,12 @@ def prepare_matrix(
                 matrices.append(opened.enter_context(open_wanted(matrix_path, scratch=Path(scratch), **how)))
         matrix = _join(matrices)
         log.info("%d samples x %d genes in %s (%s)", *matrix.x_ng.shape, matrix.unit, matrix.unit_reason)
-        made, unit_now = _one_column_per_gene(matrix, table, None if scratch is None else Path(scratch))
+        made, unit_now, size_n = _one_column_per_gene(
+            matrix, table, None if scratch is None else Path(scratch)
+        )
     obs, annotation_report = annotate(matrix.sample_ids, tables, own=matrix.obs)
+    if size_n is not None:
+        obs[SIZE] = size_n
     kept = filter_matrix(
         made.x_ng,
         obs,
@@ -208,8 +213,13 @@ def _join(matrices: list[RawMatrix]) -> RawMatrix:
     )
 
 
-def _one_column_per_gene(matrix: RawMatrix, table: GeneTable, scratch: Path | None) -> tuple[Harmonised, str]:
-    """Harmonised genes on the log2 scale, dense, in memory or in a scratch folder, and its unit."""
+def _one_column_per_gene(
+    matrix: RawMatrix, table: GeneTable, scratch: Path | None
+) -> tuple[Harmonised, str, np.ndarray | None]:
+    """Harmonised genes on the log2 scale, dense, in memory or in a scratch folder, its unit, and libraries' sizes.
+
+    The latter of counts in memory alone.
+    """
     from dataclasses import replace
 
     plan = plan_genes(matrix.x_ng, matrix.gene_ids, matrix.gene_names, table)
@@ -219,10 +229,14 @@ def _one_column_per_gene(matrix: RawMatrix, table: GeneTable, scratch: Path | No
     offset = log_offset(matrix.unit)
     if scratch is not None:
         x_ng, unit = convert_in_chunks(matrix, plan.columns, lengths, scratch)
-        return Harmonised(x_ng, plan.var, plan.report), unit
-    x_ng, unit = to_log2_tpm(replace(matrix, x_ng=plan.columns.take(matrix.x_ng, offset)), lengths)
+        return Harmonised(x_ng, plan.var, plan.report), unit, None
+    taken, size_n = plan.columns.take(matrix.x_ng, offset), None
+    if matrix.unit == "counts":
+        size_n = library_sizes(taken, lengths)
+        plan.var[LENGTH] = 1.0 if lengths is None else lengths
+    x_ng, unit = to_log2_tpm(replace(matrix, x_ng=taken), lengths)
     dense = np.ascontiguousarray(x_ng if isinstance(x_ng, np.ndarray) else x_ng.toarray(), np.float32)
-    return Harmonised(dense, plan.var, plan.report), unit
+    return Harmonised(dense, plan.var, plan.report), unit, size_n
 
 
 def _say_dropped(dropped: dict[str, dict[str, int]]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from gtex_vae.data.counts import SIZE
 from gtex_vae.data.simulate_cohort import DETAILS, TISSUES_OF_ANYONE, simulate_cohort
 from gtex_vae.data.simulate_expression import (
     COVARIATES,
@@ -76,7 +77,7 @@ def simulate_gtex(
     -------
     anndata.AnnData
         ``X`` float32, samples x genes. ``obs`` holds the annotations
-        (:func:`gtex_vae.data.simulate_cohort.simulate_cohort`), ``var`` the gene's ``gene_name``,
+        (:func:`gtex_vae.data.simulate_cohort.simulate_cohort`) and ``size_factor``, millions of reads, ``var`` the gene's ``gene_name``,
         ``biotype`` and ``module`` (empty for none). The truth:
 
         ================================ ============================================================
@@ -305,11 +306,13 @@ def _fill_tissues(
     truth = adata.uns["truth"]
     genes = draw_genes(adata.n_vars, module_g, truth["noise"], gene_rng)
     samples, links = draw_samples(adata.obs, truth["n_factors"], truth["n_modules"], genes, sample_rng)
+    size_n = np.empty(adata.n_obs)
     for rows in _chunks(adata):
-        tpm_ng = draw_tpm(rows, samples, genes, noise_rng)
+        tpm_ng, size_n[rows] = draw_tpm(rows, samples, genes, noise_rng)
         tpm_ng += 1.0
         np.log2(tpm_ng, out=adata.X[rows])
     adata.uns["expression"] = {"unit": "log2(TPM+1)"}
+    adata.obs[SIZE] = size_n
     truth.update(links)
     cell_types = [*DETAILS, *SHARED_CELL_TYPES]
     adata.obsm["truth_factors"] = samples.factor_nk

@@ -146,8 +146,10 @@ def draw_samples(
     return samples, modules
 
 
-def draw_tpm(rows: slice, samples: Samples, genes: Genes, rng: np.random.Generator) -> np.ndarray:
-    r"""Transcripts per million of some samples.
+def draw_tpm(
+    rows: slice, samples: Samples, genes: Genes, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Transcripts per million of some samples, and the millions of reads that they were counted from.
 
     .. math::
 
@@ -169,8 +171,8 @@ def draw_tpm(rows: slice, samples: Samples, genes: Genes, rng: np.random.Generat
 
     Returns
     -------
-    numpy.ndarray
-        Float32, samples x genes; each row sums to 1e6.
+    tpm_ng, size_n
+        Float32, samples x genes, each row sums to 1e6; size factors.
     """
     log_ng = samples.covariate_ne[rows] @ genes.effect_eg
     with_module = genes.module_g >= 0
@@ -191,8 +193,9 @@ def draw_tpm(rows: slice, samples: Samples, genes: Genes, rng: np.random.Generat
     rate_ng /= shape_g
     tpm_ng = rng.poisson(rate_ng).astype(np.float32)
     # a library of nothing at all keeps its zeros
-    tpm_ng *= (1e6 / np.maximum(tpm_ng.sum(axis=1, dtype=np.float64), 1.0)).astype(np.float32)[:, None]
-    return tpm_ng
+    size_n = np.maximum(tpm_ng.sum(axis=1, dtype=np.float64), 1.0) / 1e6
+    tpm_ng *= (1.0 / size_n).astype(np.float32)[:, None]
+    return tpm_ng, size_n
 
 
 def _sparse(rows: int, columns: int, share: float, scale: float, rng: np.random.Generator) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch import Tensor
 from gtex_vae.errors import ConfigError
 from gtex_vae.functional.elbo import free_bits, kl_standard_normal
 from gtex_vae.models.vae import VAEOutput
-from gtex_vae.nn.likelihoods import Likelihood, mean_square
+from gtex_vae.nn.likelihoods import Likelihood, NegativeBinomial, mean_square
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class Objective:
         capacity: float | None = None,
         observed_ng: Tensor | None = None,
         outside_n: Tensor | None = None,
+        size_n: Tensor | None = None,
     ) -> ObjectiveTerms:
         """Evaluate the objective on one batch.
 
@@ -109,10 +110,17 @@ class Objective:
             0 where the input was hidden, shape (n, g); ``None`` for a whole batch.
         outside_n
             Squared length of what lies outside the span of the basis, shape (n,); ``None``: nothing does.
+        size_n
+            Size factors of the libraries, shape (n,), for a likelihood of counts.
         """
         n_genes, latent_dim = likelihood.n_genes, output.mu_nd.shape[-1]
         squared_error_nf = (output.x_hat_nf.float() - x_nf).square()
-        nll_nats = n_genes * likelihood(squared_error_nf, self._weights(observed_ng), outside_n)
+        weights = self._weights(observed_ng)
+        if isinstance(likelihood, NegativeBinomial):
+            assert size_n is not None
+            nll_nats = n_genes * likelihood.of_counts(output.x_hat_nf, x_nf, size_n, weights)
+        else:
+            nll_nats = n_genes * likelihood(squared_error_nf, weights, outside_n)
         kl_nd = kl_standard_normal(output.mu_nd.float(), output.log_var_nd.float())
         penalty = free_bits(kl_nd, self.free_bits)
         if capacity is not None:

@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from gtex_vae.data.counts import SIZE
 from gtex_vae.data.covariates import Covariates
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import RunError
 from gtex_vae.models.saved import read_part, write_part
 from gtex_vae.models.vae import VAE
+from gtex_vae.nn.likelihoods import NegativeBinomial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +89,11 @@ class TrainedModel(nn.Module):
     def design(self, obs: pd.DataFrame) -> np.ndarray | None:
         """Covariates (n, k) of the samples of a table of annotations; None for a model that takes none."""
         return None if self.covariates is None else self.covariates.design(obs)
+
+    def sizes(self, obs: pd.DataFrame) -> np.ndarray | None:
+        """Size factors (n,) of samples that were counted; None where the table does not say, or no count is asked for."""
+        known = SIZE in obs and isinstance(self.vae.likelihood, NegativeBinomial)
+        return obs[SIZE].to_numpy(dtype=np.float32) if known else None
 
     def told(self, obs: pd.DataFrame) -> TrainedModel | ToldModel:
         """The model for the samples of a table of annotations: itself, or a `ToldModel` where it is conditional."""

@@ -20,7 +20,7 @@ from gtex_vae.functional.masking import hide
 from gtex_vae.functional.mode import climb
 from gtex_vae.nn.decoder import Decoder
 from gtex_vae.nn.encoder import Encoder
-from gtex_vae.nn.likelihoods import LIKELIHOODS, Likelihood, LikelihoodName
+from gtex_vae.nn.likelihoods import LIKELIHOODS, Likelihood, LikelihoodName, NegativeBinomial
 from gtex_vae.nn.mlp import Activation, Norm
 
 REFINEMENTS = 3  # rounds of filling in and encoding again; further ones change R2 in the fourth decimal
@@ -64,7 +64,7 @@ class VAE(nn.Module):
         Widths of the encoder's layers; the decoder has them in reverse.
     likelihood
         ``per_sample``: each sample has a variance of its own (multivariate Student t); ``shared``: one variance, optimal
-        in closed form (sigma-VAE); ``per_gene``: a learned variance for each gene; ``mse``: variance 1 (the published
+        in closed form (sigma-VAE); ``per_gene``: a learned variance for each gene; ``negative_binomial``: of read counts; ``mse``: variance 1 (the published
         loss together with ``objective.kl_reduction=mean``).
     norm
         ``batch``, ``layer`` or ``none``.
@@ -166,6 +166,8 @@ class VAE(nn.Module):
             raise ConfigError(
                 f"model.likelihood={likelihood} works on genes alone: set model.n_components=null"
             )
+        if mode_steps and isinstance(self.likelihood, NegativeBinomial):
+            raise ConfigError(f"model.mode_steps={mode_steps} is of Gaussian likelihoods: set it to 0")
         self.basis_fg: Tensor | None
         self.register_buffer("basis_fg", None if n_components is None else torch.eye(n_components, n_genes))
         self.unknown_k: Tensor | None

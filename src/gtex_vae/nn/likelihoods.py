@@ -7,19 +7,24 @@ of f coordinates, and ``outside_n`` the squared length of what lies outside thei
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from gtex_vae.functional import processes
 from gtex_vae.functional.elbo import LOG_2PI, gaussian_nll, optimal_gaussian_nll
 
-LikelihoodName = Literal["mse", "shared", "per_sample", "per_gene"]
+LikelihoodName = Literal["mse", "shared", "per_sample", "per_gene", "negative_binomial"]
 
 
 MOMENTUM = 0.02  # of running moments, per batch
+LN_2 = math.log(2.0)
+SHARP = 10.0  # of the softplus: TPM above 1 are what they are, and those at 0 about 0.07
+START_LOG_THETA = 2.0
 
 
 class Likelihood(nn.Module):
@@ -186,11 +191,102 @@ class PerGeneVariance(Likelihood):
         return nats_ng.mean() if weight_nf is None else (nats_ng * weight_nf).mean()
 
 
+class NegativeBinomial(Likelihood):
+    r"""Read counts, with a dispersion for each gene and the size of each library.
+
+    .. math:: k_{ng} \sim \mathrm{NB}(\mu_{ng}, \theta_g), \quad \mu_{ng} = s_n l_g t(\hat x_{ng}), \quad
+        \mathrm{Var}\,k = \mu + \mu^2 / \theta
+
+    with t what the decoder's mean says in TPM: :math:`2^y - 1` of its log2(TPM+1), kept positive by a softplus. The mean
+    stays in the units of every other likelihood, and so do a start from a PCA, reconstruction and all metrics but the
+    ELBO. Counts are taken back from log2(TPM+1), which with the library's size holds all that they do.
+
+    Attributes
+    ----------
+    center_g, scale_g
+        Of the `gtex_vae.data.standardize.Standardizer`.
+    length_g
+        What a gene's counts were divided by; 1 for CPM.
+    usual_size
+        Size factor that `sample` takes.
+
+    References
+    ----------
+    Robinson and Smyth (2007), Moderated statistical tests for assessing differences in tag abundance; Lopez et al.
+    (2018), Deep generative modeling for single-cell transcriptomics.
+    """
+
+    isotropic = False
+    center_g: Tensor
+    scale_g: Tensor
+    length_g: Tensor
+    usual_size: Tensor
+
+    def __init__(self, n_genes: int) -> None:
+        super().__init__(n_genes)
+        self.log_theta_g = nn.Parameter(torch.full((n_genes,), START_LOG_THETA))
+        for name, value in (("center_g", 0.0), ("scale_g", 1.0), ("length_g", 1.0)):
+            self.register_buffer(name, torch.full((n_genes,), value))
+        self.register_buffer("usual_size", torch.ones(1))
+
+    def forward(
+        self, squared_error_nf: Tensor, weight_nf: Tensor | None = None, outside_n: Tensor | None = None
+    ) -> Tensor:
+        """Refuse: counts are no function of squared errors, see `of_counts`."""
+        raise TypeError("a negative binomial needs the size of each library")
+
+    def counts(self, x_ng: Tensor, size_n: Tensor) -> Tensor:
+        """Read counts (n, g) behind standardized log2(TPM+1) (n, g), of libraries of these sizes."""
+        y_ng = x_ng.double() * self.scale_g + self.center_g
+        return (size_n[:, None] * self.length_g * torch.expm1(LN_2 * y_ng)).round().clamp_min(0.0)
+
+    def mean(self, x_hat_ng: Tensor, size_n: Tensor) -> Tensor:
+        """Expected counts (n, g) where the decoder says (n, g)."""
+        y_ng = x_hat_ng.double() * self.scale_g + self.center_g
+        return size_n[:, None] * self.length_g * torch.expm1(softplus(LN_2 * y_ng, beta=SHARP))
+
+    def of_counts(
+        self, x_hat_ng: Tensor, x_ng: Tensor, size_n: Tensor, weight_ng: Tensor | None = None
+    ) -> Tensor:
+        """Mean negative log probability of a count, in nats.
+
+        Parameters
+        ----------
+        x_hat_ng, x_ng
+            The decoder's mean and the samples, standardized, shape (n, g).
+        size_n
+            Size factors: ``obs["size_factor"]`` of the processed data.
+        weight_ng
+            Positive, with mean 1; ``None``: all alike.
+        """
+        k_ng, mu_ng, theta_g = (
+            self.counts(x_ng, size_n),
+            self.mean(x_hat_ng, size_n),
+            self.log_theta_g.double().exp(),
+        )
+        log_total_ng = torch.log(theta_g + mu_ng)
+        nats_ng = (
+            torch.lgamma(theta_g) + torch.lgamma(k_ng + 1.0) - torch.lgamma(k_ng + theta_g)
+            - theta_g * (self.log_theta_g - log_total_ng) - k_ng * (torch.log(mu_ng) - log_total_ng)
+        )  # fmt: skip
+        return (nats_ng if weight_ng is None else nats_ng * weight_ng).mean().float()
+
+    @torch.no_grad()
+    def sample(self, x_hat_ng: Tensor, random: np.random.Generator) -> Tensor:
+        """Draw counts of a library of the usual size, and standardize them."""
+        mean_ng = self.mean(x_hat_ng, self.usual_size).cpu().numpy()
+        theta_g = self.log_theta_g.double().exp().cpu().numpy()
+        drawn_ng = random.poisson(random.gamma(theta_g, mean_ng / theta_g))
+        tpm_ng = torch.from_numpy(drawn_ng).to(x_hat_ng.device) / (self.usual_size * self.length_g)
+        return (torch.log2(tpm_ng + 1.0) - self.center_g) / self.scale_g
+
+
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "mse": UnitVariance,
     "shared": SharedVariance,
     "per_sample": SampleVariance,
     "per_gene": PerGeneVariance,
+    "negative_binomial": NegativeBinomial,
 }
 assert set(LIKELIHOODS) == set(get_args(LikelihoodName))
 

@@ -77,7 +77,9 @@ def measure(
     )
     train_obs, test_obs = (datamodule.annotations(split) for split in ("train", "test"))
     metrics = score(model, x_train_ng, x_test_ng, train_obs, test_obs, pca=pca, seed=seed)
-    return metrics | rate_metrics(model.vae, x_test_ng, model.design(test_obs), seed=seed)
+    return metrics | rate_metrics(
+        model.vae, x_test_ng, model.design(test_obs), model.sizes(test_obs), seed=seed
+    )
 
 
 def report(

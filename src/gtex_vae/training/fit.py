@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import Trainer, seed_everything
@@ -14,10 +15,12 @@ from torch import Tensor
 from gtex_vae import runs
 from gtex_vae.analysis.model_card import write_card
 from gtex_vae.config import build
+from gtex_vae.data.counts import LENGTH, size_factors
 from gtex_vae.data.datamodule import ExpressionDataModule
 from gtex_vae.errors import ConfigError
 from gtex_vae.models.conditioning import free_latent, start_conditional
 from gtex_vae.models.projector import PROJECTION
+from gtex_vae.nn.likelihoods import NegativeBinomial
 from gtex_vae.paths import write_json
 from gtex_vae.training import environment
 from gtex_vae.training.build import build_trainer, check_values
@@ -77,6 +80,8 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
         covariates=None if datamodule.conditions is None else datamodule.conditions.columns,
     )
     module.scaler.load_state_dict(datamodule.scaler.state_dict())
+    if isinstance(module.vae.likelihood, NegativeBinomial):
+        of_counts(module.vae.likelihood, datamodule)
     module.vae.start_from_pca(
         *(torch.from_numpy(part) for part in (pca.components_dg, pca.variance_d, pca.mean_g))
     )
@@ -114,6 +119,25 @@ def samples_told(module: VAEModule, datamodule: ExpressionDataModule) -> tuple[T
     tissue_n = pd.factorize(obs["tissue"], use_na_sentinel=False)[0]
     y_nf = module.vae.project(datamodule.expression("train").cpu())
     return y_nf, torch.from_numpy(datamodule.conditions.design(obs)), torch.from_numpy(tissue_n)
+
+
+def of_counts(likelihood: NegativeBinomial, datamodule: ExpressionDataModule) -> None:
+    """Tell a likelihood of counts what turns standardized values into counts.
+
+    Raises
+    ------
+    DataError, ConfigError
+        The data was not made from counts, or its values are cut off.
+    """
+    size_n = size_factors(datamodule.annotations("train"))
+    if datamodule.scaler.clip is not None:
+        raise ConfigError(f"data.clip={datamodule.scaler.clip} cuts off counts: set data.clip=null")
+    length_g = datamodule.adata.var.get(LENGTH)
+    likelihood.center_g.copy_(datamodule.scaler.center_g)
+    likelihood.scale_g.copy_(datamodule.scaler.scale_g)
+    likelihood.usual_size.fill_(float(np.median(size_n)))
+    if length_g is not None:
+        likelihood.length_g.copy_(torch.from_numpy(length_g.to_numpy(dtype=np.float32)))
 
 
 def with_components(model: Mapping[str, Any], found: int) -> dict[str, Any]:

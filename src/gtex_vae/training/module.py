@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from gtex_vae.config import build, nearest
+from gtex_vae.data.counts import size_factors
 from gtex_vae.data.covariates import Covariates
 from gtex_vae.data.loader import Batch
 from gtex_vae.data.standardize import Standardizer
@@ -27,6 +28,7 @@ from gtex_vae.models.contrastive import ContrastiveTerm
 from gtex_vae.models.objective import Objective
 from gtex_vae.models.trained import TrainedModel
 from gtex_vae.models.vae import VAE
+from gtex_vae.nn.likelihoods import NegativeBinomial
 from gtex_vae.training.devices import shard
 
 VALIDATION_SEED = 20_160  # of the masks: the same entries are hidden in every epoch and every run
@@ -126,6 +128,8 @@ class VAEModule(LightningModule):
         if self.covariates is not None:
             obs = self.trainer.datamodule.adata.obs  # type: ignore[attr-defined]
             self._design_nk = torch.from_numpy(self.covariates.design(obs))
+        if isinstance(self.vae.likelihood, NegativeBinomial):
+            self._size_n = torch.from_numpy(size_factors(self.trainer.datamodule.adata.obs))  # type: ignore[attr-defined]
         if self.contrastive is not None:
             self.contrastive.look_up(self.trainer.datamodule.adata.obs)  # type: ignore[attr-defined]
 
@@ -202,6 +206,12 @@ class VAEModule(LightningModule):
             return batch.x_nf, batch.outside_n
         return coordinates(batch.x_nf, self.vae.basis_fg)
 
+    def sizes(self, batch: Batch) -> Tensor | None:
+        """Size factors (n,) of a batch, for a likelihood of counts."""
+        if not isinstance(self.vae.likelihood, NegativeBinomial):
+            return None
+        return self._size_n.to(batch.row_n.device)[batch.row_n]
+
     def told(self, batch: Batch) -> Tensor | None:
         """The covariates' design (n, k) of a batch, None for a model without.
 
@@ -223,6 +233,7 @@ class VAEModule(LightningModule):
         """Loss of one batch, part of its input hidden."""
         torch.manual_seed(step_seed(self.seed, self.batches_seen, self.global_rank))
         x_nf, outside_n = self.features(batch)
+        size_n = self.sizes(batch)
         input_nf, observed_ng = x_nf, None
         if self.mask_ratio > 0.0:
             observed_ng = draw_observed(batch.x_nf, self.mask_ratio)
@@ -236,6 +247,7 @@ class VAEModule(LightningModule):
             capacity=self.capacity,
             observed_ng=None if observed_ng is None else self._for_each_member(observed_ng),
             outside_n=None if outside_n is None else self._for_each_member(outside_n),
+            size_n=None if size_n is None else self._for_each_member(size_n),
         )
         loss = terms.loss
         if self.contrastive is not None:
@@ -299,14 +311,15 @@ class VAEModule(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sums over one batch: the ELBO at beta = 1, whole and masked reconstruction, posterior moments."""
         x_nf, outside_n = self.features(batch)
+        of_batch: dict[str, Any] = {"outside_n": outside_n, "size_n": self.sizes(batch)}
         c_nk = self.told(batch)
         output = self._run_vae(x_nf, c_nk)
-        terms = self.objective(self.vae.likelihood, output, x_nf, beta=1.0, outside_n=outside_n)
+        terms = self.objective(self.vae.likelihood, output, x_nf, beta=1.0, **of_batch)
         # the ELBO is an expectation over the posterior: its likelihood needs a sample where R2 takes the mean
         torch.manual_seed(step_seed(VALIDATION_SEED, batch_idx, self.global_rank, SAMPLE_STREAM))
         z_nd = sample_posterior(output.mu_nd, output.log_var_nd)
         sampled = replace(output, z_nd=z_nd, x_hat_nf=self.vae.decode_features(z_nd, c_nk))
-        nll = self.objective(self.vae.likelihood, sampled, x_nf, beta=1.0, outside_n=outside_n).nll_nats
+        nll = self.objective(self.vae.likelihood, sampled, x_nf, beta=1.0, **of_batch).nll_nats
         mu_nd, n, g = output.mu_nd.float(), len(x_nf), self.vae.n_genes
         basis_fg = self.vae.basis_fg
         square = x_nf.square().sum(dtype=torch.float64)
