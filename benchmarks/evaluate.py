@@ -28,8 +28,8 @@ from record import machine, write
 PARTS = {
     "evaluate": {
         "gtex_vae.analysis.evaluation": (
-            "open_samples", "split_parts", "PCA.fit", "examine", "rate_metrics", "_raw_logreg", "_intervals",
-            "gene_table", "tissue_table", "predictability", "_coverage", "latent_tables", "decoder_jacobian",
+            "open_samples", "split_parts", "PCA.fit", "examine", "rate_metrics", "_raw_logreg",
+            "interval_table", "gene_table", "tissue_table", "predictability", "_coverage", "latent_tables", "decoder_jacobian",
             "_gene_function",
         ),
     },

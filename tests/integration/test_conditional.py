@@ -76,3 +76,13 @@ def test_data_without_the_columns_is_encoded_and_says_so(trained, command):
     )
     assert own.code == 0, own.stderr
     np.testing.assert_allclose(anndata.read_h5ad(trained / "own/embeddings.h5ad").X, full, atol=1e-4)
+
+
+def test_synthetic_samples_have_covariates_of_their_tissue(trained, command):
+    done = command("gtex_vae.generate", "run=run", "n_samples=60", "hydra.run.dir=synthetic", cwd=trained)
+    assert done.code == 0, done.stderr
+    made = anndata.read_h5ad(trained / "synthetic/synthetic.h5ad").obs
+    real = anndata.read_h5ad(trained / "data/processed/demo.h5ad").obs
+    for row in made.itertuples():
+        assert row.ischemic_time in real.loc[real["tissue"] == row.tissue, "ischemic_time"].to_numpy()
+    assert set(made["sex"]) == {"female", "male"}

@@ -16,13 +16,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gtex_vae.analysis.baselines import PCA, Mean
-from gtex_vae.analysis.bootstrap import interval, metric_names
 from gtex_vae.analysis.events import show_metrics
 from gtex_vae.analysis.gene_embedding_file import genes_table, write_gene_embeddings
 from gtex_vae.analysis.gene_evaluation import evaluate_genes
 from gtex_vae.analysis.gene_function import Members
 from gtex_vae.analysis.gene_sets import collections_for
 from gtex_vae.analysis.held_out import open_samples
+from gtex_vae.analysis.interval_table import interval_table
 from gtex_vae.analysis.intervals import coverage
 from gtex_vae.analysis.latent import effective_rank
 from gtex_vae.analysis.latent_tables import known_factors, latent_tables
@@ -192,9 +192,15 @@ def evaluate(
     z_test_nd = embed_in_batches(model.told(test_obs), whole_ng)
     result.metrics["latent/effective_rank"] = effective_rank(z_test_nd)
     _raw_logreg(result, (x_train_ng if present_g.all() else x_train_ng[:, present_g], train_obs), test)
-    result.tables["intervals"] = interval_table(scores.samples, test_obs["donor"], seed)
     blocks = [slice(start, start + 512) for start in range(0, len(x_test_ng), 512)]
-    x_hat_ng = np.concatenate([part(ours, rows).reconstruct(x_test_ng[rows]) for rows in blocks])
+    x_hat_ng, by_pca_ng = (
+        np.concatenate([part(method, rows).reconstruct(x_test_ng[rows]) for rows in blocks])
+        for method in (ours, methods["baseline/pca/"])
+    )
+    result.tables["intervals"] = interval_table(
+        scores.samples, test_obs["donor"], seed, of_genes=(x_test_ng, x_hat_ng, by_pca_ng)
+    )
+    del by_pca_ng
     genes = np.flatnonzero(present_g)
     result.tables["genes"] = gene_table(
         x_test_ng,
@@ -267,17 +273,3 @@ def _raw_logreg(
         return
     predicted = logreg_predict(x_train_ng[known], x_test_ng, train_obs["tissue"][known])
     result.metrics["baseline/expression/tissue/logreg_accuracy"] = accuracy(predicted, test_obs["tissue"])
-
-
-def interval_table(samples: Mapping[str, pd.DataFrame], donors: pd.Series, seed: int) -> pd.DataFrame:
-    """The model's metrics and its paired differences from each baseline, with 95 % intervals over donors."""
-    rows = []
-    for name in metric_names(samples[""]):
-        rows.append((name, "", *interval(name, samples[""], donors, seed=seed)))
-        for prefix, table in samples.items():
-            if prefix and name in metric_names(table):
-                difference = interval(name, samples[""], donors, against=table, seed=seed)
-                rows.append((name, prefix.strip("/"), *difference))
-    return pd.DataFrame(rows, columns=["metric", "minus", "value", "low", "high"]).set_index(
-        ["metric", "minus"]
-    )

@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from gtex_vae.analysis.baselines import PCA, Mean
-from gtex_vae.analysis.evaluation import Evaluation, interval_table, split_parts, write_evaluation
+from gtex_vae.analysis.evaluation import Evaluation, split_parts, write_evaluation
 from gtex_vae.analysis.gene_benchmark import gene_benchmark
 from gtex_vae.analysis.gene_embedding import GENE_WISE
 from gtex_vae.analysis.gene_embedding_file import write_gene_embeddings
 from gtex_vae.analysis.gene_evaluation import BASELINES
 from gtex_vae.analysis.gene_sets import collections_for
 from gtex_vae.analysis.held_out import open_samples
+from gtex_vae.analysis.interval_table import interval_table
 from gtex_vae.analysis.rate import rate_metrics
 from gtex_vae.analysis.score import Reconstructor, embed_in_batches, examine
 from gtex_vae.data.gene_axis import of_genes

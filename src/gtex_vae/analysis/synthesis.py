@@ -40,7 +40,7 @@ class Synthetic:
         Latent positions that it was drawn at.
     obs
         ``donor`` (each sample its own), ``tissue``, ``tissue_group``, ``how``, ``made_from`` and, where the positions are
-        not a tissue's own, ``nearest_tissue``.
+        not a tissue's own, ``nearest_tissue``; of a conditional model the covariates, those of a training sample each.
     """
 
     x_ng: NDArray[np.float32]
@@ -86,7 +86,7 @@ def synthesize(
     train = (samples.obs["split"] == "train").to_numpy()
     train &= labelled(samples.obs["tissue"]) if how == "tissue" else True
     obs = samples.obs[train]
-    mu_nd, var_nd = posteriors(model, samples.X[train])
+    mu_nd, var_nd = posteriors(model, samples.X[train], model.design(obs))
     if how == "tissue":
         gaussians = TissueGaussians.fit(mu_nd, var_nd, obs["tissue"].astype(str).tolist())
         tissue = gaussians.shares(tissues, n_samples, random)
@@ -109,8 +109,10 @@ def synthesize(
     table["how"] = how
     for name in table.columns.difference(["share_of_second"]):
         table[name] = table[name].astype("category")  # text that is missing throughout has no type of its own
+    if model.covariates is not None and how != "interpolation":
+        _take_covariates(table, obs, list(model.covariates.columns), random)
     table.index = pd.Index(table["donor"], name="sample")
-    return Synthetic(profiles(model, z_nd, random), z_nd, table)
+    return Synthetic(profiles(model, z_nd, random, model.design(table)), z_nd, table)
 
 
 def judge(
@@ -153,7 +155,7 @@ def judge(
 
     generated = {
         MODEL: standard(synthetic.x_ng.copy()),
-        MEANS: standard(profiles(model, synthetic.z_nd, None)),
+        MEANS: standard(profiles(model, synthetic.z_nd, None, model.design(synthetic.obs))),
         PRINCIPAL: Profiles(_of_pca(model, train, tissue, len(synthetic.x_ng), random), tissue),
     }
     table, halves = audit(generated, train, train_donors, *held_out, seed=seed)
@@ -206,12 +208,26 @@ def _check(how: How, n_samples: int, tissues: Sequence[str], between: Sequence[s
         )
 
 
+def _take_covariates(
+    table: pd.DataFrame, obs: pd.DataFrame, columns: Sequence[str], random: np.random.Generator
+) -> None:
+    """Give each sample the covariates of a training sample, one of its tissue where it has one."""
+    tissue = obs["tissue"].astype(object).to_numpy()
+    rows = np.array([
+        random.choice(np.flatnonzero(tissue == name) if isinstance(name, str) else len(obs))
+        for name in table["tissue"].astype(object)
+    ])  # fmt: skip
+    for name in set(columns) - {"tissue"}:
+        table[name] = obs[name].iloc[rows].to_numpy()
+
+
 def _position(
     model: TrainedModel, samples: AnnData, mu_nd: NDArray[np.float32], train: NDArray[np.bool_], name: str
 ) -> NDArray[np.float32]:
     """Latent position of a sample, or mean of a tissue's training samples."""
     if name in samples.obs_names:
-        return posteriors(model, samples[[name]].X)[0][0]
+        sample = samples[[name]]
+        return posteriors(model, sample.X, model.design(sample.obs))[0][0]
     tissue = samples.obs["tissue"][train].astype(str).to_numpy()
     if name not in tissue:
         raise ConfigError(

@@ -11,6 +11,8 @@ LABELS = {
     "reconstruction/r2": "reconstruction R2",
     "reconstruction/mse": "reconstruction MSE",
     "reconstruction/mae": "reconstruction MAE",
+    "reconstruction/gene_r2_median": "median gene R2",
+    "reconstruction/gene_pearson_median": "median gene Pearson correlation",
     "imputation/r2_05": "imputation R2, 5 % hidden",
     "imputation/r2_20": "imputation R2, 20 % hidden",
     "imputation/r2_50": "imputation R2, 50 % hidden",

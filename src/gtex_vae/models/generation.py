@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gtex_vae.errors import ConfigError
 from gtex_vae.models.embedding import in_unit
@@ -125,14 +126,13 @@ def between_positions(a_d: NDArray[np.float32], b_d: NDArray[np.float32], n: int
 
 @torch.inference_mode()
 def posteriors(
-    model: TrainedModel, x_ng: NDArray[np.float32]
+    model: TrainedModel, x_ng: NDArray[np.float32], c_nk: NDArray[np.float32] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Posterior means and variances, each (n, d), of standardized expression (n, g)."""
-    device = model.scaler.center_g.device
+    """Posterior means and variances, each (n, d), of standardized expression (n, g) with covariates (n, k) or without."""
     means, variances = [], []
     for start in range(0, len(x_ng), BATCH):
-        x = torch.as_tensor(np.ascontiguousarray(x_ng[start : start + BATCH]), device=device)
-        mu_nd, log_var_nd = model.vae.encode(x)
+        rows = slice(start, start + BATCH)
+        mu_nd, log_var_nd = model.vae.encode(_rows(model, x_ng, rows), _rows(model, c_nk, rows))
         means.append(mu_nd.float().cpu().numpy())
         variances.append(log_var_nd.float().exp().cpu().numpy())
     return np.concatenate(means), np.concatenate(variances)
@@ -140,17 +140,31 @@ def posteriors(
 
 @torch.inference_mode()
 def profiles(
-    model: TrainedModel, z_nd: NDArray[np.float32], random: np.random.Generator | None
+    model: TrainedModel,
+    z_nd: NDArray[np.float32],
+    random: np.random.Generator | None,
+    c_nk: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Expression (n, g) in the model's unit, drawn from p(x | z); its mean where ``random`` is None.
+    """Expression (n, g) in the model's unit, drawn from p(x | z, c); its mean where ``random`` is None.
 
     The mean alone varies too little: it leaves out what no latent dimension explains, which in the likelihood is noise
     in every gene, also outside the model's basis.
     """
-    device = model.scaler.center_g.device
     x_ng = np.empty((len(z_nd), model.vae.n_genes), dtype=np.float32)
     for start in range(0, len(z_nd), BATCH):
-        mean_ng = model.vae.decode(torch.as_tensor(z_nd[start : start + BATCH], device=device)).float()
+        rows = slice(start, start + BATCH)
+        mean_ng = model.vae.decode(_rows(model, z_nd, rows), _rows(model, c_nk, rows)).float()
         drawn_ng = mean_ng if random is None else model.vae.likelihood.sample(mean_ng, random)
-        x_ng[start : start + BATCH] = in_unit(model, model.scaler.inverse(drawn_ng))
+        x_ng[rows] = in_unit(model, model.scaler.inverse(drawn_ng))
     return x_ng
+
+
+@overload
+def _rows(model: TrainedModel, array: NDArray[np.float32], rows: slice) -> Tensor: ...
+@overload
+def _rows(model: TrainedModel, array: NDArray[np.float32] | None, rows: slice) -> Tensor | None: ...
+def _rows(model: TrainedModel, array: NDArray[np.float32] | None, rows: slice) -> Tensor | None:
+    """Rows of an array on the model's device."""
+    if array is None:
+        return None
+    return torch.as_tensor(np.ascontiguousarray(array[rows]), device=model.scaler.center_g.device)
