@@ -121,6 +121,7 @@ def _summary(findings: Findings) -> str:
     return (
         f'<p class="headline">{escape(verdicts.headline(findings.intervals))}</p>'
         f'<p class="{"better" if passed else "worse"} audit">{leak}</p><ul class="verdicts">{items}</ul>'
+        f'<p class="note">{escape(verdicts.without_intervals(findings.metrics, findings.intervals))}</p>'
     )
 
 

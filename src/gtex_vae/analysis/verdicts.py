@@ -95,3 +95,17 @@ def headline(intervals: Intervals) -> str:
         f"On donors it never saw, the model is better than a PCA of as many components in {better} of {len(tones)} "
         f"main figures, worse in {worse}, and in {len(tones) - better - worse} the difference is within chance."
     )
+
+
+def without_intervals(metrics: Mapping[str, float | None], intervals: Intervals) -> str:
+    """Name the figures that have no interval and in which the PCA is ahead; empty where there are none.
+
+    >>> without_intervals({"cluster/ari": 0.4, "baseline/pca/cluster/ari": 0.5}, {})
+    'Without an interval, and higher for the PCA: cluster/ari 0.500 against 0.400.'
+    """
+    behind = []
+    for key, ours in metrics.items():
+        pca = metrics.get(f"baseline/pca/{key}")
+        if ours is not None and pca is not None and pca > ours and (key, "baseline/pca") not in intervals:
+            behind.append(f"{LABELS.get(key, key)} {pca:.3f} against {ours:.3f}")
+    return f"Without an interval, and higher for the PCA: {', '.join(behind)}." if behind else ""
