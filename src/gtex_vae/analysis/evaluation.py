@@ -97,6 +97,7 @@ def evaluate_run(
     parts = split_parts(adata)
     gene_sets = collections_for(adata, genesets)
     factors = known_factors(adata[(adata.obs["split"] == "test").to_numpy()])
+    del adata  # the parts are copies of its matrix
     result = evaluate(
         model,
         parts["train"],
