@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("overrides", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     loads = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
