@@ -54,7 +54,8 @@ def test_alignment_writes_a_run(alignment_run, vae_run):
     for name in ("SUCCESS", "config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "retrieval.csv",
                  "model/weights.safetensors", "model/README.md", "alignment/weights.safetensors", "pseudobulk/proportions.csv"):  # fmt: skip
         assert (alignment_run / name).exists(), name
-    torch.load(alignment_run / "checkpoints" / "best.ckpt", weights_only=True)
+    saved = torch.load(alignment_run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    assert saved and not any(name.startswith("aligner.encoder.vae.") for name in saved)
     figures = metrics_of(alignment_run)
     for prefix in ("", "baseline/expression/", "baseline/pca/", "baseline/vae/"):
         for key in ("top1", "top5", "mrr", "median_rank", "foscttm", "chance_top1", "same_composition/top1"):

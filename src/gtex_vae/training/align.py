@@ -175,7 +175,9 @@ def _keep_best(module: Any, run_dir: Path) -> None:
     module.cpu()
     best = run_dir / "checkpoints" / "best.ckpt"
     if best.exists():
-        module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+        checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+        module.on_load_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"])
     else:
         log.warning("no validation: the alignment is that of the last step")
 

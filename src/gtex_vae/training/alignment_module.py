@@ -22,6 +22,7 @@ from gtex_vae.functional.masking import step_seed
 from gtex_vae.models.aligner import Aligner
 
 ROWS_AT_A_TIME = 2048
+VAE = "aligner.encoder.vae."  # start of its weights' names
 
 
 class DonorDataModule(LightningDataModule):
@@ -131,6 +132,15 @@ class AlignmentModule(LightningModule):
         """Put the features where the model is."""
         for name in ("of_samples_af", "of_profiles_sf", "owner_a", "owner_s", "type_s"):
             setattr(self, name, getattr(self, name).to(self.device))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the VAE out, which is most of the weights and never changes."""
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {key: value for key, value in state.items() if not key.startswith(VAE)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the VAE back."""
+        checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Build the optimizer for what is trained; weight decay for matrices alone."""
