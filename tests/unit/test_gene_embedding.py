@@ -12,6 +12,7 @@ import torch
 from gtex_vae.analysis.gene_embedding import (
     decoder_jacobian,
     gene_embedding,
+    gene_wise_embedding,
     model_embeddings,
     output_weights,
     whiten,
@@ -97,6 +98,17 @@ def test_the_choice_of_latent_axes_does_not_matter():
     before_gd = gene_embedding(jacobian_gd, z_nd)
     after_gd = gene_embedding(jacobian_gd @ turn_dd, z_nd @ turn_dd)
     np.testing.assert_allclose(after_gd @ after_gd.T, before_gd @ before_gd.T, atol=1e-3)
+
+
+def test_gene_wise_embedding_is_in_units_of_the_scatter_around_neighbours():
+    from sklearn.neighbors import NearestNeighbors
+
+    random = np.random.default_rng(0)
+    z_gd = random.normal(size=(400, 3)) @ random.normal(size=(3, 3)) + 5.0
+    found_gd = gene_wise_embedding(z_gd)
+    near = NearestNeighbors(n_neighbors=5).fit(z_gd).kneighbors(return_distance=False)
+    np.testing.assert_allclose(np.cov(found_gd - found_gd[near].mean(1), rowvar=False), np.eye(3), atol=1e-4)
+    np.testing.assert_allclose(found_gd.mean(0), 0.0, atol=1e-4)
 
 
 def test_files_hold_every_embedding_by_its_name(tmp_path):

@@ -118,6 +118,30 @@ def gene_embedding(jacobian_gd: np.ndarray, z_nd: np.ndarray) -> np.ndarray:
     ndarray of float32
         Shape (g, d); compare genes by cosine.
     """
+    return whiten(jacobian_gd @ _scatter_root(z_nd), jacobian_gd.shape[1])
+
+
+def gene_wise_embedding(z_gd: NDArray[np.floating]) -> NDArray[np.float32]:
+    r"""Posterior means of genes, in units of the scatter of genes around their five nearest neighbours.
+
+    .. math:: E = (Z - \mathbf 1 \bar z^\top)\, L^{-\top}, \qquad L L^\top = \text{scatter}
+
+    Parameters
+    ----------
+    z_gd
+        Of a VAE whose observations are genes.
+
+    Returns
+    -------
+    ndarray of float32
+        Shape (g, d); compare genes by cosine.
+    """
+    centred_gd = z_gd - z_gd.mean(axis=0)
+    return np.linalg.solve(_scatter_root(z_gd), centred_gd.T).T.astype(np.float32)
+
+
+def _scatter_root(z_nd: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Lower triangular root L of the scatter of points around the mean of their nearest neighbours, (d, d)."""
     from sklearn.neighbors import NearestNeighbors
 
     rows = np.unique(np.linspace(0, len(z_nd) - 1, SCATTER_SAMPLES).astype(int))
@@ -126,7 +150,7 @@ def gene_embedding(jacobian_gd: np.ndarray, z_nd: np.ndarray) -> np.ndarray:
     apart_nd = z_nd - z_nd[near.kneighbors(return_distance=False)].mean(axis=1)
     scatter_dd = np.atleast_2d(np.cov(apart_nd, rowvar=False))
     scatter_dd += 1e-6 * np.trace(scatter_dd) / len(scatter_dd) * np.eye(len(scatter_dd))
-    return whiten(jacobian_gd @ np.linalg.cholesky(scatter_dd), jacobian_gd.shape[1])
+    return np.linalg.cholesky(scatter_dd)
 
 
 @torch.no_grad()

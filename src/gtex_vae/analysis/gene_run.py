@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from gtex_vae.analysis.baselines import PCA, Mean
 from gtex_vae.analysis.evaluation import Evaluation, split_parts, write_evaluation
 from gtex_vae.analysis.gene_benchmark import gene_benchmark
-from gtex_vae.analysis.gene_embedding import GENE_WISE
+from gtex_vae.analysis.gene_embedding import GENE_WISE, gene_wise_embedding
 from gtex_vae.analysis.gene_embedding_file import write_gene_embeddings
 from gtex_vae.analysis.gene_evaluation import BASELINES
 from gtex_vae.analysis.gene_sets import collections_for
@@ -28,28 +27,6 @@ from gtex_vae.analysis.score import Reconstructor, embed_in_batches, examine
 from gtex_vae.data.gene_axis import of_genes
 from gtex_vae.errors import RunError
 from gtex_vae.models.trained import TrainedModel
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-
-def gene_wise_embedding(genes: AnnData, model: TrainedModel) -> NDArray[np.float32]:
-    """Posterior means of all genes, their mean taken off; compare genes by cosine.
-
-    Parameters
-    ----------
-    genes
-        Observations of a run of genes, standardized.
-    model
-        Its model.
-
-    Returns
-    -------
-    ndarray of float32
-        Shape (g, d).
-    """
-    z_gd = embed_in_batches(model, genes.X)
-    return z_gd - z_gd.mean(axis=0)
 
 
 def read_gene_wise(gene_run: Path, run: Path, gene_ids: Sequence[str]) -> NDArray[np.float32]:
@@ -88,7 +65,7 @@ def read_gene_wise(gene_run: Path, run: Path, gene_ids: Sequence[str]) -> NDArra
             f"gene_run={gene_run} was trained on {len(held_out)} samples that {run} holds out: train it with the same "
             "data.split_seed, data.val and data.test"
         )
-    return gene_wise_embedding(genes, model)[place]
+    return gene_wise_embedding(embed_in_batches(model, genes.X))[place]
 
 
 def evaluate_gene_run(
@@ -127,7 +104,7 @@ def evaluate_gene_run(
     scores = examine(methods, x_train_gt, x_test_gt, train_obs, test_obs, seed=seed)
     result = Evaluation(metrics=scores.metrics | rate_metrics(model.vae, x_test_gt, seed=seed))
     result.tables["intervals"] = interval_table(scores.samples, test_obs["donor"], seed)
-    embedding_gd = gene_wise_embedding(genes, model)
+    embedding_gd = gene_wise_embedding(embed_in_batches(model, genes.X))
     gene_sets = collections_for(genes.T, genesets)
     if gene_sets:
         profiles_gt = model.scaler.inverse(torch.from_numpy(genes.X)).numpy()

@@ -34,7 +34,8 @@ DESCRIPTIONS = {
     "decoder_loadings": "the decoder's Jacobian averaged over training samples, in units of the scatter of samples "
     "around their neighbours, without its mean over genes, largely whitened",
     "output_weights": "the weights of the decoder's last layer, without their mean over genes, largely whitened",
-    "gene_wise_vae": "posterior means of a VAE whose observations are genes",
+    "gene_wise_vae": "posterior means of a VAE whose observations are genes, in units of the scatter of "
+    "genes around their neighbours",
 }
 SETS_NAMED = 3
 
