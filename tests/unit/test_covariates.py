@@ -14,7 +14,7 @@ from gtex_vae.data.covariates import Covariates
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError
 from gtex_vae.functional.within import effects_within
-from gtex_vae.models.conditioning import free_latent, start_conditional
+from gtex_vae.models.conditioning import free_latent, guesses, start_conditional
 from gtex_vae.models.telling import told_of
 from gtex_vae.models.trained import TrainedModel
 from gtex_vae.models.vae import VAE
@@ -139,6 +139,7 @@ def conditional(covariates: Covariates, **arguments: Any) -> VAE:
     vae = VAE(G, n_covariates=sum(covariates.widths), **settings).eval()
     assert vae.unknown_k is not None
     vae.unknown_k.copy_(torch.from_numpy(covariates.unknown_k))
+    vae.flag_k.copy_(torch.from_numpy(covariates.flag_k))
     return vae
 
 
@@ -182,9 +183,38 @@ def test_where_nothing_is_told_all_is_unknown(obs):
     assert torch.equal(vae.reconstruct(x_ng), vae.reconstruct(x_ng, None, unknown_nk))
 
 
+def test_what_is_unknown_is_guessed_from_the_expression(obs):
+    x_ng, c_nk, tissue_n, covariates = world(obs)
+    vae = conditional(covariates)
+    start_conditional(vae, x_ng, c_nk, tissue_n)
+    guessed_nk = vae.complete(None, x_ng)
+    assert np.corrcoef(guessed_nk[:, 0], c_nk[:, 0])[0, 1] > 0.95
+    assert (guessed_nk[:, covariates.unknown_k == 1.0] == 1.0).all()
+    assert torch.equal(vae.complete(guessed_nk, x_ng), guessed_nk)
+    assert torch.equal(vae.complete(c_nk, x_ng), c_nk)
+    partly_nk = torch.from_numpy(covariates.design(obs[["rin"]]))
+    torch.testing.assert_close(vae.complete(partly_nk, x_ng)[:, :2], c_nk[:, :2])
+    torch.testing.assert_close(vae.complete(partly_nk, x_ng)[:, 2:], guessed_nk[:, 2:])
+
+
+@pytest.mark.parametrize(("n", "f"), [(40, 9), (9, 40)])
+def test_guesses_are_ridge_regressions(n, f):
+    from sklearn.linear_model import Ridge
+
+    torch.manual_seed(0)
+    y_nf, c_nk = torch.randn(n, f), torch.randn(n, 2)
+    expected_kf = Ridge(alpha=n, fit_intercept=False).fit(y_nf, c_nk).coef_
+    np.testing.assert_allclose(guesses(y_nf, c_nk), expected_kf.T, atol=1e-5)
+
+
 def test_a_model_without_covariates_has_no_trace_of_them():
     vae = VAE(G, 3, [8])
-    assert not [name for name in vae.state_dict() if "condition" in name or "unknown" in name]
+    assert not [
+        name
+        for name in vae.state_dict()
+        if ("encoders" not in name and "decoders" not in name and "likelihood" not in name)
+        or "condition" in name
+    ]
 
 
 def trained(covariates: Covariates | None, vae: VAE) -> TrainedModel:

@@ -54,6 +54,7 @@ def rate_metrics(
     for start in range(0, len(x_ng), batch_size):
         x = torch.as_tensor(x_ng[start : start + batch_size], device=device)
         c = None if c_nk is None else torch.as_tensor(c_nk[start : start + batch_size], device=device)
+        c = vae.complete(c, vae.project(x))
         mu_nd, log_var_nd = vae.encode(x, c)
         noise_nd = torch.randn(mu_nd.shape, generator=generator, device=device)
         x_hat_ng = vae.decode(mu_nd + torch.exp(0.5 * log_var_nd) * noise_nd, c)

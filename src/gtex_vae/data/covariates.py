@@ -27,7 +27,7 @@ class Covariates:
 
     A quantity is one column, standardized, and one that is 1 where the value is unknown. Classes are a column each, an
     indicator less the class's share of the training samples, and one for unknown. So every sample has a row, whatever is
-    known of it, the average sample is 0, and what unknown means is learned.
+    known of it, and the average sample is 0.
 
     Parameters
     ----------
@@ -88,6 +88,11 @@ class Covariates:
     def unknown_k(self) -> np.ndarray:
         """The row of a sample of which nothing is known, float32."""
         return np.concatenate([np.eye(width, dtype=np.float32)[-1] for width in self.widths])
+
+    @property
+    def flag_k(self) -> np.ndarray:
+        """For each column the one that says whether it is unknown."""
+        return np.repeat(np.cumsum(self.widths) - 1, self.widths)
 
     def design(self, obs: pd.DataFrame) -> np.ndarray:
         """Rows of samples, float32 (n, k). Columns that are absent, missing values and new classes are unknown."""

@@ -43,6 +43,19 @@ def start_conditional(vae: VAE, y_nf: Tensor, c_nk: Tensor, group_n: Tensor) -> 
         if encoder.skip is not None:
             encoder.condition.weight[:found] = -encoder.skip.weight[:found] @ effect_kf.T
         decoder.condition.weight.copy_(effect_kf.T)
+    vae.guess_fk.copy_(guesses(y_nf, c_nk))
+
+
+def guesses(y_nf: Tensor, c_nk: Tensor) -> Tensor:
+    """Weights (f, k) of ridge regressions that guess covariates from features.
+
+    The penalty is as if each feature had a sample's worth of unit variance more: directions of less are shrunk away.
+    """
+    y_nf, c_nk = y_nf.double(), c_nk.double()
+    n, f = y_nf.shape
+    if f <= n:
+        return torch.linalg.solve(y_nf.T @ y_nf + n * torch.eye(f, dtype=y_nf.dtype), y_nf.T @ c_nk).float()
+    return (y_nf.T @ torch.linalg.solve(y_nf @ y_nf.T + n * torch.eye(n, dtype=y_nf.dtype), c_nk)).float()
 
 
 @torch.no_grad()

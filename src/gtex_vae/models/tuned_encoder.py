@@ -104,9 +104,9 @@ class TunedEncoder(nn.Module):
             frozen_nh = self.vae.embed(x_ng)
         else:
             coordinates_nf = self.vae.project(x_ng)
-            unknown_nk = self.vae.covariates(None, x_ng.shape[0])
-            if unknown_nk is not None:
-                coordinates_nf = torch.cat([coordinates_nf, unknown_nk], -1)
+            guessed_nk = self.vae.complete(None, coordinates_nf)
+            if guessed_nk is not None:
+                coordinates_nf = torch.cat([coordinates_nf, guessed_nk], -1)
             frozen_nh = torch.cat([encoder.mlp(coordinates_nf) for encoder in self.vae.encoders], -1)
         return torch.cat([frozen_nh, x_ng / self.unit_g], -1) if self._sees_expression else frozen_nh
 
@@ -115,8 +115,8 @@ class TunedEncoder(nn.Module):
         if self.encoders is not None:
             features_nf = functional.dropout(features_nf, self.dropout, self.training)
             coordinates_nf = self.vae.project(features_nf)
-            unknown_nk = self.vae.covariates(None, coordinates_nf.shape[0])
-            parts = [encoder(coordinates_nf, unknown_nk)[0] for encoder in self.encoders]
+            guessed_nk = self.vae.complete(None, coordinates_nf)
+            parts = [encoder(coordinates_nf, guessed_nk)[0] for encoder in self.encoders]
             mu_nd = torch.stack(parts).mean(0)
             x_ng = features_nf / self.unit_g
         else:

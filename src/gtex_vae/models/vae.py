@@ -87,7 +87,7 @@ class VAE(nn.Module):
         `gtex_vae.functional.mode.climb`. Training and its validation do without. They need ``linear_skip``.
     n_covariates
         Width k of the covariates' design (`gtex_vae.data.covariates.Covariates`) that encoders and decoders take beside
-        their input: a conditional VAE. Wherever none is given, all are unknown.
+        their input: a conditional VAE. What is unknown, or not given, is guessed from the expression.
 
     Raises
     ------
@@ -172,16 +172,20 @@ class VAE(nn.Module):
         self.register_buffer("basis_fg", None if n_components is None else torch.eye(n_components, n_genes))
         self.unknown_k: Tensor | None
         self.register_buffer("unknown_k", torch.zeros(n_covariates) if n_covariates else None)
+        self.flag_k: Tensor
+        self.register_buffer("flag_k", torch.arange(n_covariates) if n_covariates else None)
+        self.guess_fk: Tensor
+        self.register_buffer("guess_fk", torch.zeros(n_features, n_covariates) if n_covariates else None)
 
     def forward(self, x_nf: Tensor, c_nk: Tensor | None = None) -> VAEOutput:
         """Encode, sample and decode standardized expression (n, f) as `project` gives it, with covariates (n, k).
 
         In evaluation the mean is taken for the sample, and averages over members.
         """
+        c_nk = self.complete(c_nk, x_nf)
         if not self.training:
             mu_nd, log_var_nd = self.encode_features(x_nf, c_nk)
             return VAEOutput(mu_nd, log_var_nd, mu_nd, self.decode_features(mu_nd, c_nk))
-        c_nk = self.covariates(c_nk, x_nf.shape[0])
         posteriors = [encoder(x_nf, c_nk) for encoder in self.encoders]
         z_parts = [sample_posterior(*posterior) for posterior in posteriors]
         # partners change, so that every decoder understands every encoder and the latent spaces stay one
@@ -211,7 +215,7 @@ class VAE(nn.Module):
         """What `encode` gives, from features (n, f) and covariates (n, k)."""
         mu_nd, log_var_nd = self.encode_features(x_nf, c_nk)
         if self.mode_steps and not self.training:
-            c_nk = self.covariates(c_nk, x_nf.shape[0])
+            c_nk = self.complete(c_nk, x_nf)
             paths = [decoder.skip.weight for decoder in self.decoders if decoder.skip is not None]
             mu_nd = climb(
                 lambda z_nd: self._linearized(z_nd, c_nk),
@@ -228,8 +232,20 @@ class VAE(nn.Module):
         parts, pulls = zip(*(decoder.linearized(z_nd, c_nk) for decoder in self.decoders), strict=True)
         return torch.stack(parts).mean(0), lambda slope_nf: torch.stack([p(slope_nf) for p in pulls]).mean(0)
 
+    def complete(self, c_nk: Tensor | None, x_nf: Tensor) -> Tensor | None:
+        """Covariates (n, k) as networks take them, None for a model without: what is unknown is guessed from the features.
+
+        That it was unknown stays marked, and completing twice changes nothing.
+        """
+        if self.unknown_k is None:
+            return None
+        if c_nk is None:
+            c_nk = self.unknown_k.expand(x_nf.shape[0], -1)
+        unknown_nk = (c_nk[:, self.flag_k] > 0) & (self.unknown_k == 0)
+        return torch.where(unknown_nk, x_nf @ self.guess_fk, c_nk)
+
     def covariates(self, c_nk: Tensor | None, n: int) -> Tensor | None:
-        """Covariates (n, k) as networks take them: all unknown where none are given, None for a model without."""
+        """Covariates (n, k), all unknown and average where none are given."""
         return self.unknown_k.expand(n, -1) if c_nk is None and self.unknown_k is not None else c_nk
 
     def expand(self, x_nf: Tensor) -> Tensor:
@@ -242,7 +258,7 @@ class VAE(nn.Module):
 
     def encode_features(self, x_nf: Tensor, c_nk: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Posterior mean and log variance, each (n, d), of features (n, f) and covariates (n, k), as the encoders have it."""
-        c_nk = self.covariates(c_nk, x_nf.shape[0])
+        c_nk = self.complete(c_nk, x_nf)
         parts = [encoder(x_nf, c_nk) for encoder in self.encoders]
         mu_nd, log_var_nd = (torch.stack(part).mean(0) for part in zip(*parts, strict=True))
         return mu_nd, log_var_nd
@@ -310,12 +326,18 @@ class VAE(nn.Module):
         ----------
         Rezende, Mohamed and Wierstra (2014), Stochastic Backpropagation, appendix F, here with means for samples.
         """
-        x_hat_ng = self.decode(self.embed(x_ng, observed_ng, c_nk), c_nk)
+        x_hat_ng = self._through(x_ng if observed_ng is None else hide(x_ng, observed_ng), c_nk)
         if observed_ng is not None:
             for _ in range(REFINEMENTS):
                 whole_ng = torch.where(observed_ng.bool(), x_ng, x_hat_ng)
-                x_hat_ng = self.decode(self.embed(whole_ng, None, c_nk), c_nk)
+                x_hat_ng = self._through(whole_ng, c_nk)
         return x_hat_ng
+
+    def _through(self, x_ng: Tensor, c_nk: Tensor | None) -> Tensor:
+        """Decoded posterior mean (n, g)."""
+        x_nf = self.project(x_ng)
+        c_nk = self.complete(c_nk, x_nf)
+        return self.decode(self.infer(x_nf, c_nk)[0], c_nk)
 
 
 def _orthonormal(components_fg: Tensor, mean_g: Tensor) -> Tensor:

@@ -52,9 +52,9 @@ def xavier_linear(in_features: int, out_features: int, *, bias: bool = True) -> 
     return linear
 
 
-def zero_linear(in_features: int, out_features: int) -> nn.Linear:
+def zero_linear(in_features: int, out_features: int) -> Linear:
     """Linear map that is 0 at first."""
-    linear = nn.Linear(in_features, out_features, bias=False)
+    linear = Linear(in_features, out_features, bias=False)
     nn.init.zeros_(linear.weight)
     return linear
 

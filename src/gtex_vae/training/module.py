@@ -101,6 +101,7 @@ class VAEModule(LightningModule):
         self.vae: VAE = build(model, under="gtex_vae.models", n_genes=n_genes, n_covariates=n_covariates)
         if self.covariates is not None:
             self.vae.unknown_k.copy_(torch.from_numpy(self.covariates.unknown_k))
+            self.vae.flag_k.copy_(torch.from_numpy(self.covariates.flag_k))
         self.scaler = Standardizer(n_genes, **standardize)
         self.objective: Objective = build(objective, under="gtex_vae.models")
         if self.vae.basis_fg is not None and self.objective.hidden_share is not None:
@@ -312,7 +313,7 @@ class VAEModule(LightningModule):
         """Sums over one batch: the ELBO at beta = 1, whole and masked reconstruction, posterior moments."""
         x_nf, outside_n = self.features(batch)
         of_batch: dict[str, Any] = {"outside_n": outside_n, "size_n": self.sizes(batch)}
-        c_nk = self.told(batch)
+        c_nk = self.vae.complete(self.told(batch), x_nf)
         output = self._run_vae(x_nf, c_nk)
         terms = self.objective(self.vae.likelihood, output, x_nf, beta=1.0, **of_batch)
         # the ELBO is an expectation over the posterior: its likelihood needs a sample where R2 takes the mean
