@@ -41,12 +41,21 @@ def test_with_a_linear_decoder_it_is_ridge_regression() -> None:
 @pytest.mark.parametrize("activation", list(ACTIVATIONS))
 def test_the_slope_is_that_of_autograd(norm: Norm, activation: Activation) -> None:
     torch.manual_seed(0)
-    decoder = Decoder(3, 9, [8, 7], norm=norm, activation=activation, dropout=0.1, linear_skip=norm != "none")
+    decoder = Decoder(
+        3,
+        9,
+        [8, 7],
+        norm=norm,
+        activation=activation,
+        dropout=0.1,
+        linear_skip=norm != "none",
+        n_covariates=2,
+    )
     for _ in range(5):
-        decoder(torch.randn(50, 3))  # running moments that are not 0 and 1
-    z_nd, slope_ng = torch.randn(6, 3), torch.randn(6, 9)
-    x_hat_ng, pull = decoder.eval().linearized(z_nd)
-    expected_ng, expected_pull = torch.func.vjp(decoder, z_nd)
+        decoder(torch.randn(50, 3), torch.randn(50, 2))  # running moments that are not 0 and 1
+    z_nd, c_nk, slope_ng = torch.randn(6, 3), torch.randn(6, 2), torch.randn(6, 9)
+    x_hat_ng, pull = decoder.eval().linearized(z_nd, c_nk)
+    expected_ng, expected_pull = torch.func.vjp(lambda z_nd: decoder(z_nd, c_nk), z_nd)
     torch.testing.assert_close(x_hat_ng, expected_ng)
     torch.testing.assert_close(pull(slope_ng), expected_pull(slope_ng)[0])
 

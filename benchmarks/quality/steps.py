@@ -1,0 +1,82 @@
+"""What steps towards the posterior mode give a saved variant, with another number of them or another metric.
+
+    python benchmarks/quality/steps.py FOLDER VARIANT [--fold 11] [--members 2] [--steps 1 2 3] [--powers 0.5]
+
+``VARIANT_FOLD.pt`` must lie in the folder (``bed.py --save``). A power other than 0 gives every component a precision of
+its own, its mean squared training residual to that power, as generalised least squares would with power 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from bed import Fold
+from torch import Tensor
+
+from gtex_vae.analysis.tissue import accuracy, knn_predict, logreg_predict
+from gtex_vae.functional.mode import climb
+from gtex_vae.models.vae import VAE
+from gtex_vae.training import environment
+
+
+def r2(vae: VAE, y_nf: Tensor, outside_n: Tensor, z_nd: Tensor) -> float:
+    """R2 over all entries."""
+    outside = outside_n.sum()
+    return 1.0 - float(
+        ((vae.decode_features(z_nd) - y_nf).square().sum() + outside) / (y_nf.square().sum() + outside)
+    )
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Print a line for each number of steps and each power."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("variant")
+    parser.add_argument("--fold", type=int, default=11)
+    parser.add_argument("--members", type=int, default=2)
+    parser.add_argument("--steps", type=int, nargs="+", default=[0, 1, 2, 3, 6])
+    parser.add_argument("--powers", type=float, nargs="+", default=[0.25, 0.5])
+    arguments = parser.parse_args()
+    environment.tune_process()
+    fold = Fold(arguments.folder, arguments.fold)
+    n_genes, n_components = fold.x_valid_ng.shape[1], len(fold.pca.components_dg)
+    vae = VAE(n_genes, 64, n_components=n_components, n_members=arguments.members).eval()
+    saved = arguments.folder / f"{arguments.variant}_{arguments.fold}.pt"
+    vae.load_state_dict(torch.load(saved, weights_only=True))
+    loadings_fd = torch.stack(
+        [decoder.skip.weight for decoder in vae.decoders if decoder.skip is not None]
+    ).mean(0)
+    parts = [(fold.train_nf, fold.train_outside_n), (fold.valid_nf, fold.valid_outside_n)]
+    starts = [vae.encode_features(y_nf)[0] for y_nf, _ in parts]
+    residual_f = (vae.decode_features(starts[0]) - fold.train_nf).square().mean(0)
+    for steps, power in [(steps, 0.0) for steps in arguments.steps] + [
+        (2, power) for power in arguments.powers
+    ]:
+        relative_f = (residual_f / residual_f.mean()).pow(-power)
+        precision_f = (
+            torch.exp(-vae.likelihood.log_var)
+            * relative_f
+            / (relative_f * residual_f).sum()
+            * residual_f.sum()
+        )
+        z_train_nd, z_valid_nd = (
+            climb(lambda z_nd: vae._linearized(z_nd, None), z_nd, y_nf, precision_f, loadings_fd, steps=steps)
+            for z_nd, (y_nf, _) in zip(starts, parts, strict=True)
+        )
+        right = [
+            accuracy(predict(z_train_nd.numpy(), z_valid_nd.numpy(), fold.train_tissue), fold.valid_tissue)
+            for predict in (knn_predict, logreg_predict)
+        ]
+        fits = [r2(vae, *part, z_nd) for part, z_nd in zip(parts, (z_train_nd, z_valid_nd), strict=True)]
+        print(
+            f"steps {steps} power {power}: R2 {fits[1]:.4f} (training {fits[0]:.4f}), "
+            f"15-NN {right[0]:.4f}, logistic {right[1]:.4f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
