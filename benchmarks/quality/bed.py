@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from gtex_vae.models.objective import Objective
 from gtex_vae.models.vae import VAE
 from gtex_vae.training import environment
 
+BATCH_SIZE = 128
 FAR = 10.0  # standard deviations: a handful of held-out entries beyond it would decide R2
 
 
@@ -100,35 +100,31 @@ def train(fold: Fold, settings: dict, *, epochs: int, members: int, latent_dim: 
     )  # fmt: skip
     pca = [torch.from_numpy(part) for part in (fold.pca.components_dg, fold.pca.variance_d, fold.pca.mean_g)]
     vae.start_from_pca(*pca)
-    settings.get("prepare", lambda vae, fold: None)(vae, fold)
     members = len(vae.encoders)
     paths = [part.skip.weight for part in (*vae.encoders, *vae.decoders) if part.skip is not None]
     rest = [p for p in vae.parameters() if not any(p is path for path in paths)]
     optimizer = torch.optim.AdamW([
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": settings.get("weight_decay", 1.0)},
         {"params": [*paths, *(p for p in rest if p.ndim <= 1)], "weight_decay": 0.0},
-    ], lr=settings.get("lr", 2e-3), fused=True)  # fmt: skip
+    ], lr=2e-3, fused=True)  # fmt: skip
     peaks = [group["lr"] for group in optimizer.param_groups]
     objective = Objective()
     augment = settings.get("augment", lambda fold: None)(fold)
     forward = settings.get("forward", lambda: lambda vae, y_nf, progress: vae(y_nf))()
-    scale_f = settings.get("scale", lambda fold: 1.0)(fold)
-    batch_size = settings.get("batch_size", 128)
     n = len(fold.train_nf)
-    total = epochs * (n // batch_size)
+    total = epochs * (n // BATCH_SIZE)
     step = 0
     vae.train()
     for _ in range(epochs):
-        for rows in torch.randperm(n)[: n - n % batch_size].split(batch_size):
+        for rows in torch.randperm(n)[: n - n % BATCH_SIZE].split(BATCH_SIZE):
             y_nf = fold.train_nf[rows] if augment is None else augment(rows, step / total)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * warmup_cosine((step + 0.5) / total, warmup=0.3, final=0.0)
             with torch.autocast("cpu", torch.bfloat16):
                 output = forward(vae, y_nf, step / total)
-            output = replace(output, x_hat_nf=output.x_hat_nf.float() * scale_f)
             terms = objective(
-                vae.likelihood, output, torch.cat([y_nf * scale_f] * members),
-                beta=settings.get("beta", 1.0) * kl_weight(step / total, ratio=0.25),
+                vae.likelihood, output, torch.cat([y_nf] * members),
+                beta=kl_weight(step / total, ratio=0.25),
                 outside_n=torch.cat([fold.train_outside_n[rows]] * members),
             )  # fmt: skip
             optimizer.zero_grad()

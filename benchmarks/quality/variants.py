@@ -36,46 +36,6 @@ def neighbourhood(k: int, share: float, dims: int = 64):
 
 
 VARIANTS["rotate8"] = {"augment": neighbourhood(8, 0.5)}
-VARIANTS["rotate30"] = {"augment": neighbourhood(30, 0.5)}
-
-
-def emphasis(power: float):
-    """Let weak components count more: weights (lambda_64 / lambda_k)^power beyond the 64th."""
-
-    def build(fold):
-        variance_f = torch.from_numpy(fold.pca.variance_d)
-        return (variance_f[63] / variance_f).clamp_min(1.0).pow(power).sqrt()
-
-    return build
-
-
-VARIANTS["emphasis_half"] = {"scale": emphasis(0.5)}
-VARIANTS["emphasis_full"] = {"scale": emphasis(1.0)}
-
-
-class Scale(torch.nn.Module):
-    """Divide each feature by a constant."""
-
-    def __init__(self, sd_f):
-        super().__init__()
-        self.register_buffer("sd_f", sd_f)
-
-    def forward(self, x_nf):
-        return x_nf / self.sd_f
-
-
-def whitened_input(floor: float):
-    """The encoders' MLPs see coordinates over their sd, with a floor relative to that of the 64th component."""
-
-    def prepare(vae, fold):
-        sd_f = torch.from_numpy(fold.pca.variance_d).sqrt()
-        for encoder in vae.encoders:
-            encoder.mlp = torch.nn.Sequential(Scale(sd_f.clamp_min(floor * float(sd_f[63]))), *encoder.mlp)
-
-    return prepare
-
-
-VARIANTS["whitened"] = {"prepare": whitened_input(1.0)}
 
 
 def refined(start: float, steps: int = 1, rate: float = 0.8, every: int = 20):
@@ -127,13 +87,5 @@ def refined(start: float, steps: int = 1, rate: float = 0.8, every: int = 20):
 
 
 VARIANTS["refined"] = {"forward": refined(0.6)}
-
-VARIANTS["layer_norm"] = {"model": {"norm": "layer"}}
 VARIANTS["one_layer"] = {"model": {"hidden_dims": [4096]}}
-VARIANTS["deep"] = {"model": {"hidden_dims": [2048, 1024, 512]}}
 VARIANTS["decay3"] = {"weight_decay": 3.0}
-VARIANTS["decay03"] = {"weight_decay": 0.3}
-VARIANTS["slow"] = {"lr": 1e-3}
-VARIANTS["fast"] = {"lr": 4e-3}
-VARIANTS["refined_all"] = {"forward": refined(0.25)}
-VARIANTS["rotate8_refined"] = {"augment": neighbourhood(8, 0.5), "forward": refined(0.6)}
