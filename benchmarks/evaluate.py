@@ -28,15 +28,15 @@ from record import machine, write
 PARTS = {
     "evaluate": {
         "gtex_vae.analysis.evaluation": (
-            "open_samples", "split_parts", "PCA.fit", "examine", "rate_metrics", "_raw_logreg",
-            "interval_table", "gene_table", "tissue_table", "predictability", "_coverage", "latent_tables", "decoder_jacobian",
-            "_gene_function",
+            "open_samples", "split_parts", "Reference.of_run", "PCA.fit", "examine", "rate_metrics", "_raw_logreg",
+            "interval_table", "gene_table", "tissue_table", "predictability", "_coverage", "latent_tables",
+            "evaluate_genes", "write_gene_embeddings",
         ),
     },
     "analyze": {
         "gtex_vae.analysis.findings": (
             "read_samples", "audit", "embed_in_batches", "projections.umap_map", "projections.tsne_map", "PCA.fit",
-            "by_gene_and_tissue", "decoder_jacobian", "gene_embedding", "cosine_neighbours",
+            "by_gene_and_tissue", "model_embeddings", "cosine_neighbours",
         ),
         "gtex_vae.analysis.figures": ("write_figure",),
         "gtex_vae.analysis.report": ("report",),
@@ -123,11 +123,16 @@ def main() -> None:
     if arguments.measure:
         measure(arguments.measure[0], arguments.measure[1:])
         return
-    stages, loads = {}, []
+    known = json.loads(arguments.result.read_text()) if arguments.result.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         run = arguments.run or simulated(Path(folder), arguments.samples, arguments.genes)
+        n_samples = len((run / "splits.csv").read_text().splitlines()) - 1
+        n_genes = len(json.loads((run / "model" / "model.json").read_text())["gene_ids"])
+        stages = known[f"{n_samples} x {n_genes}"] = {
+            "command": " ".join(["python benchmarks/evaluate.py", *sys.argv[1:]])
+        }
         for stage in PARTS:
-            loads.append(os.getloadavg()[0])
+            before = os.getloadavg()[0]
             sets = [f"genesets=[{','.join(map(str, arguments.genesets))}]"] if stage == "evaluate" else []
             result = Path(folder) / f"{stage}.json"
             subprocess.run(
@@ -135,23 +140,15 @@ def main() -> None:
                  f"hydra.run.dir={folder}/{stage}"],
                 check=True, env={**os.environ, "RESULT": str(result)},
             )  # fmt: skip
-            stages[stage] = json.loads(result.read_text())
-            loads.append(os.getloadavg()[0])
-        splits = (run / "splits.csv").read_text().splitlines()
-        n_genes = len(json.loads((run / "model" / "model.json").read_text())["gene_ids"])
-        report = (run / "analysis" / "report.html").stat().st_size
-    known = json.loads(arguments.result.read_text()) if arguments.result.exists() else {}
-    known[f"{len(splits) - 1} x {n_genes}"] = {
-        "command": " ".join(["python benchmarks/evaluate.py", *sys.argv[1:]]),
-        **stages,
-        "report_mb": round(report / 1e6, 2),
-        "machine": machine(loads, ("torch", "numpy", "scikit-learn", "umap-learn", "opentsne")),
-    }
-    write(arguments.result, known)
-    for stage, found in stages.items():
-        print(stage, found["seconds"], "s,", found["peak_gb"], "GB")
-        for name, part in sorted(found["parts"].items(), key=lambda item: -item[1]["seconds"]):
-            print(f"  {name:24s}{part['seconds']:8.2f} s{part['peak_gb']:7.2f} GB")
+            found = json.loads(result.read_text())
+            loads = (before, os.getloadavg()[0])
+            stages[stage] = {**found, "machine": machine(loads, ("torch", "numpy", "scikit-learn"))}
+            write(arguments.result, known)
+            print(stage, found["seconds"], "s,", found["cpu_seconds"], "CPU s,", found["peak_gb"], "GB")
+            for name, part in sorted(found["parts"].items(), key=lambda item: -item[1]["seconds"]):
+                print(f"  {name:24s}{part['seconds']:8.2f} s{part['peak_gb']:7.2f} GB", flush=True)
+        stages["report_mb"] = round((run / "analysis" / "report.html").stat().st_size / 1e6, 2)
+        write(arguments.result, known)
 
 
 if __name__ == "__main__":
