@@ -28,11 +28,13 @@ from gtex_vae.analysis.held_out import open_samples
 from gtex_vae.analysis.out_of_distribution import VERDICTS, SeenSamples
 from gtex_vae.analysis.present_genes import on_present_genes
 from gtex_vae.analysis.reference import Reference, residuals
+from gtex_vae.analysis.score import Embedder, embed_in_batches
 from gtex_vae.models.trained import TrainedModel
 from gtex_vae.paths import shared_dir
 
 RESULT = Path(__file__).parent / "results" / "out_of_distribution.json"
 SAMPLES = 400
+OF_PCA = "left out of a PCA's training"
 LEFT_OUT = ("Brain", "Testis", "Liver", "Blood", "Muscle", "Skin", "Pancreas", "Heart")
 
 
@@ -46,6 +48,11 @@ def row(kind: str, held_out: pd.DataFrame, other: pd.DataFrame) -> dict[str, obj
         "outside": round(float((other["verdict"] == VERDICTS[2]).mean()), 4),
         "well_inside": round(float((other["verdict"] == VERDICTS[0]).mean()), 4),
     }
+
+
+def judge(seen: SeenSamples, method: Embedder, x_ng: np.ndarray) -> pd.DataFrame:
+    """Scores and verdicts of samples (n, g) of which no gene is missing."""
+    return seen.judge(embed_in_batches(method, x_ng), residuals(method, x_ng))
 
 
 def made(model: TrainedModel, x_ng: np.ndarray) -> dict[str, np.ndarray]:
@@ -70,7 +77,9 @@ def main() -> None:
     """Score all kinds and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
-    run = parser.parse_args().run
+    parser.add_argument("--model-only", action="store_true", help="leave the rows of the PCA as they are")
+    arguments = parser.parse_args()
+    run, model_only = arguments.run, arguments.model_only
     model = TrainedModel.load(run / "model")
     parts = split_parts(open_samples(run, model))
     (x_train_ng, train_obs), (x_valid_ng, valid_obs), (x_test_ng, test_obs) = parts.values()
@@ -99,14 +108,20 @@ def main() -> None:
         for kind, path in others.items():
             data = read_external(model, path, min_overlap=0.01)
             ours = on_present_genes(model, data.present_g)
-            fitted = Reference.fit(ours, x_train_ng, x_valid_ng[:, data.present_g], valid_obs["donor"])
-            same_genes = fitted.judge(ours, x_test_ng[:, data.present_g])
-            rows.append(
-                row(f"{kind}, {data.present_g.sum()} genes", same_genes, fitted.judge(ours, data.x_np))
+            x_valid = x_valid_ng[:, data.present_g]
+            seen = SeenSamples.fit(
+                embed_in_batches(ours, x_train_ng), embed_in_batches(ours, x_valid), residuals(ours, x_valid),
+                valid_obs["donor"],
+            )  # fmt: skip
+            same_genes, other = (
+                judge(seen, ours, x_np) for x_np in (x_test_ng[:, data.present_g], data.x_np)
             )
+            rows.append(row(f"{kind}, {data.present_g.sum()} genes", same_genes, other))
             print(rows[-1], flush=True)
 
-    for group in LEFT_OUT:
+    if model_only:
+        rows += [known for known in json.loads(RESULT.read_text()) if known["kind"].endswith(OF_PCA)]
+    for group in () if model_only else LEFT_OUT:
         keep, known = (obs["tissue_group"] != group for obs in (train_obs, valid_obs))
         x_ng = x_train_ng[keep]
         pca = PCA.fit(x_ng, model.vae.latent_dim)
@@ -114,9 +129,9 @@ def main() -> None:
         seen = SeenSamples.fit(
             pca.embed(x_ng), pca.embed(x_valid), residuals(pca, x_valid), valid_obs.loc[known, "donor"]
         )
-        judged = seen.judge(pca.embed(x_test_ng), residuals(pca, x_test_ng))
+        judged = judge(seen, pca, x_test_ng)
         new = (test_obs["tissue_group"] == group).to_numpy()
-        rows.append(row(f"{group}, left out of a PCA's training", judged[~new], judged[new]))
+        rows.append(row(f"{group}, {OF_PCA}", judged[~new], judged[new]))
         print(rows[-1], flush=True)
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(rows, indent=1) + "\n")

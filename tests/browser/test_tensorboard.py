@@ -109,7 +109,10 @@ def test_projector_serves_vectors_with_tissue_and_donor(site):
 
 PAGES = {
     "timeseries": (("train/loss", "train/beta", "model.dropout-0.2"), 0),
-    "images": (("val/latent_map", "val/reconstruction", "test/latent_map", "test/reconstruction", "step 20"), 4),
+    "images": (
+        ("val/latent_map", "val/reconstruction", "test/latent_map", "test/reconstruction", "step 20"),
+        4,
+    ),
     "histograms": (("val/kl_per_dimension",), 0),
     "text": (("held-out donors", "PCA", "reconstruction/r2"), 0),
     "hparams": (("model/dropout", "test/reconstruction/r2", "0.10000", "0.20000"), 0),
