@@ -20,6 +20,7 @@ test: $(VENV)/.installed-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slurm" $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[bench]'
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 bench-check: $(VENV)/.installed-dev

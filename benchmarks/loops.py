@@ -54,8 +54,12 @@ def seconds_of(step: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def published(work: Workload, steps: int) -> Iterator[None]:
-    """The published system's loop: DataLoader over a TensorDataset, fp32, Adam, clipping, three ``.item()`` a step."""
+def published(work: Workload, steps: int, x_ng: Any = None) -> Iterator[Any]:
+    """The published system's loop: DataLoader over a TensorDataset, fp32, Adam, clipping, three ``.item()`` a step.
+
+    Yields after every step. With a matrix of samples it goes through that for ever, yields after every epoch, and what it
+    yields is a function that reconstructs samples.
+    """
     import torch
     from torch import nn
     from torch.nn import functional
@@ -75,8 +79,18 @@ def published(work: Workload, steps: int) -> Iterator[None]:
     decoder = nn.Sequential(*stack([latent, *hidden[::-1]]), nn.Linear(hidden[0], work.genes))
     parameters = [p for part in (encoder, mu, log_var, decoder) for p in part.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-4)
-    x = torch.randn(work.batch * (steps + WARM), work.genes)
-    for (batch,) in DataLoader(TensorDataset(x), batch_size=work.batch, shuffle=True):
+
+    @torch.no_grad()
+    def reconstruct(samples: torch.Tensor) -> torch.Tensor:
+        encoder.eval(), decoder.eval()
+        made = decoder(mu(encoder(samples)))
+        encoder.train(), decoder.train()
+        return made
+
+    x = torch.randn(work.batch * (steps + WARM), work.genes) if x_ng is None else x_ng
+    loader = DataLoader(TensorDataset(x), batch_size=work.batch, shuffle=True, drop_last=True)
+    epochs = itertools.repeat(loader, 1) if x_ng is None else itertools.repeat(loader)
+    for batch, last in ((b, i == len(loader) - 1) for epoch in epochs for i, (b,) in enumerate(epoch)):
         optimizer.zero_grad()
         h = encoder(batch)
         m, lv = mu(h), log_var(h)
@@ -88,7 +102,8 @@ def published(work: Workload, steps: int) -> Iterator[None]:
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         loss.item(), reconstruction.item(), kl.item()
-        yield
+        if x_ng is None or last:
+            yield reconstruct
 
 
 def by_hand(work: Workload, steps: int, precision: str) -> Iterator[None]:

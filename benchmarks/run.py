@@ -137,6 +137,7 @@ BENCHMARKS = {
             Ratio("the same, peak memory", "anndata_torch.peak_gb", "gtex_vae.peak_gb"),
         ),
     ),
+    "time_to_quality": Benchmark("time_to_quality.py"),
     "startup": Benchmark("startup.py", ("--repeats", "1")),
 }  # fmt: skip
 
