@@ -202,8 +202,8 @@ def timed(loop: Iterator[None]) -> list[tuple[float, float]]:
             return took[WARM:]
 
 
-def limit(work: Workload, precision: str) -> float:
-    """Wall seconds of a step that did nothing but the model's own multiply-adds, at the fastest rate found for each product."""
+def limit(work: Workload, precision: str) -> tuple[float, float]:
+    """Wall and CPU seconds of a step that did nothing but the model's own multiply-adds, at the fastest rate found for each product."""
     import torch
     from torch import nn
 
@@ -214,7 +214,7 @@ def limit(work: Workload, precision: str) -> float:
     dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
     with torch.device("meta"):
         vae = build(work.config(precision)["model"], under="gtex_vae.models", n_genes=work.genes)
-    total = 0.0
+    wall, cpu = 0.0, 0.0
     for layer in (layer for layer in vae.modules() if isinstance(layer, nn.Linear)):
         weight_oi = torch.randn(layer.out_features, layer.in_features).to(dtype)
         x_ni = torch.randn(work.batch, layer.in_features).to(dtype)
@@ -226,5 +226,6 @@ def limit(work: Workload, precision: str) -> float:
             ways = (lambda a=a, b=b: nn.functional.linear(a, b), lambda a=a, b=b: _product(a, b))
             for way in ways:
                 way()
-            total += min(seconds_of(way)[0] for _ in range(3) for way in ways)
-    return total
+            took = [seconds_of(way) for _ in range(3) for way in ways]
+            wall, cpu = wall + min(of[0] for of in took), cpu + min(of[1] for of in took)
+    return wall, cpu

@@ -62,7 +62,7 @@ def of_runs(says: str, theirs: str, ours: str, key: str = "seconds") -> Ratio:
 
 def of_steps(says: str, theirs: str, ours: str) -> Ratio:
     """A ratio of steps."""
-    return Ratio(says, f"seconds.{theirs}", f"seconds.{ours}")
+    return Ratio(says, f"cpu_seconds.{theirs}", f"cpu_seconds.{ours}")
 
 
 BENCHMARKS = {
@@ -80,7 +80,7 @@ BENCHMARKS = {
         ),
         (
             of_steps("training step: published loop / ours", "published loop", "ours"),
-            Ratio("training step: loop by hand / our trainer", "seconds.by hand", "seconds.ours", anywhere=True),
+            Ratio("training step: loop by hand / our trainer", "cpu_seconds.by hand", "cpu_seconds.ours", anywhere=True),
         ),
     ),
     "train_step_default": Benchmark(

@@ -33,7 +33,7 @@ def test_a_lost_ratio_is_found(run, capsys):
     stored = json.loads((run.SMALL / "train_step.json").read_text())
     assert run.lost("train_step", stored, stored) == []
     slower = copy.deepcopy(stored)
-    slower["seconds"]["ours"] = [1.2 * value for value in stored["seconds"]["ours"]]
+    slower["cpu_seconds"]["ours"] = [1.2 * value for value in stored["cpu_seconds"]["ours"]]
     # of arithmetic that depends on the processor only the same kind is compared
     stored["machine"]["processor"] = run.processor()
     assert len(run.lost("train_step", slower, stored)) == 2
@@ -41,7 +41,7 @@ def test_a_lost_ratio_is_found(run, capsys):
     assert len(run.lost("train_step", slower, stored)) == 1
     assert "not compared" in capsys.readouterr().out
     bearable = copy.deepcopy(stored)
-    bearable["seconds"]["ours"] = [1.1 * value for value in stored["seconds"]["ours"]]
+    bearable["cpu_seconds"]["ours"] = [1.1 * value for value in stored["cpu_seconds"]["ours"]]
     assert run.lost("train_step", bearable, stored) == []
 
 
