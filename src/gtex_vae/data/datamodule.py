@@ -317,13 +317,16 @@ class ExpressionDataModule(LightningDataModule):
         if self._coordinates is not None:
             y_nf, outside_n = _resident(device, *self._coordinates)
             self._coordinates = y_nf, outside_n
-            return BatchLoader(y_nf, row_n, outside_n=outside_n, **settings)
+            pin = device.type == "cuda" and not y_nf.is_cuda
+            return BatchLoader(y_nf, row_n, outside_n=outside_n, pin=pin, **settings)
         if self._disk is not None:
             assert self.memory_gib is not None
             return DiskLoader(self._disk, rows, self.scaler, memory_gib=self.memory_gib, **settings)
         assert self._x_ng is not None, "setup() first"
         (self._x_ng,) = _resident(device, self._x_ng)
-        return BatchLoader(self._x_ng, row_n, **settings)
+        return BatchLoader(
+            self._x_ng, row_n, pin=device.type == "cuda" and not self._x_ng.is_cuda, **settings
+        )
 
     def _progress(self) -> tuple[int, int]:
         """Epochs of training, and batches of the present one, that are over; right also after a restart."""

@@ -66,6 +66,8 @@ class BatchLoader:
         This process and the number of processes; each takes every ``world_size``-th of the common order.
     outside_n
         See `Batch`; on the device of the matrix.
+    pin
+        Gather into page-locked memory, from which a GPU takes a batch while it works on the one before.
 
     Examples
     --------
@@ -86,7 +88,9 @@ class BatchLoader:
         rank: int = 0,
         world_size: int = 1,
         outside_n: Tensor | None = None,
+        pin: bool = False,
     ) -> None:
+        self.pin = pin
         self.x_nf, self.rows, self.outside_n = x_nf, rows, outside_n
         self.batch_size = batch_size
         self.shuffle, self.seed, self.progress = shuffle, seed, progress
@@ -110,7 +114,14 @@ class BatchLoader:
             parts = order.tensor_split(len(self))
         for row_n in parts[done : len(self)]:
             outside_n = None if self.outside_n is None else self.outside_n[row_n]
-            yield Batch(self.x_nf.index_select(0, row_n), row_n, outside_n)
+            yield Batch(self._gather(row_n), row_n, outside_n)
+
+    def _gather(self, row_n: Tensor) -> Tensor:
+        if not self.pin:
+            return self.x_nf.index_select(0, row_n)
+        # torch hands page-locked memory out again once the copy from it is over
+        x_nf = torch.empty(len(row_n), self.x_nf.shape[1], pin_memory=True)
+        return torch.index_select(self.x_nf, 0, row_n, out=x_nf)
 
     def _order(self, epoch: int) -> Tensor:
         if not self.shuffle:

@@ -129,6 +129,8 @@ class VAEModule(LightningModule):
         if self.covariates is not None:
             obs = self.trainer.datamodule.adata.obs  # type: ignore[attr-defined]
             self._design_nk = torch.from_numpy(self.covariates.design(obs))
+            widths = self.covariates.widths
+            self._variable_k = torch.arange(len(widths)).repeat_interleave(torch.tensor(widths))
         if isinstance(self.vae.likelihood, NegativeBinomial):
             self._size_n = torch.from_numpy(size_factors(self.trainer.datamodule.adata.obs))  # type: ignore[attr-defined]
         if self.contrastive is not None:
@@ -211,7 +213,8 @@ class VAEModule(LightningModule):
         """Size factors (n,) of a batch, for a likelihood of counts."""
         if not isinstance(self.vae.likelihood, NegativeBinomial):
             return None
-        return self._size_n.to(batch.row_n.device)[batch.row_n]
+        self._size_n = self._size_n.to(batch.row_n.device)  # copied once
+        return self._size_n[batch.row_n]
 
     def told(self, batch: Batch) -> Tensor | None:
         """The covariates' design (n, k) of a batch, None for a model without.
@@ -221,14 +224,18 @@ class VAEModule(LightningModule):
         """
         if self.covariates is None:
             return None
-        c_nk = self._design_nk.to(batch.row_n.device)[batch.row_n]
+        device = batch.row_n.device
+        self._design_nk, self._variable_k = (
+            self._design_nk.to(device),
+            self._variable_k.to(device),
+        )  # copied once
+        c_nk = self._design_nk[batch.row_n]
         if not self.training:
             return c_nk
-        widths_v = torch.tensor(self.covariates.widths, device=c_nk.device)
-        share_n = torch.rand(len(c_nk), 1, device=c_nk.device) ** 4
-        hidden_nv = torch.rand(len(c_nk), len(widths_v), device=c_nk.device) < share_n
+        share_n = torch.rand(len(c_nk), 1, device=device) ** 4
+        hidden_nv = torch.rand(len(c_nk), len(self.covariates.widths), device=device) < share_n
         assert self.vae.unknown_k is not None
-        return torch.where(hidden_nv.repeat_interleave(widths_v, 1), self.vae.unknown_k, c_nk)
+        return torch.where(hidden_nv.index_select(1, self._variable_k), self.vae.unknown_k, c_nk)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch, part of its input hidden."""
