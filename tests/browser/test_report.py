@@ -58,7 +58,7 @@ def test_everything_is_drawn(report, browser, tmp_path):
         "return [...document.images].filter(i => !i.complete || i.naturalWidth < 300).map(i => i.alt);"
     )
     assert broken == []
-    assert report.count("img.figure") == 11
+    assert report.count("img.figure") == 12
     for section in (
         "summary",
         "comparison",
