@@ -111,7 +111,7 @@ def test_too_few_genes_are_one_line(command, trained):
 def settings(**changed):
     keys = dict.fromkeys(EncodeConfig.__dataclass_fields__)
     off = dict.fromkeys(("sd", "impute", "reconstruct", "export", "overwrite"), False)
-    given = {"input": "x", "min_overlap": 0.5, "batch_size": 512, "paths": {}, **changed}
+    given = {"input": "x", "min_overlap": 0.5, "batch_size": 512, "paths": {}, "annotations": [], **changed}
     return OmegaConf.create({**keys, **off, **given})
 
 
