@@ -41,6 +41,7 @@ def size_factors(obs: pd.DataFrame) -> np.ndarray:
     if SIZE not in obs or not (obs[SIZE] > 0).all():
         raise DataError(
             f"model.likelihood=negative_binomial needs read counts: obs has no {SIZE} above 0 for every sample, as "
-            "preprocess writes it for matrices of counts that it reads in memory"
+            "preprocess writes it for matrices of counts that it reads in memory; a file of an earlier version is made "
+            "anew by preprocess overwrite=true"
         )
     return obs[SIZE].to_numpy(dtype=np.float32)
