@@ -27,7 +27,7 @@ GENES = 19_797
 HIDDEN, LATENT = (1024, 256), 64
 RUNS: dict[str, dict[str, object]] = {
     "gtex_vae": {},
-    "gtex_vae_default": {"n_components": 1024, "n_members": 4, "likelihood": "per_sample"},
+    "gtex_vae_default": {"n_components": 1024, "n_members": 4, "likelihood": "per_sample", "mode_steps": 2},
 }
 SEEN = 600, 200  # training and validation samples that verdicts are from
 THREADS = "2"
