@@ -138,6 +138,7 @@ BENCHMARKS = {
         ),
     ),
     "time_to_quality": Benchmark("time_to_quality.py"),
+    "scaling": Benchmark("scaling.py", (), ("--largest", "1000")),
     "startup": Benchmark("startup.py", ("--repeats", "1")),
 }  # fmt: skip
 
