@@ -21,6 +21,7 @@ COMMON = {
     "name", "timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb", "stderr_to_stdout",
 }  # fmt: skip
 POLL_S = 30.0  # between questions to the scheduler, which is everybody's
+ENDED_BY_THE_MACHINE = {"NODE_FAIL", "BOOT_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def retry_lines(folder: str, retries: int) -> list[str]:
     SLURM requeues a job when its node fails, submitit when it is warned of its end; neither does when the process is
     killed on the node, as by the kernel when memory is short. A job that the user cancelled is no longer ``RUNNING``.
     """
-    count = Path(folder.partition("%")[0]).absolute() / "killed_"
+    count = _count(Path(folder.partition("%")[0]).absolute(), "")
     return [
         "killed() {",
         "  rc=$?; [ $rc -gt 128 ] && [ $rc -lt 192 ] || return $rc",
@@ -87,6 +88,11 @@ def retry_lines(folder: str, retries: int) -> list[str]:
         "}",
         "trap killed EXIT",
     ]
+
+
+def _count(folder: Path, job_id: str) -> Path:
+    """A file with a line for each time that the job was killed."""
+    return folder / f"killed_{job_id}"
 
 
 def say_submitted(jobs: Sequence[Any], folder: Path) -> None:
@@ -101,12 +107,13 @@ def is_slurm(job: Any) -> bool:
     return type(job).__name__ == "SlurmJob"
 
 
-def follow(jobs: Sequence[Any], names: Sequence[str]) -> list[Ended]:
+def follow(jobs: Sequence[Any], names: Sequence[str], *, retries: int = 0) -> list[Ended]:
     """Wait for every job, saying what became of each; one that fails keeps nobody from the others.
 
     Ctrl-C stops the waiting, not the jobs of SLURM.
 
-    A job that left no result and is no longer in the queue was cancelled or lost. It needs no accounting.
+    A job that left no result and is no longer in the queue was cancelled, or killed with its batch script: then nobody
+    but this process is left to queue it again. It needs no accounting.
 
     Parameters
     ----------
@@ -114,6 +121,8 @@ def follow(jobs: Sequence[Any], names: Sequence[str]) -> list[Ended]:
         submitit's jobs, all of one kind.
     names
         What to call each.
+    retries
+        How often a killed job of SLURM goes on; what `retry_lines` did counts, too.
 
     Returns
     -------
@@ -126,14 +135,14 @@ def follow(jobs: Sequence[Any], names: Sequence[str]) -> list[Ended]:
         Ctrl-C was pressed and the jobs go on.
     """
     try:
-        return _follow(jobs, names)
+        return _follow(jobs, names, retries)
     except KeyboardInterrupt:
         if not is_slurm(jobs[0]):
             raise
         raise RunError("no longer waiting; the jobs go on, see them with squeue --me") from None
 
 
-def _follow(jobs: Sequence[Any], names: Sequence[str]) -> list[Ended]:
+def _follow(jobs: Sequence[Any], names: Sequence[str], retries: int) -> list[Ended]:
     """Look for results and, less often, into the queue."""
     ended: dict[int, Ended] = {}
     missing: set[int] = set()  # not in the queue when last asked
@@ -149,12 +158,16 @@ def _follow(jobs: Sequence[Any], names: Sequence[str]) -> list[Ended]:
             gone = {
                 n for n, alive in zip(waiting, in_queue([jobs[n] for n in waiting]), strict=True) if not alive
             }
-            for number in sorted(
-                gone & missing
-            ):  # twice: its result may take a while to show on a shared disk
-                if not has_result(jobs[number]):
-                    ended[number] = Ended(error=final_state(jobs[number]))
-                    log.error("[%d/%d] %s: %s", len(ended), len(jobs), names[number], ended[number].error)
+            # twice: its result may take a while to show on a shared disk
+            for number in sorted(gone & missing):
+                if has_result(jobs[number]):
+                    continue
+                state = final_state(jobs[number])
+                if queue_again(jobs[number], state, retries):
+                    log.warning("%s: %s; queued again", names[number], state.words)
+                    continue
+                ended[number] = Ended(error=state.words)
+                log.error("[%d/%d] %s: %s", len(ended), len(jobs), names[number], state.words)
             missing = gone
         if waiting:
             time.sleep(0.5)
@@ -198,18 +211,51 @@ def in_queue(jobs: Sequence[Any]) -> list[bool]:
     return [job.job_id in listed for job in jobs]
 
 
-def final_state(job: Any) -> str:
-    """What the scheduler calls the end of a job that left no result."""
+@dataclass(frozen=True)
+class State:
+    """What the scheduler calls the end of a job that left no result.
+
+    Attributes
+    ----------
+    words
+        To be read by the user.
+    killed
+        It was ended by a signal or by the machine: not by its user, nor by itself.
+    """
+
+    words: str
+    killed: bool = False
+
+
+def final_state(job: Any) -> State:
+    """Ask the scheduler how a job ended."""
     try:
         shown = subprocess.run(
             ["scontrol", "show", "job", "-o", job.job_id], capture_output=True, text=True
         ).stdout
     except OSError:
         shown = ""
-    state = re.search(r"JobState=(\w+)", shown)
-    reason = re.search(r"Reason=(\w+)", shown)
-    if state is None:
-        return "ended without a result"
-    if reason and reason.group(1).startswith("Dependency"):
-        return "did not run, because a job before it failed"
-    return f"ended as {state.group(1)}, without a result"
+    said = dict(re.findall(r"\b(JobState|Reason|ExitCode)=(\S+)", shown))
+    if "JobState" not in said:
+        return State("ended without a result")
+    if said.get("Reason", "").startswith("Dependency"):
+        return State("did not run, because a job before it failed")
+    state, by_signal = said["JobState"], int(said.get("ExitCode", "0:0").partition(":")[2])
+    how = f" by signal {by_signal}" if state == "FAILED" and by_signal else ""
+    # scancel sends a signal, too
+    killed = state in ENDED_BY_THE_MACHINE or bool(how)
+    return State(f"ended as {state}{how}, without a result", killed)
+
+
+def queue_again(job: Any, state: State, retries: int) -> bool:
+    """Queue a killed job again under its own id, at most so many times; whether that was done."""
+    if not state.killed or not is_slurm(job):
+        return False
+    count = _count(job.paths.folder.parent, job.job_id)
+    with count.open("a+", encoding="utf-8") as file:
+        print(state.words, file=file)
+        file.seek(0)
+        if len(file.readlines()) > retries:
+            return False
+    asked = subprocess.run(["scontrol", "requeue", job.job_id], capture_output=True, text=True)
+    return asked.returncode == 0

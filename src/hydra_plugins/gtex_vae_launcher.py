@@ -66,7 +66,7 @@ class _Launcher(BaseSubmititLauncher):
         ]
         jobs = executor.map_array(self, *zip(*calls, strict=True))
         cluster.say_submitted(jobs, sweep_dir)
-        ended = cluster.follow(jobs, names)
+        ended = cluster.follow(jobs, names, retries=int(params.get("max_num_timeout", 0)))
         return [_returned(end, overrides) for end, overrides in zip(ended, job_overrides, strict=True)]
 
 

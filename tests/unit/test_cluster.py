@@ -47,7 +47,7 @@ class SlurmJob:
 
     def __init__(self, folder: Path, job_id: str, error: str | None = None) -> None:
         self.job_id, self.error = job_id, error
-        self.paths = SimpleNamespace(result_pickle=folder / f"{job_id}.pkl")
+        self.paths = SimpleNamespace(result_pickle=folder / f"{job_id}.pkl", folder=folder / job_id)
 
     def task(self, number: int) -> Any:
         return self
@@ -106,6 +106,50 @@ def test_a_result_that_shows_late_on_a_shared_disk(scheduler, monkeypatch):
     monkeypatch.setattr(cluster, "in_queue", in_queue)
     (ended,) = cluster.follow([job], ["#0"])
     assert ended.error is None
+
+
+def requeued(scheduler: Path) -> int:
+    return (scheduler / "told").read_text().count("scontrol requeue 7_0")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("JobState=FAILED Reason=RaisedSignal:9(Killed) ExitCode=0:9", "FAILED by signal 9"),
+        ("JobState=OUT_OF_MEMORY Reason=OutOfMemory ExitCode=0:125", "OUT_OF_MEMORY"),
+        ("JobState=NODE_FAIL Reason=NodeDown ExitCode=0:0", "NODE_FAIL"),
+    ],
+)
+def test_a_job_killed_with_its_batch_script_is_queued_again_so_many_times(scheduler, caplog, said, words):
+    (scheduler / "squeue.says").write_text("")
+    (scheduler / "scontrol.says").write_text(f"JobId=7 {said} RunTime=00:00:03")
+    (scheduler / "killed_7_0").write_text("137\n")  # its batch script has done it once
+    (ended,) = cluster.follow([SlurmJob(scheduler, "7_0")], ["#0"], retries=2)
+    assert ended.error == f"ended as {words}, without a result"
+    assert requeued(scheduler) == 1
+    assert caplog.text.count("; queued again") == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "JobState=CANCELLED Reason=None ExitCode=0:15",  # scancel
+        "JobState=FAILED Reason=NonZeroExitCode ExitCode=127:0",  # no Python there
+        "JobState=FAILED Reason=Dependency ExitCode=0:9",
+        "",
+    ],
+)
+def test_no_other_job_is_queued_again(scheduler, said):
+    (scheduler / "squeue.says").write_text("")
+    (scheduler / "scontrol.says").write_text(said)
+    (ended,) = cluster.follow([SlurmJob(scheduler, "7_0")], ["#0"], retries=2)
+    assert ended.error is not None
+    assert requeued(scheduler) == 0
+
+
+def test_where_the_scheduler_refuses_the_job_has_ended(scheduler, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
+    assert not cluster.queue_again(SlurmJob(scheduler, "7_0"), cluster.State("killed", killed=True), 3)
 
 
 def batch(scheduler: Path, command: str, **environ: str) -> tuple[int, str]:

@@ -15,7 +15,8 @@ if "REST_UNTIL" in os.environ and "SLURM_RESTART_COUNT" not in os.environ:
         if str(target).endswith("last.ckpt"):
             run = Path(target).parents[1]
             go_on = Path(os.environ["REST_UNTIL"]) / f"{run.parent.name}_{run.name}"
-            while not go_on.exists():
+            end = time.monotonic() + 600  # whatever has become of the test
+            while not go_on.exists() and time.monotonic() < end:
                 time.sleep(0.1)
 
     os.replace = _replace_and_rest
