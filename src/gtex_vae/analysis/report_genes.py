@@ -112,10 +112,9 @@ def gene_function_figure(table: pd.DataFrame) -> Figure:
         part = table[table["embedding"] == name].set_index("collection").reindex(collections)
         y = [row + (place - (len(embeddings) - 1) / 2) * step for row in range(len(collections))]
         color, marker = STYLES[name]
-        errors = [part["auroc"] - part["low"], part["high"] - part["auroc"]]
-        axes.errorbar(
-            part["auroc"], y, xerr=errors, fmt=marker, color=color, label=NAMES[name], ms=5.5, lw=1.4
-        )
+        auroc, low, high = part[["auroc", "low", "high"]].to_numpy(dtype=float).T
+        errors = [auroc - low, high - auroc]
+        axes.errorbar(auroc, y, xerr=errors, fmt=marker, color=color, label=NAMES[name], ms=5.5, lw=1.4)
     null = table.groupby("collection")[["null_low", "null_high"]].agg({"null_low": "min", "null_high": "max"})
     for row, collection in enumerate(collections):
         low, high = null.loc[collection]
@@ -125,5 +124,5 @@ def gene_function_figure(table: pd.DataFrame) -> Figure:
     axes.set_yticks(range(len(collections)), collections)
     axes.invert_yaxis()
     plain_axes(axes, "AUROC of a set's genes by similarity to its other genes, mean over sets")
-    figure.legend(loc="outside lower center", ncols=len(embeddings) + 1, frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
