@@ -249,6 +249,7 @@ function showGene(i) {
   }
   const own = make("p");
   own.append(make("b", `${genes.names[i]} `), `${genes.ids[i]} · R2 of its reconstruction ${number(r2.r2_model[i])} (PCA ${number(r2.r2_pca[i])}) · of its imputation ${number(r2.imputation_model[i])} (PCA ${number(r2.imputation_pca[i])})`);
+  if (!isFinite(r2.r2_model[i])) own.append(" · it does not vary over the held-out samples: its neighbours say nothing");
   $("gene-result").replaceChildren(own, table(["gene", "id", "cosine", "", "R2"], rows));
 }
 $("gene").oninput = event => {
@@ -268,7 +269,10 @@ $("gene").oninput = event => {
   else { $("gene-result").replaceChildren(); $("gene-note").textContent = "no such gene in this model"; }
 };
 if (genes.k) {
-  let best = 0;
-  for (let i = 1; i < lower.length; i++) if (cosine[i * genes.k] > cosine[best * genes.k]) best = i;
-  go(best);
+  // genes that hardly vary are all alike: a poor example
+  let best = -1;
+  for (let i = 0; i < lower.length; i++) {
+    if (r2.r2_model[i] > 0.5 && (best < 0 || cosine[i * genes.k] > cosine[best * genes.k])) best = i;
+  }
+  go(Math.max(best, 0));
 }
