@@ -50,11 +50,12 @@ def interval_table(
             if prefix and name in metric_names(table):
                 difference = interval(name, samples[""], donors, against=table, seed=seed)
                 rows.append((name, prefix.strip("/"), *difference))
-    for name in OVER_GENES if of_genes is not None else ():
+    if of_genes is not None:
         x_ng, x_hat_ng, by_pca_ng = of_genes
-        rows.append((name, "", *gene_interval(name, x_ng, x_hat_ng, donors, seed=seed)))
-        paired = gene_interval(name, x_ng, x_hat_ng, donors, against_ng=by_pca_ng, seed=seed)
-        rows.append((name, "baseline/pca", *paired))
+        for name in OVER_GENES:
+            rows.append((name, "", *gene_interval(name, x_ng, x_hat_ng, donors, seed=seed)))
+            paired = gene_interval(name, x_ng, x_hat_ng, donors, against_ng=by_pca_ng, seed=seed)
+            rows.append((name, "baseline/pca", *paired))
     return pd.DataFrame(rows, columns=["metric", "minus", "value", "low", "high"]).set_index(
         ["metric", "minus"]
     )
