@@ -73,6 +73,9 @@ def stage(
 
             register_resolvers()
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on, to be explained here in one line
+            # threads that wait by spinning take the cores of those that work, where others use the machine too;
+            # read when torch is imported, which is later
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
             try:
                 hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
             except (Exception, KeyboardInterrupt) as error:

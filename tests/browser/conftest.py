@@ -9,8 +9,15 @@ import pytest
 from webdriver import CHROMIUM, DRIVER, Browser, wait_for
 
 
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    """The browser, with no page left open that would go on drawing."""
+    yield chromium
+    chromium.leave()
+
+
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory) -> Iterator[Browser]:
+def chromium(tmp_path_factory) -> Iterator[Browser]:
     """A new Chromium; skipped where there is none."""
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("no chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")

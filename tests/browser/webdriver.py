@@ -67,9 +67,13 @@ class Browser:
 
     def open(self, url: str) -> None:
         """Load a page anew, even where only the fragment differs."""
-        call(f"{self.session}/url", {"url": "about:blank"})
+        self.leave()
         self.errors()
         call(f"{self.session}/url", {"url": url})
+
+    def leave(self) -> None:
+        """Close the page."""
+        call(f"{self.session}/url", {"url": "about:blank"})
 
     def look(self) -> tuple[str, int]:
         """Text and number of pictures that are to be seen."""
