@@ -123,8 +123,9 @@ def test_the_result_is_that_of_memory(tmp_path: Path, kind: str, unit: str) -> N
     memory, chunks = made[False], made[True]
     assert 10 < memory.n_vars < 60 and 10 < memory.n_obs < N
     np.testing.assert_array_equal(chunks.X, memory.X)
-    pd.testing.assert_frame_equal(chunks.obs, memory.obs)
-    pd.testing.assert_frame_equal(chunks.var, memory.var)
+    # what gives counts back is kept in memory alone: the likelihood of counts takes no matrix on disk
+    pd.testing.assert_frame_equal(chunks.obs, memory.obs.drop(columns="size_factor", errors="ignore"))
+    pd.testing.assert_frame_equal(chunks.var, memory.var.drop(columns="count_length", errors="ignore"))
     assert chunks.uns["expression"] == memory.uns["expression"]
     records = [json.loads(adata.uns["provenance"]["record"]) for adata in (memory, chunks)]
     for key in ("sources", "dropped", "genes", "annotations", "unit", "gene_table"):

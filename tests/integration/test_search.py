@@ -50,7 +50,7 @@ def journal(folder: Path):
 
 def test_the_hopeless_is_pruned_and_the_best_is_named(search, tmp_path):
     """Without the linear paths training starts from nothing, far behind."""
-    done = search(tmp_path, "optimizer.lr=2e-3", "model.dropout=0.1", "model.linear_skip=true,false",
+    done = search(tmp_path, "optimizer.lr=2e-3", "model.dropout=0.1", "model.mode_steps=0", "model.linear_skip=true,false",
                   "callbacks.search.startup_trials=1", "callbacks.search.startup_epochs=0", name="grid")  # fmt: skip
     assert done.code == 0, done.stderr
     assert states(tmp_path) == ["finished", "pruned"]

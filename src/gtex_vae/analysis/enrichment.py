@@ -56,7 +56,7 @@ def enrichment(
     Examples
     --------
     >>> change_gd = np.arange(100.0)[:, None]
-    >>> z_sd = enrichment(change_gd, {"late": np.arange(90, 100), "early": np.arange(10)}, np.tile([1.0, 2.0], 50))
+    >>> z_sd = enrichment(change_gd, {"late": np.arange(90, 100), "early": np.arange(10)}, np.random.default_rng(0).random(100))
     >>> (z_sd[:, 0] > 0).tolist()
     [True, False]
     """

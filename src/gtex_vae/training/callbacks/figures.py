@@ -97,12 +97,12 @@ def tensorboard_writer(trainer: Trainer) -> SummaryWriter | None:
 
 @torch.no_grad()
 def _predict(vae: VAE, trainer: Trainer, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Posterior means, standardized expression and its reconstruction for one split, in evaluation mode."""
+    """The encoders' means, standardized expression and its reconstruction for one split, in evaluation mode."""
     datamodule: ExpressionDataModule = trainer.datamodule  # type: ignore[attr-defined]
     training, device = vae.training, next(vae.parameters()).device
     vae.eval()
     x_ng = datamodule.expression(split)
-    mu_nd = torch.cat([vae.embed(x.to(device)) for x in x_ng.split(1024)]).float()
+    mu_nd = torch.cat([vae.encode_features(vae.project(x.to(device)))[0] for x in x_ng.split(1024)]).float()
     x_hat_ng = torch.cat([vae.decode(z_nd) for z_nd in mu_nd.split(1024)]).float()
     vae.train(training)
     return mu_nd.cpu().numpy(), x_ng.cpu().numpy(), x_hat_ng.cpu().numpy()
