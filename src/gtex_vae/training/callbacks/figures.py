@@ -51,7 +51,8 @@ class Figures(Callback):
         if epoch % self.every_n_epochs and epoch != trainer.max_epochs:
             return
         # with parameters divided among processes all must take part, though one draws
-        mu_nd, x_ng, x_hat_ng = _predict(pl_module.vae, trainer, "val")
+        # as validation has it: steps towards the mode cannot be taken with divided parameters
+        mu_nd, x_ng, x_hat_ng = _predict(pl_module.vae, trainer, "val", mode=False)
         if writer is None:
             return
         tissue = trainer.datamodule.annotations("val")["tissue"]  # type: ignore[attr-defined]
@@ -72,7 +73,7 @@ def show_held_out(vae: VAE, trainer: Trainer) -> None:
     writer = tensorboard_writer(trainer)
     if writer is None:
         return
-    mu_nd, x_ng, x_hat_ng = _predict(vae, trainer, "test")
+    mu_nd, x_ng, x_hat_ng = _predict(vae, trainer, "test", mode=True)
     obs, step = trainer.datamodule.annotations("test"), trainer.global_step  # type: ignore[attr-defined]
     writer.add_figure("test/latent_map", latent_map(mu_nd, obs["tissue"]), step)
     writer.add_figure("test/reconstruction", reconstruction_scatter(x_ng, x_hat_ng), step)
@@ -96,13 +97,17 @@ def tensorboard_writer(trainer: Trainer) -> SummaryWriter | None:
 
 
 @torch.no_grad()
-def _predict(vae: VAE, trainer: Trainer, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The encoders' means, standardized expression and its reconstruction for one split, in evaluation mode."""
+def _predict(
+    vae: VAE, trainer: Trainer, split: str, *, mode: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Embedding (without ``mode`` the encoders' means), standardized expression and its reconstruction for one split."""
     datamodule: ExpressionDataModule = trainer.datamodule  # type: ignore[attr-defined]
     training, device = vae.training, next(vae.parameters()).device
     vae.eval()
     x_ng = datamodule.expression(split)
-    mu_nd = torch.cat([vae.encode_features(vae.project(x.to(device)))[0] for x in x_ng.split(1024)]).float()
+    blocks = [vae.project(x.to(device)) for x in x_ng.split(1024)]
+    infer = vae.infer if mode else vae.encode_features
+    mu_nd = torch.cat([infer(x_nf)[0] for x_nf in blocks]).float()
     x_hat_ng = torch.cat([vae.decode(z_nd) for z_nd in mu_nd.split(1024)]).float()
     vae.train(training)
     return mu_nd.cpu().numpy(), x_ng.cpu().numpy(), x_hat_ng.cpu().numpy()
