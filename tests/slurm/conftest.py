@@ -157,6 +157,16 @@ def preempt(job: str) -> None:
     until(lambda: shown(job, "Restarts") != "0", 60, f"{job} is preempted")
 
 
+def never_reached(*run_dirs: Path) -> str:
+    """Where the processes of these runs are."""
+    said = (
+        f"{path}:\n{path.read_text()[-6000:]}"
+        for sweep in {run_dir.parent for run_dir in run_dirs}
+        for path in sorted(sweep.glob(".submitit/*/*_log.*"))
+    )
+    return "\n".join((f"never reached: {[str(run_dir) for run_dir in run_dirs]}", *said))
+
+
 @dataclass
 class Everything:
     """What the tests look at."""
@@ -211,7 +221,7 @@ def everything(slurm: OwnSlurm | None, commands: Commands) -> Everything:
     to_go_on |= {faults.folder / "0_run": "fitting", ends.folder / "2_run": "fitting"}
     deadline = time.monotonic() + WAIT_S
     while at_checkpoint or to_go_on:
-        assert time.monotonic() < deadline, f"never reached: {list(at_checkpoint)}, {to_go_on}"
+        assert time.monotonic() < deadline, never_reached(*at_checkpoint, *to_go_on)
         for run_dir, sign in list(to_go_on.items()):
             if (run_dir / "log.txt").exists() and sign in log(run_dir):
                 commands.let_go_on(run_dir)

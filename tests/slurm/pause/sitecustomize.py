@@ -1,11 +1,14 @@
 """On the PYTHONPATH of a job: its first process rests at each saved checkpoint until the test lets it go on.
 
-So a fault finds it there, however fast it trains and however slow the machine is.
+So a fault finds it there, however fast it trains and however slow the machine is. A process that lasts says where it is.
 """
 
+import faulthandler
 import os
 import time
 from pathlib import Path
+
+faulthandler.dump_traceback_later(150, repeat=True)  # to the job's log.err
 
 if "REST_UNTIL" in os.environ and "SLURM_RESTART_COUNT" not in os.environ:
     _replace = os.replace
