@@ -147,11 +147,11 @@ def settle(study: optuna.Study, trial: optuna.trial.FrozenTrial, run_dir: Path) 
     return "unfinished"
 
 
-def hold(path: Path) -> FileLock | None:
-    """Take a lock that the kernel gives back when its process dies; ``None`` where another process has it."""
+def hold(path: Path, *, patience_s: float = 0.0) -> FileLock | None:
+    """Take a lock that the kernel gives back when its process dies; ``None`` where another process keeps it."""
     lock = FileLock(path, is_singleton=True)  # a process may take its own lock again
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience_s)
     except Timeout:
         return None
     return lock
@@ -171,11 +171,11 @@ def hold_trial(run_dir: Path) -> FileLock:
     return lock
 
 
-def at_work(run_dir: Path) -> bool:
-    """Whether a job works on the run, though the worker that started it may be gone."""
+def at_work(run_dir: Path, *, patience_s: float = 0.0) -> bool:
+    """Whether a job works on the run, though the worker that started it may be gone, and goes on doing so."""
     if not run_dir.is_dir():
         return False
-    lock = hold(run_dir / ".trial.lock")
+    lock = hold(run_dir / ".trial.lock", patience_s=patience_s)
     if lock is None:
         return True
     lock.release()

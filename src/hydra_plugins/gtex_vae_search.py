@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BEST = "best.yaml"
+ENDING_S = 60.0  # patience with a process that has handed its result over
 
 
 class OptunaSweeper(Sweeper):
@@ -243,7 +244,8 @@ class OptunaSweeper(Sweeper):
         from optuna.trial import TrialState
 
         run_dir = self.folder / str(number)
-        if search.at_work(run_dir):
+        # a job hands its result over before its process has ended
+        if search.at_work(run_dir, patience_s=0.0 if result is None else ENDING_S):
             return "unfinished", "still at work; the same command takes in what it finds"
         state = search.settle(study, study.get_trials(deepcopy=False)[number], run_dir)
         said = "" if result is None or result.status is not JobStatus.FAILED else str(result._return_value)
