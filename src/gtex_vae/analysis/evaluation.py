@@ -28,7 +28,7 @@ from gtex_vae.analysis.latent import effective_rank
 from gtex_vae.analysis.latent_tables import known_factors, latent_tables
 from gtex_vae.analysis.model_card import write_card
 from gtex_vae.analysis.nearest import NearestProfiles
-from gtex_vae.analysis.out_of_distribution import summary
+from gtex_vae.analysis.out_of_distribution import sentence, summary
 from gtex_vae.analysis.predictability import predictability
 from gtex_vae.analysis.present_genes import OnPresentGenes, on_present_genes
 from gtex_vae.analysis.rate import rate_metrics
@@ -71,6 +71,15 @@ class Evaluation:
         intervals = self.tables["intervals"]
         kept = ~intervals.index.get_level_values("metric").str.startswith(group)
         self.tables["intervals"] = intervals[kept]
+
+    def lines(self) -> list[str]:
+        """What a user is shown: intervals and, as far as they were measured, gene function and the verdict in words."""
+        said = [self.tables["intervals"].round(4).to_string()]
+        if "gene_function" in self.tables:
+            said.append(f"gene function\n{self.tables['gene_function'].iloc[:, :8].round(3).to_string()}")
+        if "out_of_distribution" in self.tables:
+            said.append(sentence(self.tables["out_of_distribution"]["verdict"]))
+        return said
 
 
 def evaluate_run(

@@ -80,12 +80,8 @@ def evaluate_gene_run(
 
     Parameters
     ----------
-    run, model
-        A finished run with ``data.axis=genes`` and its model.
-    genesets
-        GMT files.
-    supervised_terms, seed
-        See `gene_benchmark`.
+    run, model, genesets, supervised_terms, seed
+        As for `gtex_vae.analysis.evaluation.evaluate_run`; the run is one with ``data.axis=genes``.
 
     Returns
     -------
