@@ -31,7 +31,7 @@ def by_definition(embedding_gd: np.ndarray, genes: np.ndarray) -> float:
 
 def test_agrees_with_the_definition_and_sklearn():
     embedding_gd = embeddings()
-    table = function_table(embedding_gd, random_sets(20))
+    table = function_table(unit_length(embedding_gd), random_sets(20))
     expected = [by_definition(embedding_gd, genes) for genes in random_sets(20).values()]
     np.testing.assert_allclose(table["auroc"], expected, atol=1e-6)
     assert list(table["genes"]) == [len(genes) for genes in random_sets(20).values()]
@@ -42,20 +42,22 @@ def test_agrees_with_the_definition_and_sklearn():
 def test_rotation_length_and_order_of_genes_do_not_matter(seed):
     random = np.random.default_rng(seed)
     embedding_gd, sets = embeddings(), random_sets(5)
-    before = function_table(embedding_gd, sets)["auroc"].to_numpy()
+    before = function_table(unit_length(embedding_gd), sets)["auroc"].to_numpy()
     rotation_dd = np.linalg.qr(random.normal(size=(5, 5)))[0]
     scaled_gd = embedding_gd @ rotation_dd * random.uniform(0.01, 100, (60, 1))
-    np.testing.assert_allclose(function_table(scaled_gd, sets)["auroc"], before, atol=5e-3)
+    np.testing.assert_allclose(function_table(unit_length(scaled_gd), sets)["auroc"], before, atol=5e-3)
     order = random.permutation(60)
     moved = {name: np.argsort(order)[genes] for name, genes in sets.items()}
-    np.testing.assert_allclose(function_table(embedding_gd[order], moved)["auroc"], before, atol=5e-3)
+    np.testing.assert_allclose(
+        function_table(unit_length(embedding_gd[order]), moved)["auroc"], before, atol=5e-3
+    )
 
 
 def test_modules_are_found_and_shuffled_modules_are_not():
     module_g = np.repeat(np.arange(8), 25)
     embedding_gd = np.eye(8)[module_g] + 0.05 * embeddings(200, 8)
     sets = {str(m): np.flatnonzero(module_g == m) for m in range(8)}
-    assert function_table(embedding_gd, sets)["auroc"].min() == 1
+    assert function_table(unit_length(embedding_gd), sets)["auroc"].min() == 1
     null_ps = permutation_null(unit_length(embedding_gd), list(sets.values()), permutations=50)
     assert null_ps.shape == (50, 8)
     # a member sees one of its kind fewer than other genes do, which tells among eight tight modules
@@ -98,7 +100,7 @@ def test_matched_auroc_agrees_with_its_definition():
     length_g = np.linalg.norm(embedding_gd, axis=1)
     cosine_gg = embedding_gd @ embedding_gd.T / np.outer(length_g, length_g)
     class_g = np.argsort(np.argsort(level_g)) // 15
-    table = function_table(embedding_gd, sets, level_g)
+    table = function_table(unit_length(embedding_gd), sets, level_g)
     for name, genes in sets.items():
         score_g = [cosine_gg[i, [m for m in genes if m != i]].mean() for i in range(300)]
         shares = []
@@ -162,5 +164,5 @@ def test_pca_loadings_on_gtex_v6_meet_the_known_figures():
     x_ng = ((x_ng - x_ng.mean(axis=0)) / np.maximum(x_ng.std(axis=0), 0.05)).astype(np.float32)
     sets = match(read_gmt(sets_path), data.var["gene_name"].astype(str))
     loadings_gd = PCA.fit(x_ng, 64).components_dg.T
-    assert function_table(loadings_gd, sets)["auroc"].mean() == pytest.approx(0.793, abs=0.01)
-    assert function_table(x_ng.T, sets)["auroc"].mean() == pytest.approx(0.713, abs=0.01)
+    assert function_table(unit_length(loadings_gd), sets)["auroc"].mean() == pytest.approx(0.793, abs=0.01)
+    assert function_table(unit_length(x_ng.T), sets)["auroc"].mean() == pytest.approx(0.713, abs=0.01)

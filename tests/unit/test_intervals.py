@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gtex_vae.analysis.baselines import Mean
-from gtex_vae.analysis.intervals import LEVELS, PredictiveIntervals, conformal_quantiles, coverage, fit_of
+from gtex_vae.analysis.intervals import LEVELS, PredictiveIntervals, conformal_quantiles, fit_of
 from gtex_vae.analysis.out_of_distribution import usual_residual
+from gtex_vae.analysis.predicted import Predicted
+from gtex_vae.analysis.score import score_reconstruction
 
 G = 40
 
@@ -45,7 +47,9 @@ def calibrated() -> PredictiveIntervals:
 
 def test_coverage_is_nominal_over_all_by_gene_and_in_bad_samples(calibrated):
     x_ng = samples(4000, 1)
-    found = coverage(calibrated, Factor(), x_ng)
+    predicted = Predicted(*x_ng.shape, (), calibrated)
+    score_reconstruction({"": Factor(), "baseline/mean/": Mean()}, x_ng, watch=predicted)
+    found = predicted.coverage.result()
     for kind in ("reconstruction", "imputation"):
         for level in LEVELS:
             assert found.metrics[f"{kind}/coverage_{round(100 * level)}"] == pytest.approx(level, abs=0.02)

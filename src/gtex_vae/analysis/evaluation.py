@@ -23,17 +23,18 @@ from gtex_vae.analysis.gene_function import Members
 from gtex_vae.analysis.gene_sets import collections_for
 from gtex_vae.analysis.held_out import open_samples
 from gtex_vae.analysis.interval_table import interval_table
-from gtex_vae.analysis.intervals import coverage
+from gtex_vae.analysis.intervals import Coverage
 from gtex_vae.analysis.latent import effective_rank
 from gtex_vae.analysis.latent_tables import known_factors, latent_tables
 from gtex_vae.analysis.model_card import write_card
 from gtex_vae.analysis.nearest import NearestProfiles
 from gtex_vae.analysis.out_of_distribution import sentence, summary
 from gtex_vae.analysis.predictability import predictability
+from gtex_vae.analysis.predicted import Predicted
 from gtex_vae.analysis.present_genes import OnPresentGenes, on_present_genes
 from gtex_vae.analysis.rate import rate_metrics
 from gtex_vae.analysis.reference import Reference
-from gtex_vae.analysis.score import Embedder, Reconstructor, embed_in_batches, examine, part, told
+from gtex_vae.analysis.score import Reconstructor, examine, told
 from gtex_vae.analysis.tables import gene_table, tissue_table
 from gtex_vae.analysis.tissue import accuracy, knn_predict, labelled, logreg_predict
 from gtex_vae.data.splits import SPLITS
@@ -190,23 +191,19 @@ def evaluate(
     if labelled(train_obs["tissue"]).any():
         methods["baseline/tissue_mean/"] = NearestProfiles.tissue_means(x_train_ng, train_obs["tissue"])
     methods = {prefix: on_present_genes(method, present_g) for prefix, method in methods.items()}
-    ours = methods[""]
-    assert isinstance(ours, Embedder)
-    scores = examine(methods, x_train_ng, x_test_ng, train_obs, test_obs, seed=seed)
+    intervals = None if reference is None else reference.intervals
+    predicted = Predicted(*x_test_ng.shape, ("", "baseline/pca/"), intervals)
+    scores = examine(methods, x_train_ng, x_test_ng, train_obs, test_obs, seed=seed, watch=predicted)
     result = Evaluation(metrics=scores.metrics)
-    ours = told(ours, test_obs)
+    z_train_nd, z_test_nd = scores.embeddings[""]["train"], scores.embeddings[""]["test"]
+    ours = told(methods[""], test_obs)
     whole_ng = ours.complete(x_test_ng) if isinstance(ours, OnPresentGenes) else x_test_ng
     size_n = model.sizes(test_obs) if present_g.all() else None  # predicted genes have no counts
     result.metrics |= rate_metrics(model.vae, whole_ng, model.design(test_obs), size_n, seed=seed)
-    z_train_nd = embed_in_batches(model.told(train_obs), x_train_ng)
-    z_test_nd = embed_in_batches(model.told(test_obs), whole_ng)
+    del whole_ng
     result.metrics["latent/effective_rank"] = effective_rank(z_test_nd)
     _raw_logreg(result, (x_train_ng if present_g.all() else x_train_ng[:, present_g], train_obs), test)
-    blocks = [slice(start, start + 512) for start in range(0, len(x_test_ng), 512)]
-    x_hat_ng, by_pca_ng = (
-        np.concatenate([part(method, rows).reconstruct(x_test_ng[rows]) for rows in blocks])
-        for method in (ours, methods["baseline/pca/"])
-    )
+    x_hat_ng, by_pca_ng = predicted.x_hat_ng[""], predicted.x_hat_ng.pop("baseline/pca/")
     result.tables["intervals"] = interval_table(
         scores.samples, test_obs["donor"], seed, of_genes=(x_test_ng, x_hat_ng, by_pca_ng)
     )
@@ -220,9 +217,10 @@ def evaluate(
     )
     result.tables["tissues"] = tissue_table(x_test_ng, x_hat_ng, test_obs["tissue"])
     result.tables["covariates"] = predictability(z_test_nd, test_obs, COVARIATES, seed=seed)
-    if reference is not None:
-        _coverage(result, reference, ours, x_test_ng, test_obs, seed)
-        judged = reference.judge(ours, x_test_ng).set_index(test_obs.index.rename("sample"))
+    if reference is not None and predicted.coverage is not None:
+        _coverage(result, predicted.coverage.result(), test_obs)
+        judged = reference.judge_encoded(z_test_nd, x_test_ng, x_hat_ng)
+        judged = judged.set_index(test_obs.index.rename("sample"))
         result.metrics |= summary(judged)
         result.tables["out_of_distribution"] = _beside_labels(
             judged, z_train_nd, z_test_nd, train_obs, test_obs
@@ -240,16 +238,8 @@ def evaluate(
     return result
 
 
-def _coverage(
-    result: Evaluation,
-    reference: Reference,
-    method: Reconstructor,
-    x_ng: NDArray[np.float32],
-    obs: pd.DataFrame,
-    seed: int,
-) -> None:
+def _coverage(result: Evaluation, found: Coverage, obs: pd.DataFrame) -> None:
     """How often intervals hold what was measured: overall, by gene and by tissue."""
-    found = coverage(reference.intervals, method, x_ng, seed=seed)
     result.metrics |= found.metrics
     table = result.tables["genes"]
     result.tables["genes"] = table.join(found.genes.set_axis(table.index))
@@ -281,5 +271,7 @@ def _raw_logreg(
     known = labelled(train_obs["tissue"])
     if not known.any() or not labelled(test_obs["tissue"]).any():
         return
-    predicted = logreg_predict(x_train_ng[known], x_test_ng, train_obs["tissue"][known])
+    if not known.all():
+        x_train_ng, train_obs = x_train_ng[known], train_obs[known]
+    predicted = logreg_predict(x_train_ng, x_test_ng, train_obs["tissue"])
     result.metrics["baseline/expression/tissue/logreg_accuracy"] = accuracy(predicted, test_obs["tissue"])

@@ -74,8 +74,9 @@ def gene_benchmark(
         of shuffles, the real names among them, whose mean reaches that of the real sets.
     """
     result, summaries = GeneBenchmark(), []
+    units = {name: unit_length(x_gd) for name, x_gd in embeddings.items()}
     for collection, members in collections.items():
-        tables = {name: function_table(x_gd, members, level_g) for name, x_gd in embeddings.items()}
+        tables = {name: function_table(unit_gd, members, level_g) for name, unit_gd in units.items()}
         whole = next(iter(tables.values()))[["genes"]].copy()
         for name, table in tables.items():
             whole[name], whole[f"{name}_matched"] = table["auroc"], table["matched"]
@@ -83,8 +84,8 @@ def gene_benchmark(
         summary = _summary(whole, list(embeddings), seed)
         nulls = pd.DataFrame(
             {
-                name: _null(x_gd, members, level_g, tables[name]["auroc"], seed)
-                for name, x_gd in embeddings.items()
+                name: _null(unit_gd, members, level_g, tables[name]["auroc"], seed)
+                for name, unit_gd in units.items()
             },
             index=["null", "null_low", "null_high", "p"],
         ).T
@@ -134,7 +135,7 @@ def _summary(table: pd.DataFrame, names: list[str], seed: int) -> pd.DataFrame:
 
 
 def _null(
-    embedding_gd: NDArray[np.floating],
+    unit_gd: NDArray[np.float32],
     members: Members,
     level_g: NDArray[np.floating],
     auroc_s: pd.Series,
@@ -145,7 +146,7 @@ def _null(
     chosen = np.sort(random.permutation(len(members))[:NULL_SETS])
     genes = list(members.values())
     null_ps = permutation_null(
-        unit_length(embedding_gd),
+        unit_gd,
         [genes[i] for i in chosen],
         permutations=PERMUTATIONS,
         level_g=level_g,

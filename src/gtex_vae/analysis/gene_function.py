@@ -19,7 +19,7 @@ Members = Mapping[str, NDArray[np.intp]]
 
 
 def function_table(
-    embedding_gd: NDArray[np.floating], members: Members, level_g: NDArray[np.floating] | None = None
+    unit_gd: NDArray[np.float32], members: Members, level_g: NDArray[np.floating] | None = None
 ) -> pd.DataFrame:
     r"""AUROC of every gene set: are its genes more similar to it than all other genes are?
 
@@ -32,9 +32,9 @@ def function_table(
 
     Parameters
     ----------
-    embedding_gd
-        Gene embeddings, shape (g, d): decoder loadings, PCA's ``components_dg.T``, or ``x_ng.T``, the genes'
-        own standardized profiles. A gene with an embedding of zeros is similar to none.
+    unit_gd
+        `unit_length` of gene embeddings, shape (g, d): decoder loadings, PCA's ``components_dg.T``, or ``x_ng.T``, the
+        genes' own standardized profiles. A gene with an embedding of zeros is similar to none.
     members
         Name of a set to indices of its genes, as :func:`~gtex_vae.analysis.gene_sets.match` returns.
     level_g
@@ -55,12 +55,12 @@ def function_table(
     Examples
     --------
     >>> embedding_gd = np.array([[1.0, 0.0], [2.0, 0.1], [0.0, 1.0], [0.1, 3.0]])
-    >>> float(function_table(embedding_gd, {"A": np.array([0, 1])})["auroc"]["A"])
+    >>> float(function_table(unit_length(embedding_gd), {"A": np.array([0, 1])})["auroc"]["A"])
     1.0
     """
     index = pd.Index(members, name="set")
     table = pd.DataFrame({"genes": [len(genes) for genes in members.values()]}, index=index)
-    rows = _scored_sets(unit_length(embedding_gd), list(members.values()), progress=True)
+    rows = _scored_sets(unit_gd, list(members.values()), progress=True)
     if level_g is None:
         table["auroc"] = [_auroc(similar_g, similar_g[genes]) for genes, similar_g in rows]
         return table
@@ -89,7 +89,8 @@ def unit_length(embedding_gd: NDArray[np.floating]) -> NDArray[np.float32]:
     """Embeddings scaled to length 1, float32; zeros stay zeros."""
     length_g = np.sqrt(np.einsum("gd,gd->g", embedding_gd, embedding_gd, dtype=np.float64))
     scale_g = np.divide(1, length_g, out=np.zeros_like(length_g), where=length_g > 0)
-    return np.ascontiguousarray(embedding_gd * scale_g[:, None].astype(np.float32), dtype=np.float32)
+    unit_gd = np.empty(embedding_gd.shape, dtype=np.float32)
+    return np.multiply(embedding_gd, scale_g[:, None].astype(np.float32), out=unit_gd, casting="same_kind")
 
 
 def function_auroc(

@@ -5,7 +5,6 @@ Shapes: ``n`` samples, ``g`` genes, ``q`` quantiles.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.imputation import hidden_batches
 from gtex_vae.analysis.score import Reconstructor, part
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -144,66 +142,68 @@ class Coverage:
     samples: pd.DataFrame
 
 
-def coverage(
-    intervals: PredictiveIntervals,
-    model: Reconstructor,
-    x_ng: NDArray[np.float32],
-    *,
-    seed: int = 0,
-) -> Coverage:
-    """Count held-out entries within their intervals: all of them, and a fifth hidden at random.
+class CoverageCount:
+    """Counts held-out entries within their intervals, batch after batch: all of them, and some that were hidden.
 
     Parameters
     ----------
-    intervals, model
-        What predicts, and how well.
-    x_ng
-        Held-out samples, standardized, shape (n, g).
-    seed
-        Of the hidden entries; those of ``imputation/r2_20``.
+    intervals
+        Fitted to the method whose predictions are counted.
+    n_samples, n_genes
+        Held-out samples in all, and their genes.
     """
-    n, g = x_ng.shape
-    names = [
-        f"{kind}{round(100 * level)}" for kind in ("coverage_", "imputation_coverage_") for level in LEVELS
-    ]
-    of_genes, counted_g = np.zeros((len(names), g)), np.zeros((2, g))
-    of_samples, counted_n = np.zeros((len(names), n)), np.zeros((2, n))
-    for rows, kind, asked_ng, batch_ng, x_hat_ng in _predictions(model, x_ng, seed):
-        counted_g[kind] += asked_ng.sum(axis=0)
-        counted_n[kind, rows] = asked_ng.sum(axis=1)
-        for i, level in enumerate(LEVELS):
-            low_ng, high_ng = intervals.bounds(batch_ng, x_hat_ng, level, ~asked_ng if kind else None)
-            within_ng = (low_ng <= batch_ng) & (batch_ng <= high_ng) & asked_ng
-            of_genes[kind * len(LEVELS) + i] += within_ng.sum(axis=0)
-            of_samples[kind * len(LEVELS) + i, rows] = within_ng.sum(axis=1)
-    keys = [f"{kind}/coverage_{round(100 * level)}" for kind in KINDS for level in LEVELS]
-    kinds = np.repeat([0, 1], len(LEVELS))
-    total = counted_g.sum(axis=1)[kinds]
-    with np.errstate(invalid="ignore"):
-        return Coverage(
-            dict(zip(keys, map(float, of_genes.sum(axis=1) / total), strict=True)),
-            pd.DataFrame((of_genes / counted_g[kinds]).T, columns=names),
-            pd.DataFrame((of_samples / counted_n[kinds]).T, columns=names),
-        )
 
+    def __init__(self, intervals: PredictiveIntervals, n_samples: int, n_genes: int) -> None:
+        levels = len(KINDS) * len(LEVELS)
+        self.intervals = intervals
+        self._of_genes, self._of_samples = np.zeros((levels, n_genes)), np.zeros((levels, n_samples))
+        self._counted_g, self._counted_n = np.zeros((2, n_genes)), np.zeros((2, n_samples))
 
-def _predictions(
-    model: Reconstructor, x_ng: NDArray[np.float32], seed: int
-) -> Iterator[tuple[slice, int, NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]]:
-    """Rows, kind, entries that are asked for, truth and prediction; batch after batch."""
-    from tqdm import tqdm
+    def add(
+        self,
+        rows: slice,
+        x_ng: NDArray[np.float32],
+        x_hat_ng: NDArray[np.float32],
+        hidden_ng: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Count a batch.
 
-    n, g = x_ng.shape
-    masks = hidden_batches(n, g, RATE, seed=seed, batch_size=BATCH)
-    starts = range(0, n, BATCH)
-    for start, hidden_ng in tqdm(
-        zip(starts, masks, strict=True), total=len(starts), desc="coverage", unit="batch", leave=False, disable=None
-    ):  # fmt: skip
-        batch_ng = np.ascontiguousarray(x_ng[start : start + BATCH], dtype=np.float32)
-        rows = slice(start, start + len(batch_ng))
-        ours = part(model, rows)
-        yield rows, 0, np.ones_like(hidden_ng), batch_ng, np.asarray(ours.reconstruct(batch_ng))
-        yield rows, 1, hidden_ng, batch_ng, batch_ng - _left(ours, batch_ng, hidden_ng)
+        Parameters
+        ----------
+        rows
+            Where its samples stand among all.
+        x_ng, x_hat_ng
+            Standardized expression, and what was predicted for it.
+        hidden_ng
+            Entries that the prediction did without, which alone are counted then, for imputation; None where it saw all.
+        """
+        kind = int(hidden_ng is not None)
+        asked_ng = np.ones(x_ng.shape, dtype=bool) if hidden_ng is None else hidden_ng
+        self._counted_g[kind] += asked_ng.sum(axis=0)
+        self._counted_n[kind, rows] = asked_ng.sum(axis=1)
+        for place, level in enumerate(LEVELS, kind * len(LEVELS)):
+            seen_ng = None if hidden_ng is None else ~hidden_ng
+            low_ng, high_ng = self.intervals.bounds(x_ng, x_hat_ng, level, seen_ng)
+            within_ng = (low_ng <= x_ng) & (x_ng <= high_ng) & asked_ng
+            self._of_genes[place] += within_ng.sum(axis=0)
+            self._of_samples[place, rows] = within_ng.sum(axis=1)
+
+    def result(self) -> Coverage:
+        """The shares, of all that was counted."""
+        names = [
+            f"{kind}{round(100 * level)}"
+            for kind in ("coverage_", "imputation_coverage_")
+            for level in LEVELS
+        ]
+        keys = [f"{kind}/coverage_{round(100 * level)}" for kind in KINDS for level in LEVELS]
+        kinds = np.repeat([0, 1], len(LEVELS))
+        total = self._counted_g.sum(axis=1)[kinds]
+        with np.errstate(invalid="ignore"):
+            return Coverage(
+                dict(zip(keys, map(float, self._of_genes.sum(axis=1) / total), strict=True)),
+                pd.DataFrame((self._of_genes / self._counted_g[kinds]).T, columns=names),
+                pd.DataFrame((self._of_samples / self._counted_n[kinds]).T, columns=names),
+            )
 
 
 def conformal_quantiles(scaled_ng: NDArray[np.floating]) -> Quantiles:

@@ -148,6 +148,14 @@ class Reference:
             parts.append(self.seen.judge(z_nd, batch_ng - x_hat_ng, present_g))
         return pd.concat(parts, ignore_index=True)
 
+    def judge_encoded(
+        self, z_nd: NDArray[np.float32], x_ng: NDArray[np.float32], x_hat_ng: NDArray[np.float32]
+    ) -> pd.DataFrame:
+        """What `judge` says, of samples whose embeddings (n, d) and reconstructions (n, g) are known already."""
+        blocks = [slice(start, start + BATCH) for start in range(0, len(x_ng), BATCH)]
+        parts = [self.seen.judge(z_nd[rows], x_ng[rows] - x_hat_ng[rows]) for rows in blocks]
+        return pd.concat(parts, ignore_index=True)
+
     def save(self, folder: Path) -> None:
         """Write ``reference.safetensors`` beside the weights."""
         from safetensors.numpy import save

@@ -5,7 +5,7 @@ Shapes: n samples, g genes, d latent dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,6 +19,10 @@ from gtex_vae.analysis.imputation import RATES, hidden_batches, hidden_sums, key
 from gtex_vae.analysis.latent import active_units
 from gtex_vae.analysis.reconstruction import GeneSums, sample_sums
 from gtex_vae.analysis.tissue import accuracy, cluster_metrics, knn_predict, labelled, logreg_predict
+
+Floats = NDArray[np.float32]
+# prefix, share of hidden entries, rows, samples, prediction, what was hidden; so that nothing is predicted twice
+Watch = Callable[[str, float, slice, Floats, Floats, NDArray[np.bool_] | None], None]
 
 
 class Reconstructor(Protocol):
@@ -88,11 +92,15 @@ class Scores:
         :mod:`gtex_vae.analysis.bootstrap` computes intervals, and the predicted tissues.
     genes
         For each prefix the per-gene sums of the reconstruction.
+    embeddings
+        For each prefix of a method that embeds, those of the training samples (where tissues were scored) and of the
+        held-out samples.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     samples: dict[str, pd.DataFrame] = field(default_factory=dict)
     genes: dict[str, GeneSums] = field(default_factory=dict)
+    embeddings: dict[str, dict[str, NDArray[np.float32]]] = field(default_factory=dict)
 
 
 def score(
@@ -158,6 +166,7 @@ def examine(
     seed: int = 0,
     rates: Sequence[float] = RATES,
     batch_size: int = 512,
+    watch: Watch | None = None,
 ) -> Scores:
     """Score any methods on held-out samples, and keep what intervals and tables need.
 
@@ -167,21 +176,27 @@ def examine(
         Prefix of the keys to method. Those that embed also get latent, tissue and cluster metrics.
     x_train_ng, x_test_ng, train_obs, test_obs, seed, rates, batch_size
         As for :func:`score`.
+    watch
+        Is shown every prediction.
 
     Returns
     -------
     Scores
-        Metrics, and tables by sample and by gene, of each method.
+        Metrics, embeddings, and tables by sample and by gene, of each method.
     """
     of_test = {prefix: told(method, test_obs) for prefix, method in methods.items()}
-    scores = score_reconstruction(of_test, x_test_ng, seed=seed, rates=rates, batch_size=batch_size)
+    scores = score_reconstruction(
+        of_test, x_test_ng, seed=seed, rates=rates, batch_size=batch_size, watch=watch
+    )
     for prefix, method in methods.items():
         if not isinstance(method, Embedder):
             continue
         z_test_nd = embed_in_batches(of_test[prefix], x_test_ng, batch_size)
+        scores.embeddings[prefix] = {"test": z_test_nd}
         scores.metrics[f"{prefix}latent/active_units"] = active_units(z_test_nd)
         if "tissue" in train_obs and "tissue" in test_obs:
             z_train_nd = embed_in_batches(told(method, train_obs), x_train_ng, batch_size)
+            scores.embeddings[prefix]["train"] = z_train_nd
             _score_tissue(
                 scores, prefix, z_train_nd, z_test_nd, train_obs["tissue"], test_obs["tissue"], seed=seed
             )
@@ -195,6 +210,7 @@ def score_reconstruction(
     seed: int = 0,
     rates: Sequence[float] = RATES,
     batch_size: int = 512,
+    watch: Watch | None = None,
 ) -> Scores:
     """Reconstruction and imputation of several methods, all given the same masked input.
 
@@ -204,8 +220,8 @@ def score_reconstruction(
         Prefix of the keys to method.
     x_ng
         Held-out samples, standardized, shape (n, g).
-    seed, rates, batch_size
-        As for :func:`score`.
+    seed, rates, batch_size, watch
+        As for :func:`examine`.
 
     Returns
     -------
@@ -223,20 +239,24 @@ def score_reconstruction(
     starts = range(0, n, batch_size)
     for start in tqdm(starts, desc="scoring", unit="batch", leave=False, disable=None):
         batch_ng = np.ascontiguousarray(x_ng[start : start + batch_size], dtype=np.float32)
-        hidden = {
-            f"{round(100 * rate):02d}": next(masks_of) for rate, masks_of in zip(rates, masks, strict=True)
-        }
+        rows = slice(start, start + len(batch_ng))
+        hidden = {rate: next(masks_of) for rate, masks_of in zip(rates, masks, strict=True)}
         for prefix, whole in methods.items():
-            method = part(whole, slice(start, start + batch_size))
+            method = part(whole, rows)
             x_hat_ng = np.asarray(method.reconstruct(batch_ng, None))
+            if watch is not None:
+                watch(prefix, 0.0, rows, batch_ng, x_hat_ng, None)
             of_genes = GeneSums.of(batch_ng, x_hat_ng)
             genes[prefix] = genes[prefix] + of_genes if prefix in genes else of_genes
             sums = sample_sums(batch_ng, x_hat_ng)
-            for rate_name, hidden_ng in hidden.items():
+            for rate, hidden_ng in hidden.items():
                 masked_ng = np.where(hidden_ng, np.float32(0), batch_ng)
                 x_hat_ng = np.asarray(method.reconstruct(masked_ng, ~hidden_ng))
+                if watch is not None:
+                    watch(prefix, rate, rows, batch_ng, x_hat_ng, hidden_ng)
                 squared_n, spread_n = hidden_sums(batch_ng, x_hat_ng, hidden_ng)
-                sums |= {f"hidden_squared_{rate_name}": squared_n, f"hidden_spread_{rate_name}": spread_n}
+                name = f"{round(100 * rate):02d}"
+                sums |= {f"hidden_squared_{name}": squared_n, f"hidden_spread_{name}": spread_n}
             batches[prefix].append(pd.DataFrame(sums))
     scores = Scores(genes=genes)
     for prefix in methods:

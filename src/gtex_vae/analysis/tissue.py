@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 NEIGHBOURS = 15
 SILHOUETTE_SAMPLES = 5000
+BLOCK = 256  # dimensions
 
 Labels = Sequence[object] | NDArray | pd.Series
 
@@ -90,7 +91,9 @@ def logreg_predict(
     if len(np.unique(train)) < 2:
         return np.repeat(train[:1], len(z_test_nd))
     mean_d = z_train_nd.mean(axis=0, dtype=np.float64)
-    scale_d = z_train_nd.std(axis=0, dtype=np.float64)
+    # numpy's spread of all dimensions at once would hold the whole matrix in float64
+    blocks = [slice(start, start + BLOCK) for start in range(0, len(mean_d), BLOCK)]
+    scale_d = np.concatenate([z_train_nd[:, block].std(axis=0, dtype=np.float64) for block in blocks])
     # a constant dimension varies by rounding alone, which unit variance would turn into noise
     scale_d[scale_d <= 1e-6 * np.abs(mean_d)] = np.inf
     mean_d, scale_d = mean_d.astype(z_train_nd.dtype), scale_d.astype(z_train_nd.dtype)

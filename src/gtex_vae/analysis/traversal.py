@@ -55,11 +55,13 @@ def traversals(
     count = min(GENES, len(ids) // 2)
     parts = []
     for dimension in tqdm(dimensions, desc="traversals", unit="dimension", leave=False, disable=None):
-        path_sg = np.empty((len(STEPS), len(ids)), dtype=np.float32)
-        for s, step in enumerate(STEPS):
+        path_sf = []
+        for step in STEPS:
             moved_nd = anchor_nd.clone()
             moved_nd[:, dimension] = float(mean_d[dimension] + step * sd_d[dimension])
-            path_sg[s] = model.vae.decode(moved_nd).mean(dim=0).cpu().numpy()
+            path_sf.append(model.vae.decode_features(moved_nd).mean(dim=0))
+        # from features to genes is linear: the mean goes first
+        path_sg = model.vae.expand(torch.stack(path_sf)).float().cpu().numpy()
         change_g = path_sg[-1] - path_sg[0]
         order = np.argsort(change_g, kind="stable")
         up, down = order[::-1][:count], order[:count]
