@@ -7,6 +7,9 @@ import pytest
 from gtex_vae.analysis import baselines
 from gtex_vae.analysis.baselines import PCA, Mean
 from gtex_vae.analysis.imputation import imputation_r2
+from gtex_vae.analysis.intervals import PredictiveIntervals
+from gtex_vae.analysis.out_of_distribution import usual_residual
+from gtex_vae.analysis.predicted import Predicted
 from gtex_vae.analysis.score import examine, score, score_reconstruction
 from gtex_vae.paths import shared_dir
 
@@ -153,6 +156,33 @@ def test_a_model_sees_zeros_where_entries_are_hidden_and_is_told_so():
     assert (masked == np.where(observed, x_ng, 0)).all() and 0.7 < observed.mean() < 0.9
     # copying the input is perfect on what was shown and the training mean on what was not
     assert result["reconstruction/r2"] == 1 and result["imputation/r2_20"] == 0
+
+
+def test_what_was_predicted_and_embedded_is_kept_and_not_worked_out_again():
+    (x_train, train), (x_test, test) = annotated(90, 0), annotated(40, 1)
+
+    class Counting(PCA):
+        calls = 0
+
+        def reconstruct(self, x_ng, observed_ng=None):
+            Counting.calls += 1
+            return super().reconstruct(x_ng, observed_ng)
+
+    pca = PCA.fit(x_train, 3)
+    model = Counting(pca.mean_g, pca.components_dg, pca.variance_d, pca.noise)
+    left_ng = x_test - pca.reconstruct(x_test)
+    intervals = PredictiveIntervals.fit(pca, x_test, left_ng, usual_residual(left_ng))
+    predicted = Predicted(*x_test.shape, ("",), intervals)
+    methods = {"": model, "baseline/pca/": pca}
+    scores = examine(methods, x_train, x_test, train, test, batch_size=16, watch=predicted)
+    assert Counting.calls == 3 * 4  # batches; whole, and three shares hidden
+    np.testing.assert_allclose(predicted.x_hat_ng[""], pca.reconstruct(x_test), atol=1e-5)
+    for part, x_ng in (("train", x_train), ("test", x_test)):
+        np.testing.assert_allclose(scores.embeddings[""][part], pca.embed(x_ng), atol=1e-5)
+    found = predicted.coverage.result()
+    low_ng, high_ng = intervals.bounds(x_test, pca.reconstruct(x_test), 0.9)
+    held = ((low_ng <= x_test) & (x_test <= high_ng)).mean()
+    assert found.metrics["reconstruction/coverage_90"] == pytest.approx(held, abs=1e-3)
 
 
 @pytest.mark.real

@@ -89,6 +89,8 @@ def test_tells_what_the_model_has_not_seen_from_held_out_donors(world, kind, lea
 
 def test_verdicts_on_held_out_donors_are_as_rare_as_they_say(world):
     judged = world.reference.judge(world.model, world.test_ng)
+    known = world.model.embed(world.test_ng), world.test_ng, world.model.reconstruct(world.test_ng)
+    pd.testing.assert_frame_equal(world.reference.judge_encoded(*known), judged)
     assert 0.88 < (judged["verdict"] == VERDICTS[0]).mean() < 0.99
     assert (judged["verdict"] == VERDICTS[2]).mean() < 0.03
     assert ((judged["score"] > 1) == (judged["verdict"] != VERDICTS[0])).all()

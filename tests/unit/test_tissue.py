@@ -66,6 +66,19 @@ def test_constant_dimensions_do_not_disturb_the_classifier():
     assert accuracy(predicted, test) == 1
 
 
+def test_of_a_wide_training_matrix_no_more_than_one_copy_is_made():
+    import tracemalloc
+
+    random = np.random.default_rng(8)
+    x_train, x_test = (random.normal(size=(n, 20_000)).astype(np.float32) for n in (500, 10))
+    logreg_predict(x_train[:40, :40], x_test[:, :40], ["a", "b"] * 20, max_iter=1)  # imports
+    tracemalloc.start()
+    logreg_predict(x_train, x_test, ["a", "b"] * 250, max_iter=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert x_train.nbytes <= peak < 1.3 * x_train.nbytes
+
+
 def test_a_single_training_label_is_always_predicted():
     assert list(logreg_predict(np.zeros((3, 2)), np.zeros((2, 2)), ["lung"] * 3)) == ["lung"] * 2
 
