@@ -5,14 +5,18 @@ Shapes: n samples, g genes, d components. Everything is in units standardized wi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gtex_vae.data.lazy_rows import RowMatrix
+
 EXACT_BELOW = 1024
 SUBSPACE_ITERATIONS = 30
 IMPUTATION_ITERATIONS = 200
+BLOCK = 2048  # rows
 
 Floats = NDArray[np.floating]
 Float32 = NDArray[np.float32]
@@ -53,7 +57,7 @@ class PCA:
     noise: float
 
     @classmethod
-    def fit(cls, x_ng: Floats, n_components: int, *, basis: int | None = None, seed: int = 0) -> PCA:
+    def fit(cls, x_ng: RowMatrix, n_components: int, *, basis: int | None = None, seed: int = 0) -> PCA:
         """Find the leading components.
 
         Exact (eigenvectors of the smaller Gram matrix) for small matrices and where a large share of all
@@ -64,7 +68,7 @@ class PCA:
         Parameters
         ----------
         x_ng
-            Training samples, shape (n, g). Centred on the way, without a copy.
+            Training samples, shape (n, g). Centred on the way, without a copy; read in blocks of rows, over and over.
         n_components
             Number of components; at most min(n - 1, g) exist, and no more are returned.
         basis
@@ -81,15 +85,15 @@ class PCA:
         n, g = x_ng.shape
         leading = min(n_components, n - 1, g)
         d = min(max(n_components, basis or 0), n - 1, g)
-        mean_g = x_ng.mean(axis=0, dtype=np.float64)
-        total = sum(float(np.square(row - mean_g).sum()) for row in x_ng) / n
+        mean_g = sum(block_ng.sum(axis=0, dtype=np.float64) for _, block_ng in _blocks(x_ng)) / n
+        total = sum(float(np.square(row - mean_g).sum()) for _, block_ng in _blocks(x_ng) for row in block_ng)
         if min(n, g) <= EXACT_BELOW or 4 * d >= min(n, g):
-            components_dg, variance_d = _exact(x_ng, mean_g, d)
+            components_dg, variance_d = _exact(np.asarray(x_ng[:]), mean_g, d)
         else:
             components_dg, variance_d = _subspace(x_ng, mean_g, leading, d, seed)
         largest_d = np.abs(components_dg).argmax(axis=1)
         components_dg *= np.sign(components_dg[np.arange(d), largest_d])[:, None]
-        left = max(total - float(variance_d.sum()), 0.0) / max(g - d, 1)
+        left = max(total / n - float(variance_d.sum()), 0.0) / max(g - d, 1)
         return cls(
             mean_g.astype(np.float32),
             np.ascontiguousarray(components_dg, dtype=np.float32),
@@ -178,20 +182,33 @@ def _exact(x_ng: Floats, mean_g: Floats, d: int) -> tuple[Floats, Floats]:
     return np.ascontiguousarray(components_dg), values_d / n
 
 
-def _subspace(x_ng: Floats, mean_g: Floats, leading: int, d: int, seed: int) -> tuple[Floats, Floats]:
+def _subspace(x_ng: RowMatrix, mean_g: Floats, leading: int, d: int, seed: int) -> tuple[Floats, Floats]:
     """D components and variances by subspace iteration, until what the leading ones capture stands still."""
     n, g = x_ng.shape
     # a float64 mean would turn every product below into float64
-    mean_g = mean_g.astype(x_ng.dtype)
+    dtype = x_ng[:1].dtype
+    mean_g = mean_g.astype(dtype)
     # twice the dimensions: convergence goes with the ratio of the variances d and 2d, not of neighbours
     width = min(max(2 * leading + 16, d), n, g)
-    basis_gq = np.linalg.qr(np.random.default_rng(seed).standard_normal((g, width)).astype(x_ng.dtype))[0]
-    captured = 0.0
+    basis_gq = np.linalg.qr(np.random.default_rng(seed).standard_normal((g, width)).astype(dtype))[0]
+    scores_nq, captured = np.empty((n, width), dtype), 0.0
     for _ in range(SUBSPACE_ITERATIONS):
-        scores_nq = x_ng @ basis_gq - mean_g @ basis_gq
+        centre_q = mean_g @ basis_gq
+        for rows, block_ng in _blocks(x_ng):
+            scores_nq[rows] = block_ng @ basis_gq - centre_q
         values_q, rotation_qq = np.linalg.eigh((scores_nq.T @ scores_nq).astype(np.float64))
         before, captured = captured, float(values_q[-leading:].sum())
         if captured - before <= 1e-5 * captured:
             break
-        basis_gq = np.linalg.qr(x_ng.T @ scores_nq - np.outer(mean_g, scores_nq.sum(axis=0)))[0]
+        basis_gq = np.outer(mean_g, -scores_nq.sum(axis=0))
+        for rows, block_ng in _blocks(x_ng):
+            basis_gq += block_ng.T @ scores_nq[rows]
+        basis_gq = np.linalg.qr(basis_gq)[0]
     return (basis_gq @ rotation_qq[:, : -d - 1 : -1]).T, values_q[: -d - 1 : -1] / n
+
+
+def _blocks(x_ng: RowMatrix) -> Iterator[tuple[slice, Floats]]:
+    """Blocks of rows, and which they are."""
+    for start in range(0, len(x_ng), BLOCK):
+        rows = slice(start, min(start + BLOCK, len(x_ng)))
+        yield rows, x_ng[rows]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gtex_vae.analysis.intervals import PredictiveIntervals
 from gtex_vae.analysis.out_of_distribution import FEWEST, SeenSamples
 from gtex_vae.analysis.score import Embedder, embed_in_batches, part, told
+from gtex_vae.data.lazy_rows import RowMatrix
 from gtex_vae.errors import RunError
 from gtex_vae.paths import write_beside
 
@@ -52,7 +53,7 @@ class Reference:
     def fit(
         cls,
         model: Embedder,
-        x_train_ng: NDArray[np.float32],
+        x_train_ng: RowMatrix,
         x_valid_ng: NDArray[np.float32],
         donors: Sequence[object] | NDArray | pd.Series,
         *,
@@ -89,7 +90,7 @@ class Reference:
     def of_parts(
         cls,
         model: Embedder,
-        train: tuple[NDArray[np.float32], pd.DataFrame],
+        train: tuple[RowMatrix, pd.DataFrame],
         valid: tuple[NDArray[np.float32], pd.DataFrame],
     ) -> Reference | None:
         """See `fit`; from standardized expression and annotations."""

@@ -19,6 +19,7 @@ from gtex_vae.analysis.imputation import RATES, hidden_batches, hidden_sums, key
 from gtex_vae.analysis.latent import active_units
 from gtex_vae.analysis.reconstruction import GeneSums, sample_sums
 from gtex_vae.analysis.tissue import accuracy, cluster_metrics, knn_predict, labelled, logreg_predict
+from gtex_vae.data.lazy_rows import RowMatrix
 
 Floats = NDArray[np.float32]
 # prefix, share of hidden entries, rows, samples, prediction, what was hidden; so that nothing is predicted twice
@@ -105,7 +106,7 @@ class Scores:
 
 def score(
     model: Embedder,
-    x_train_ng: NDArray[np.float32],
+    x_train_ng: RowMatrix,
     x_test_ng: NDArray[np.float32],
     train_obs: pd.DataFrame,
     test_obs: pd.DataFrame,
@@ -123,7 +124,7 @@ def score(
         The trained model.
     x_train_ng, x_test_ng
         Training and held-out samples, standardized with training statistics, float32, shapes (n, g).
-        Memory-mapped arrays will do: they are read in batches.
+        Memory-mapped arrays will do, and for training `gtex_vae.data.lazy_rows.LazyRows`: they are read in batches.
     train_obs, test_obs
         Annotations of their samples; without a ``tissue`` column there are no tissue and cluster metrics.
     pca
@@ -158,7 +159,7 @@ def score(
 
 def examine(
     methods: Mapping[str, Reconstructor],
-    x_train_ng: NDArray[np.float32],
+    x_train_ng: RowMatrix,
     x_test_ng: NDArray[np.float32],
     train_obs: pd.DataFrame,
     test_obs: pd.DataFrame,
@@ -268,9 +269,7 @@ def score_reconstruction(
     return scores
 
 
-def embed_in_batches(
-    model: Embedder, x_ng: NDArray[np.float32], batch_size: int = 512
-) -> NDArray[np.float32]:
+def embed_in_batches(model: Embedder, x_ng: RowMatrix, batch_size: int = 512) -> NDArray[np.float32]:
     """Embedding of all samples, shape (n, d), computed ``batch_size`` samples at a time."""
     blocks = [slice(start, start + batch_size) for start in range(0, len(x_ng), batch_size)]
     parts = [np.asarray(part(model, rows).embed(np.ascontiguousarray(x_ng[rows]))) for rows in blocks]

@@ -23,6 +23,7 @@ from gtex_vae.data.covariates import Covariates
 from gtex_vae.data.disk_loader import DiskLoader, batches_in_buffer
 from gtex_vae.data.disk_matrix import GIB, DiskMatrix, check_memory, open_larger_than, subset
 from gtex_vae.data.gene_axis import Axis, check_axis, genes_as_samples, split_genes, write_gene_splits
+from gtex_vae.data.lazy_rows import LazyRows, RowMatrix
 from gtex_vae.data.loader import Batch, BatchLoader
 from gtex_vae.data.splits import SPLITS, check_fractions, check_split, read_splits, split_samples
 from gtex_vae.data.standardize import Method, Standardizer
@@ -230,6 +231,13 @@ class ExpressionDataModule(LightningDataModule):
     def expression(self, split: str) -> Tensor:
         """Standardized expression (n, g) of the `kept` samples of one split."""
         return self._standardized(self.kept(split))
+
+    def lazily(self, split: str) -> RowMatrix:
+        """`expression` for reading in blocks, without a copy of all of it; from disk, where passes are dear, at once."""
+        rows = self.kept(split)
+        if self._disk is not None:
+            return self._standardized(rows).numpy()
+        return LazyRows((len(rows), self.adata.n_vars), lambda part: self._standardized(rows[part]).numpy())
 
     def _standardized(self, rows: np.ndarray) -> Tensor:
         if self._disk is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 Rows = npt.NDArray[np.integer[Any]]
+
+
+class RowMatrix(Protocol):
+    """What gives blocks of its rows as arrays: an array, or `LazyRows`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Any: ...
 
 
 class LazyRows:
@@ -37,6 +50,9 @@ class LazyRows:
 
     def __init__(self, shape: tuple[int, int], read: Callable[[Rows], Any]) -> None:
         self.shape, self._read = shape, read
+
+    def __len__(self) -> int:
+        return self.shape[0]
 
     def __getitem__(self, rows: slice | Rows) -> Any:
         """Rows, dense or CSR."""

@@ -52,16 +52,14 @@ def best_module(module: VAEModule, run_dir: Path) -> VAEModule:
 def fit_pca(datamodule: ExpressionDataModule, latent_dim: int, n_components: int | None) -> PCA:
     """PCA of the training samples: where the model starts, the basis that it works in, and the baseline at the end."""
     log.info("fitting a PCA to the training samples")
-    return PCA.fit(datamodule.expression("train").cpu().numpy(), latent_dim, basis=n_components)
+    return PCA.fit(datamodule.lazily("train"), latent_dim, basis=n_components)
 
 
 def keep_reference(model: TrainedModel, datamodule: ExpressionDataModule, folder: Path) -> None:
     """Keep how large the model's errors are on validation donors, for intervals and verdicts wherever it is used."""
     log.info("calibrating intervals and verdicts on validation donors")
-    train, valid = (
-        (datamodule.expression(split).cpu().numpy(), datamodule.annotations(split))
-        for split in ("train", "val")
-    )
+    train = datamodule.lazily("train"), datamodule.annotations("train")
+    valid = datamodule.expression("val").cpu().numpy(), datamodule.annotations("val")
     reference = Reference.of_parts(model, train, valid)
     if reference is not None:
         reference.save(folder)
@@ -71,7 +69,7 @@ def measure(
     model: TrainedModel, datamodule: ExpressionDataModule, pca: PCA, *, seed: int
 ) -> dict[str, float]:
     """Every metric on the donors of the test split, the model's and the baselines'."""
-    x_train_ng, x_test_ng = (datamodule.expression(split).cpu().numpy() for split in ("train", "test"))
+    x_train_ng, x_test_ng = datamodule.lazily("train"), datamodule.expression("test").cpu().numpy()
     log.info(
         "measuring on %d held-out %s, PCA with as many components beside", len(x_test_ng), datamodule.axis
     )
