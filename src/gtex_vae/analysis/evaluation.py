@@ -192,7 +192,7 @@ def evaluate(
         methods["baseline/tissue_mean/"] = NearestProfiles.tissue_means(x_train_ng, train_obs["tissue"])
     methods = {prefix: on_present_genes(method, present_g) for prefix, method in methods.items()}
     intervals = None if reference is None else reference.intervals
-    predicted = Predicted(*x_test_ng.shape, ("", "baseline/pca/"), intervals)
+    predicted = Predicted(x_test_ng.shape, ("", "baseline/pca/"), intervals)
     scores = examine(methods, x_train_ng, x_test_ng, train_obs, test_obs, seed=seed, watch=predicted)
     result = Evaluation(metrics=scores.metrics)
     z_train_nd, z_test_nd = scores.embeddings[""]["train"], scores.embeddings[""]["test"]

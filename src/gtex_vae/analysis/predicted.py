@@ -18,7 +18,7 @@ class Predicted:
 
     Parameters
     ----------
-    n_samples, n_genes
+    shape
         Held-out samples and their genes.
     prefixes
         Methods whose reconstructions are kept.
@@ -34,9 +34,8 @@ class Predicted:
     """
 
     def __init__(
-        self, n_samples: int, n_genes: int, prefixes: Sequence[str], intervals: PredictiveIntervals | None
+        self, shape: tuple[int, int], prefixes: Sequence[str], intervals: PredictiveIntervals | None
     ) -> None:
-        shape = n_samples, n_genes
         self.x_hat_ng = {prefix: np.empty(shape, dtype=np.float32) for prefix in prefixes}
         self.coverage = None if intervals is None else CoverageCount(intervals, *shape)
 
