@@ -103,11 +103,9 @@ def evaluate_run(
     further_genes, supervised_terms, seed
         As for `evaluate`.
     """
-    adata = open_samples(run, model)
-    parts = split_parts(adata)
+    parts, adata = open_parts(run, model)
     gene_sets = collections_for(adata, genesets)
     factors = known_factors(adata[(adata.obs["split"] == "test").to_numpy()])
-    del adata  # the parts are copies of its matrix
     result = evaluate(
         model,
         parts["train"],
@@ -125,6 +123,17 @@ def evaluate_run(
     if os.access(run / "model", os.W_OK):
         write_card(run)
     return result
+
+
+def open_parts(
+    run: Path, model: TrainedModel
+) -> tuple[dict[str, tuple[NDArray[np.float32], pd.DataFrame]], AnnData]:
+    """Standardized expression and annotations of each split of a run, and its AnnData without the expression."""
+    adata = open_samples(run, model)
+    parts = split_parts(adata)
+    # AnnData refer to themselves: one that nobody needs any more would hold its matrix until the collector comes
+    adata.X = None
+    return parts, adata
 
 
 def split_parts(adata: AnnData) -> dict[str, tuple[NDArray[np.float32], pd.DataFrame]]:

@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.evaluation import Evaluation, evaluate, split_parts, write_evaluation
-from gtex_vae.analysis.held_out import open_samples
+from gtex_vae.analysis.evaluation import Evaluation, evaluate, open_parts, write_evaluation
 from gtex_vae.analysis.present_genes import on_present_genes
 from gtex_vae.analysis.reference import Reference
 from gtex_vae.analysis.score import Embedder
@@ -151,7 +150,7 @@ def evaluate_matrix(
     seed
         As for `evaluate`.
     """
-    parts = split_parts(open_samples(run, model))
+    parts, _ = open_parts(run, model)
     train_obs = parts["train"][1]
     tissues = set(train_obs["tissue"].dropna().astype(str))
     obs = fill_labels(external.obs)

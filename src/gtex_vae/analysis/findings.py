@@ -37,6 +37,7 @@ from gtex_vae.analysis.report_evaluated import read_evaluated
 from gtex_vae.analysis.score import Reconstructor, embed_in_batches
 from gtex_vae.analysis.tissue import knn_predict, labelled
 from gtex_vae.analysis.verdicts import Intervals
+from gtex_vae.data.lazy_rows import LazyRows
 from gtex_vae.models.trained import TrainedModel
 
 NEIGHBOURS = 10
@@ -136,7 +137,9 @@ def collect(
         maps["t-SNE"] = projections.tsne_map(z_nd, seed=seed)
         begin("PCA of the expression")
         x_test_ng = x_ng[test]
-        pca = PCA.fit(x_ng[train], z_nd.shape[1], seed=seed)
+        rows = np.flatnonzero(train)
+        x_train_ng = LazyRows((len(rows), x_ng.shape[1]), lambda part: x_ng[rows[part]])
+        pca = PCA.fit(x_train_ng, z_nd.shape[1], seed=seed)
         begin("genes and tissues")
         methods: dict[str, Reconstructor] = {"model": model.told(obs[test]), "pca": pca}
         genes, tissues = by_gene_and_tissue(methods, x_test_ng, obs["tissue"][test], seed=seed)
