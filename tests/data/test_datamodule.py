@@ -48,6 +48,14 @@ def test_statistics_are_those_of_the_training_rows(path: str) -> None:
     )
 
 
+def test_rows_read_in_blocks_are_those_of_the_split(path: str) -> None:
+    data = set_up(path)
+    lazy, whole = data.lazily("train"), data.expression("train").numpy()
+    assert (len(lazy), lazy.shape) == (len(whole), whole.shape)
+    np.testing.assert_array_equal(lazy[5:40], whole[5:40])
+    np.testing.assert_array_equal(lazy[:], whole)
+
+
 def test_loaders_serve_their_own_rows(path: str) -> None:
     data = set_up(path)
     served = {int(row) for batch in data.train_dataloader() for row in batch.row_n}

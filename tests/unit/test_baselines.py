@@ -11,6 +11,7 @@ from gtex_vae.analysis.intervals import PredictiveIntervals
 from gtex_vae.analysis.out_of_distribution import usual_residual
 from gtex_vae.analysis.predicted import Predicted
 from gtex_vae.analysis.score import examine, score, score_reconstruction
+from gtex_vae.data.lazy_rows import LazyRows
 from gtex_vae.paths import shared_dir
 
 
@@ -123,6 +124,25 @@ def test_score_gives_a_model_and_its_baselines_the_same_keys_data_and_masks():
         assert result[f"baseline/mean/imputation/r2_{rate}"] == 0
         assert 0.5 < result[f"imputation/r2_{rate}"] < 1
     assert all(isinstance(value, int | float) for value in result.values())
+
+
+def test_pca_of_rows_read_in_blocks_is_that_of_the_matrix(monkeypatch):
+    x_ng = annotated(150, 0)[0]
+    whole = PCA.fit(x_ng, 3)
+    monkeypatch.setattr("gtex_vae.analysis.baselines.EXACT_BELOW", 10)
+    monkeypatch.setattr("gtex_vae.analysis.baselines.BLOCK", 32)
+    lengths: list[int] = []
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        lengths.append(len(rows))
+        return x_ng[rows]
+
+    blocks = PCA.fit(LazyRows(x_ng.shape, read), 3)
+    assert max(lengths) == 32
+    np.testing.assert_allclose(np.abs(blocks.components_dg @ whole.components_dg.T), np.eye(3), atol=1e-2)
+    np.testing.assert_allclose(blocks.variance_d, whole.variance_d, rtol=1e-3)
+    assert blocks.noise == pytest.approx(whole.noise, rel=1e-3)
+    np.testing.assert_allclose(blocks.mean_g, x_ng.mean(axis=0), atol=1e-5)
 
 
 def test_score_ignores_the_batch_size_and_does_not_touch_its_input():
