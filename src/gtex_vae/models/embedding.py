@@ -174,13 +174,15 @@ def _encode(
         predicted_ng = vae.reconstruct(z_ng, present_g.expand_as(z_ng), c_nk)
         x_ng = np.where(present_g.cpu().numpy(), x_ng, in_unit(model, scaler.inverse(predicted_ng)))
         z_ng = scaler(torch.as_tensor(x_ng, device=present_g.device))
-    c_nk = vae.complete(c_nk, vae.project(z_ng))
-    mu_nd, log_var_nd = vae.encode(z_ng, c_nk)
+    # the product with the basis is most of the work where there are many genes: once
+    x_nf = vae.project(z_ng)
+    c_nk = vae.complete(c_nk, x_nf)
+    mu_nd, log_var_nd = vae.infer(x_nf, c_nk)
     x_hat_ng = in_unit(model, scaler.inverse(vae.decode(mu_nd, c_nk))) if reconstruct else None
     as_if_ng = None
     if told is not None and told.supposed_nk is not None:
         # what the model says changes, and what it does not say of this sample stays
-        supposed_nk = vae.complete(_like(model, told.supposed_nk), vae.project(z_ng))
+        supposed_nk = vae.complete(_like(model, told.supposed_nk), x_nf)
         change_ng = vae.decode(mu_nd, supposed_nk) - vae.decode(mu_nd, c_nk)
         as_if_ng = in_unit(model, scaler.inverse(z_ng + change_ng))
     sd_nd = torch.exp(0.5 * log_var_nd)
@@ -211,7 +213,8 @@ def _judge(
     if present_g.all():  # encoded already
         with torch.inference_mode():
             c_nk = None if told is None else _like(model, told.c_nk)
-            c_nk = model.vae.complete(c_nk, model.vae.project(_like(model, standard_ng)))
+            if model.vae.unknown_k is not None:
+                c_nk = model.vae.complete(c_nk, model.vae.project(_like(model, standard_ng)))
             x_hat_ng = model.vae.decode(_like(model, part.mu_nd), c_nk).cpu().numpy()
         judged = reference.seen.judge(part.mu_nd, standard_ng - x_hat_ng)
     else:
