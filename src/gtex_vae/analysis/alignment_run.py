@@ -89,13 +89,13 @@ def project(aligner: Aligner, cells: DonorCells) -> Views:
     """Projections of all donor samples (a, p), and of all donors by their cell types (n, p)."""
     aligner.eval()
 
-    def embed(x_ng: np.ndarray) -> Tensor:
+    def embed(x_ng: np.ndarray, of_cells: bool) -> Tensor:
         parts = torch.from_numpy(x_ng).split(ROWS_AT_A_TIME)
-        return torch.cat([aligner.encoder(aligner.encoder.features(part)) for part in parts])
+        return torch.cat([aligner.encoder(aligner.encoder.features(part), cells=of_cells) for part in parts])
 
     owner_s, type_s = torch.from_numpy(cells.owner_s), torch.from_numpy(cells.type_s)
-    u_ap = aligner.project_donors(embed(cells.x_ag))
-    v_np = aligner.project_cells(embed(cells.x_sg), owner_s, type_s, len(cells.donors))
+    u_ap = aligner.project_donors(embed(cells.x_ag, False))
+    v_np = aligner.project_cells(embed(cells.x_sg, True), owner_s, type_s, len(cells.donors))
     return u_ap.float().numpy(), v_np.float().numpy()
 
 

@@ -90,7 +90,7 @@ class CellProjector(Projector):
     def features(self, x_ng: Tensor, mu_nd: Tensor) -> Tensor:
         """See `Projector.features`."""
         encoder = self._aligner.encoder
-        features_nf: Tensor = encoder(encoder.features(x_ng))
+        features_nf: Tensor = encoder(encoder.features(x_ng), cells=True)
         return features_nf
 
     def finish(self, features_nf: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """A trained encoder of which a part, or all, is trained further, and a linear path from expression beside it.
 
-Shapes: ``n`` samples, ``g`` genes, ``f`` features, ``h`` hidden units, ``d`` latent dimensions.
+Shapes: ``n`` samples (or donors), ``a`` donor samples, ``p`` dimensions of the path, ``g`` genes, ``f`` features, ``h`` hidden units, ``d`` latent dimensions.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gtex_vae.errors import ConfigError
+from gtex_vae.functional.pairing import paired_directions
 from gtex_vae.models.vae import VAE
 
 Tune = Literal["none", "last", "all"]
@@ -32,8 +33,8 @@ class TunedEncoder(nn.Module):
         ``none``: the embedding is the VAE's, moved towards the posterior mode where it does that. ``last``: the linear layers that give the posterior mean are trained, the
         linear path from expression among them. ``all``: the whole encoder.
     path
-        Further dimensions: a trained linear path from expression around the VAE, an orthogonal projection at the start,
-        which keeps all angles where the data has no more genes than this. 0: the VAE's embedding alone.
+        Further dimensions: a trained linear path from expression around the VAE. It starts where both sides of the
+        training donors agree, see `fit_path`. 0: the VAE's embedding alone.
     dropout
         Of the features that the trained part sees.
 
@@ -45,6 +46,9 @@ class TunedEncoder(nn.Module):
         Units in which linear paths from expression are trained: how much each gene varies among the donors, instead of
         among tissues. Steps of Adam are of one size, so they must mean the same for all genes. `fold_units` turns the
         paths back into such for standardized expression.
+    cell_scale_g
+        How much more each gene varies among the donors' samples than among the means of their cell types: the path
+        takes each side in units of its own.
 
     Raises
     ------
@@ -53,6 +57,7 @@ class TunedEncoder(nn.Module):
     """
 
     unit_g: Tensor
+    cell_scale_g: Tensor
 
     def __init__(self, vae: VAE, *, tune: Tune, path: int, dropout: float) -> None:
         super().__init__()
@@ -65,7 +70,8 @@ class TunedEncoder(nn.Module):
         self.path = nn.Linear(vae.n_genes, path, bias=False) if path else None
         if self.path is not None:
             nn.init.orthogonal_(self.path.weight)
-        self.register_buffer("unit_g", torch.ones(vae.n_genes))
+        for name in ("unit_g", "cell_scale_g"):
+            self.register_buffer(name, torch.ones(vae.n_genes))
         self.encoders: nn.ModuleList | None = None
         self.means: nn.ModuleList | None = None
         self.linear: nn.Linear | None = None
@@ -110,8 +116,8 @@ class TunedEncoder(nn.Module):
             frozen_nh = torch.cat([encoder.mlp(coordinates_nf) for encoder in self.vae.encoders], -1)
         return torch.cat([frozen_nh, x_ng / self.unit_g], -1) if self._sees_expression else frozen_nh
 
-    def forward(self, features_nf: Tensor) -> Tensor:
-        """Posterior means, and the path beside them, (n, d) from `features`."""
+    def forward(self, features_nf: Tensor, *, cells: bool = False) -> Tensor:
+        """Posterior means, and the path beside them, (n, d) from `features` of donor samples or of cell types."""
         if self.encoders is not None:
             features_nf = functional.dropout(features_nf, self.dropout, self.training)
             coordinates_nf = self.vae.project(features_nf)
@@ -126,7 +132,9 @@ class TunedEncoder(nn.Module):
                 x_ng = functional.dropout(x_ng, self.dropout, self.training)
             if self.means is not None:
                 mu_nd = self._tuned_means(mu_nd, x_ng)
-        return mu_nd if self.path is None else torch.cat([mu_nd, self.path(x_ng)], -1)
+        if self.path is None:
+            return mu_nd
+        return torch.cat([mu_nd, self.path(x_ng * self.cell_scale_g if cells else x_ng)], -1)
 
     def _tuned_means(self, hidden_nh: Tensor, x_ng: Tensor) -> Tensor:
         """Posterior means from the hidden units of all members and the linear path."""
@@ -142,12 +150,44 @@ class TunedEncoder(nn.Module):
         # a gene that the data does not have is constant
         varies_g = sd_g > 1e-6
         self.unit_g.copy_(torch.where(varies_g, sd_g, 1.0))
-        if self.path is not None:  # anew, orthogonal on the genes that are there
-            start_pg = self.path.weight.new_empty(len(self.path.weight), int(varies_g.sum()))
-            self.path.weight.zero_()
-            self.path.weight[:, varies_g] = nn.init.orthogonal_(start_pg)
         if self.linear is not None:
             self.linear.weight.mul_(self.unit_g)
+
+    @torch.no_grad()
+    def fit_path(self, x_ag: Tensor, y_ng: Tensor, owner_a: Tensor, kind_a: Tensor) -> None:
+        """Start the path at what both sides of training donors agree on; after `fit_units`.
+
+        Parameters
+        ----------
+        x_ag
+            Standardized expression of donor samples.
+        y_ng
+            The same of the means of the donors' cell types.
+        owner_a, kind_a
+            Donor (row of ``y_ng``) of each sample; 0 for the donor's own, 1, 2, ... for its mixtures.
+
+        See Also
+        --------
+        gtex_vae.functional.pairing.paired_directions
+        """
+        if self.path is None:
+            return
+        own_a = kind_a == 0
+        sides = []
+        for side, reference in ((x_ag, x_ag[own_a]), (y_ng, y_ng)):
+            sides.append((side - reference.mean(0), reference.std(0, correction=0)))
+        (x_ag, x_sd_g), (y_ng, y_sd_g) = sides
+        # a gene that the data does not have is constant
+        varies_g = (x_sd_g > 1e-6) & (y_sd_g > 1e-6)
+        self.cell_scale_g[varies_g] = x_sd_g[varies_g] / y_sd_g[varies_g]
+        self.path.weight.zero_()
+        self.path.weight[:, varies_g] = paired_directions(
+            (x_ag[:, varies_g] / x_sd_g[varies_g]).double(),
+            (y_ng[:, varies_g] / y_sd_g[varies_g]).double(),
+            owner_a,
+            kind_a,
+            len(self.path.weight),
+        )
 
     @torch.no_grad()
     def fold_units(self) -> None:

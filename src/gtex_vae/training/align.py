@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +13,14 @@ import pandas as pd
 from gtex_vae.analysis.model_card import write_card
 from gtex_vae.config import build
 from gtex_vae.data.donor_cells import DonorCells, donor_cells, pseudobulk_folder, read_pseudobulk
-from gtex_vae.errors import ConfigError
+from gtex_vae.errors import ConfigError, RunError
 from gtex_vae.models.trained import TrainedModel
 from gtex_vae.paths import write_beside, write_json
 
 log = logging.getLogger(__name__)
 
+SEEN = "vae_splits.csv"
+SURE = 2.0  # standard errors over validation donors
 METHODS = (
     ("", "aligned"),
     ("baseline/vae/", "VAE"),
@@ -61,10 +64,10 @@ def align_donors(
     Parameters
     ----------
     vae_dir
-        Run of the VAE.
+        Run of the VAE, or an alignment on it.
     run_dir
         Where everything goes: ``model/`` (the VAE as it was), ``alignment/`` (heads, and what was tuned), ``metrics.json``,
-        ``retrieval.csv``, ``pseudobulk/``, ``splits.csv``, checkpoints.
+        ``retrieval.csv``, ``pseudobulk/``, ``splits.csv``, ``vae_splits.csv`` (donors of the VAE), checkpoints.
     input
         Single cells, or a folder that ``gtex_vae.pseudobulk`` wrote; ``None``: ``cells["prepare"]`` makes them.
     cells
@@ -117,9 +120,10 @@ def align_donors(
     module = AlignmentModule(aligner, optimizer, data, donors_at_a_time=donors_at_a_time, seed=seed)
     datamodule = DonorDataModule(data, batch_size=batch_size, seed=seed)
     last = run_dir / "checkpoints" / "last.ckpt"
+    start = copy.deepcopy(module.state_dict())
     built_trainer.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None, weights_only=True)
 
-    _keep_best(module, run_dir)
+    _keep_best(module, start, data, run_dir)
     aligner.encoder.fold_units()
     trained.eval().save(run_dir / "model")
     reference = Reference.load(vae_dir / "model")
@@ -155,7 +159,9 @@ def _read(
         source = folder if made_before else build(cells["prepare"], under="gtex_vae.data")
     options = {key: value for key, value in pseudobulk.items() if key != "_target_"}
     made = read_pseudobulk(pseudobulk_folder(folder, source, **options))
-    seen = pd.read_csv(vae_dir / "splits.csv", dtype=str)
+    seen = pd.read_csv(_seen(vae_dir), dtype=str)
+    with write_beside(run_dir / SEEN) as temporary:
+        seen.to_csv(temporary, index=False)
     data = donor_cells(
         made, trained.scaler, gene_ids=trained.gene_ids, gene_names=trained.gene_names, unit=trained.unit,
         known=dict(zip(seen["donor"], seen["split"], strict=True)), **split,
@@ -168,18 +174,43 @@ def _read(
     return data
 
 
-def _keep_best(module: Any, run_dir: Path) -> None:
-    """Go back to the weights of ``best.ckpt``."""
+def _seen(vae_dir: Path) -> Path:
+    """Where the split of the VAE's own donors stands: an alignment, whose VAE can be taken again, has another beside it."""
+    if not (vae_dir / "alignment").is_dir():
+        return vae_dir / "splits.csv"
+    if not (vae_dir / SEEN).is_file():
+        raise RunError(f"run={vae_dir} is an alignment that does not say which donors its VAE saw: give that VAE")
+    return vae_dir / SEEN
+
+
+def _keep_best(module: Any, start: Mapping[str, Any], data: DonorCells, run_dir: Path) -> None:
+    """Go back to the weights of ``best.ckpt``; or to the start, where validation donors do not show that they are better.
+
+    Of many states that few donors cannot tell apart the best is best by chance.
+    """
     import torch
 
     module.cpu()
     best = run_dir / "checkpoints" / "best.ckpt"
-    if best.exists():
-        checkpoint = torch.load(best, map_location="cpu", weights_only=True)
-        module.on_load_checkpoint(checkpoint)
-        module.load_state_dict(checkpoint["state_dict"])
-    else:
+    if not best.exists():
         log.warning("no validation: the alignment is that of the last step")
+        return
+    checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+    module.on_load_checkpoint(checkpoint)
+    module.on_fit_start()  # features back beside the weights
+    valid = torch.from_numpy((data.split_n == "val").nonzero()[0])
+    ranks = []
+    for state in (start, checkpoint["state_dict"]):
+        module.load_state_dict(state)
+        ranks.append(module.reciprocal_ranks(valid))
+    gain_n = ranks[1] - ranks[0]
+    trained = bool(gain_n.mean() > SURE * gain_n.std() / len(gain_n) ** 0.5)
+    if not trained:
+        module.load_state_dict(start)
+    log.info(
+        "validation MRR from all samples: %.3f at the start, %.3f after training; kept: %s",
+        ranks[0].mean(), ranks[1].mean(), "the trained" if trained else "the start, which training does not surely beat",
+    )  # fmt: skip
 
 
 def _report(

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from gtex_vae.analysis.alignment import pooled
 from gtex_vae.analysis.retrieval import retrieval_metrics
 from gtex_vae.config import build
 from gtex_vae.data.donor_cells import DonorCells
@@ -108,7 +110,7 @@ class AlignmentModule(LightningModule):
         self.aligner, self.optimizer_config, self.seed = aligner, optimizer, seed
         self.donors_at_a_time = donors_at_a_time
         train = cells.split_n == "train"
-        aligner.encoder.fit_units(torch.from_numpy(cells.x_ag[: len(cells.donors)][train]))
+        self._fit_encoder(cells, train)
         self.of_samples_af = self._features(cells.x_ag)
         self.of_profiles_sf = self._features(cells.x_sg)
         self.owner_a, self.owner_s, self.type_s = (
@@ -119,9 +121,20 @@ class AlignmentModule(LightningModule):
         aligner.eval()
         with torch.no_grad():
             _, f_sf, owner_s, type_s, own_af, _ = self._gather(train_n)
-            pooled_nd, _ = aligner.pool(aligner.encoder(f_sf), owner_s, type_s, len(train_n))
+            pooled_nd, _ = aligner.pool(aligner.encoder(f_sf, cells=True), owner_s, type_s, len(train_n))
             aligner.fit_centers(aligner.encoder(own_af), pooled_nd)
         aligner.train()
+
+    def _fit_encoder(self, cells: DonorCells, train: np.ndarray) -> None:
+        """Units, and the start of the path, from training donors."""
+        number_n, in_a = np.cumsum(train) - 1, train[cells.owner_a]
+        self.aligner.encoder.fit_units(torch.from_numpy(cells.x_ag[: len(train)][train]))
+        self.aligner.encoder.fit_path(
+            torch.from_numpy(cells.x_ag[in_a]),
+            torch.from_numpy(pooled(cells.x_sg, cells)[train].astype(np.float32)),
+            torch.from_numpy(number_n[cells.owner_a[in_a]]),
+            torch.from_numpy(cells.mixture_a[in_a]),
+        )
 
     def _features(self, x_ng: Any) -> Tensor:
         """Features of all rows, computed once."""
@@ -183,7 +196,16 @@ class AlignmentModule(LightningModule):
             f_sf, owner_s, type_s = f_sf[kept_s], owner_s[kept_s], type_s[kept_s]
         encoder = self.aligner.encoder
         u_ap = self.aligner.project_donors(encoder(f_af))
-        return u_ap, self.aligner.project_cells(encoder(f_sf), owner_s, type_s, len(donor_n)), owner_a
+        return u_ap, self.aligner.project_cells(encoder(f_sf, cells=True), owner_s, type_s, len(donor_n)), owner_a
+
+    @torch.no_grad()
+    def reciprocal_ranks(self, donor_n: Tensor) -> Tensor:
+        """Reciprocal rank (n,) of each of some donors among them, the mean over its samples."""
+        self.eval()
+        u_ap, v_np, owner_a = self.project(donor_n)
+        total_n, count_n = torch.zeros(2, len(donor_n), device=u_ap.device)
+        total_n.index_add_(0, owner_a, _reciprocal_ranks(u_ap, v_np, owner_a))
+        return total_n / count_n.index_add_(0, owner_a, torch.ones(len(owner_a), device=u_ap.device))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss over a batch of donors, all their samples against all their cell types."""
@@ -205,7 +227,11 @@ class AlignmentModule(LightningModule):
         figures = retrieval_metrics(similarity(u_np, v_np).cpu().numpy())
         loss = self.aligner.loss(u_np, v_np, torch.arange(len(u_np), device=u_np.device))
         values = {f"val/{key}": figures[key] for key in ("top1", "top5", "mrr", "foscttm")}
-        all_an = similarity(u_ap, v_np)
-        rank_a = 1 + (all_an > all_an.gather(1, owner_a[:, None])).sum(1)
-        values["val/mrr_all"] = float((1.0 / rank_a).mean())
+        values["val/mrr_all"] = float(_reciprocal_ranks(u_ap, v_np, owner_a).mean())
         self.log_dict({**values, "val/loss": float(loss)}, batch_size=1)
+
+
+def _reciprocal_ranks(u_ap: Tensor, v_np: Tensor, owner_a: Tensor) -> Tensor:
+    """Reciprocal rank (a,) of each sample's donor among all."""
+    similarity_an = similarity(u_ap, v_np)
+    return 1.0 / (1 + (similarity_an > similarity_an.gather(1, owner_a[:, None])).sum(1))
