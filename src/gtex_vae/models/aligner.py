@@ -107,6 +107,11 @@ class Aligner(nn.Module):
             self.register_buffer(name, torch.zeros(d))
         self.register_buffer("scale_d", torch.ones(d))
 
+    @property
+    def compares_at_once(self) -> bool:
+        """Whether both sides can be compared before any training: no head is random."""
+        return all(head.mlp is None or head.residual for head in (self.donor_head, self.cell_head))
+
     def pool(self, z_sd: Tensor, owner_s: Tensor, type_s: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """Pool embedded profiles by donor; several of one cell type, as of several conditions, count as their mean.
 

@@ -186,7 +186,7 @@ def _seen(vae_dir: Path) -> Path:
 def _keep_best(module: Any, start: Mapping[str, Any], data: DonorCells, run_dir: Path) -> None:
     """Go back to the weights of ``best.ckpt``; or to the start, where validation donors do not show that they are better.
 
-    Of many states that few donors cannot tell apart the best is best by chance.
+    Of many states that few donors cannot tell apart the best is best by chance. A start with random heads is none to keep.
     """
     import torch
 
@@ -197,8 +197,11 @@ def _keep_best(module: Any, start: Mapping[str, Any], data: DonorCells, run_dir:
         return
     checkpoint = torch.load(best, map_location="cpu", weights_only=True)
     module.on_load_checkpoint(checkpoint)
-    module.on_fit_start()  # features back beside the weights
+    if not module.aligner.compares_at_once:
+        module.load_state_dict(checkpoint["state_dict"])
+        return
     valid = torch.from_numpy((data.split_n == "val").nonzero()[0])
+    module.on_fit_start()  # features back beside the weights
     ranks = []
     for state in (start, checkpoint["state_dict"]):
         module.load_state_dict(state)
