@@ -190,12 +190,17 @@ def test_without_a_run_a_vae_is_trained_first(train, tmp_path):
     assert "contrastive/top1" in metrics_of(run_dir)
 
 
-def test_pseudobulk_of_another_stage_is_taken_as_it_is(train, vae_run, alignment_run, tmp_path):
+def test_an_alignment_of_the_same_pseudobulk_on_the_vae_of_another_is_the_same(
+    train, vae_run, alignment_run, tmp_path
+):
     run_dir = tmp_path / "run"
     folder = alignment_run / "pseudobulk"
-    done = train(run_dir, "+experiment=contrastive", f"run={vae_run}", f"input={folder}", *TINY_CELLS)
+    done = train(run_dir, "+experiment=contrastive", f"run={alignment_run}", f"input={folder}", *TINY_CELLS)
     assert done.code == 0, done.stderr
     assert metrics_of(run_dir) == metrics_of(alignment_run)
+    # which bulk donors the VAE saw has been handed on
+    seen = pd.read_csv(vae_run / "splits.csv", dtype=str)
+    assert pd.read_csv(run_dir / "vae_splits.csv", dtype=str).equals(seen)
 
 
 def test_a_loss_that_is_not_finite_stops_the_alignment_with_its_cause(

@@ -176,10 +176,14 @@ def _read(
 
 def _seen(vae_dir: Path) -> Path:
     """Where the split of the VAE's own donors stands: an alignment, whose VAE can be taken again, has another beside it."""
-    if not (vae_dir / "alignment").is_dir():
+    from gtex_vae.analysis.alignment_run import is_alignment
+
+    if not is_alignment(vae_dir):
         return vae_dir / "splits.csv"
     if not (vae_dir / SEEN).is_file():
-        raise RunError(f"run={vae_dir} is an alignment that does not say which donors its VAE saw: give that VAE")
+        raise RunError(
+            f"run={vae_dir} is an alignment that does not say which donors its VAE saw: give that VAE"
+        )
     return vae_dir / SEEN
 
 

@@ -196,7 +196,11 @@ class AlignmentModule(LightningModule):
             f_sf, owner_s, type_s = f_sf[kept_s], owner_s[kept_s], type_s[kept_s]
         encoder = self.aligner.encoder
         u_ap = self.aligner.project_donors(encoder(f_af))
-        return u_ap, self.aligner.project_cells(encoder(f_sf, cells=True), owner_s, type_s, len(donor_n)), owner_a
+        return (
+            u_ap,
+            self.aligner.project_cells(encoder(f_sf, cells=True), owner_s, type_s, len(donor_n)),
+            owner_a,
+        )
 
     @torch.no_grad()
     def reciprocal_ranks(self, donor_n: Tensor) -> Tensor:
