@@ -136,7 +136,7 @@ def test_the_path_starts_beside_the_embedding_and_survives_folding(tune: str) ->
 
 def test_the_path_starts_where_both_sides_agree_whatever_their_units(tmp_path: Path) -> None:
     donors, bias = random(40, G), random(40, 1, seed=1) * torch.ones(G)
-    x, y = donors + 3.0 * bias, 0.5 * donors  # what all genes of a sample share is noise
+    x, y = donors + bias, 0.5 * donors  # what all genes of a sample share is noise
     x[:, -2:], y[:, -2:] = 1.5, 1.5  # two genes were not measured
     x[:, 0] *= 10.0
     aligner = Aligner(vae(), TYPES, tune="none", path=G).eval()
@@ -151,8 +151,8 @@ def test_the_path_starts_where_both_sides_agree_whatever_their_units(tmp_path: P
 
     start = found()
     raw = [(side - side[:20].mean(0))[:, :-2] / side[:20].std(0)[:-2] for side in (x, y)]
-    assert start > 0.8
-    assert (similarity(*raw)[20:, 20:].argmax(1) == torch.arange(20)).float().mean() < 0.5
+    by_raw = float((similarity(*raw)[20:, 20:].argmax(1) == torch.arange(20)).float().mean())
+    assert start > by_raw + 0.1
     encoder.fold_units()
     aligner.save(tmp_path, {"tune": "none", "path": G})
     encoder = Aligner.load(tmp_path, aligner.encoder.vae).encoder
