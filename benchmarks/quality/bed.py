@@ -32,10 +32,12 @@ FAR = 10.0  # standard deviations: a handful of held-out entries beyond it would
 class Fold:
     """What `folds.py` wrote."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, components: int | None = None) -> None:
         data = np.load(folder / f"fold{seed}.npz")
         valid = data["valid"]
         y_nf, outside_n = torch.from_numpy(data["y"]), torch.from_numpy(data["outside"])
+        y_nf, rest_nf = y_nf[:, :components], y_nf[:, y_nf.shape[1] if components is None else components :]
+        outside_n = outside_n + rest_nf.square().sum(1)
         self.train_nf, self.train_outside_n = y_nf[~valid], outside_n[~valid]
         self.valid_nf, self.valid_outside_n = y_nf[valid], outside_n[valid]
         self.train_tissue, self.valid_tissue = data["tissue"][~valid], data["tissue"][valid]
@@ -95,9 +97,10 @@ def train(fold: Fold, settings: dict, *, epochs: int, members: int, latent_dim: 
     """The default recipe, changed by a variant's settings."""
     torch.manual_seed(seed)
     vae = VAE(
-        fold.x_valid_ng.shape[1], latent_dim, n_components=len(fold.pca.components_dg),
+        fold.x_valid_ng.shape[1], latent_dim, n_components=fold.train_nf.shape[1],
         **{"n_members": members} | settings.get("model", {}),
     )  # fmt: skip
+    settings.get("change", lambda vae: None)(vae)
     pca = [torch.from_numpy(part) for part in (fold.pca.components_dg, fold.pca.variance_d, fold.pca.mean_g)]
     vae.start_from_pca(*pca)
     members = len(vae.encoders)
@@ -106,17 +109,17 @@ def train(fold: Fold, settings: dict, *, epochs: int, members: int, latent_dim: 
     optimizer = torch.optim.AdamW([
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": settings.get("weight_decay", 1.0)},
         {"params": [*paths, *(p for p in rest if p.ndim <= 1)], "weight_decay": 0.0},
-    ], lr=2e-3, fused=True)  # fmt: skip
+    ], lr=settings.get("lr", 2e-3), fused=True)  # fmt: skip
     peaks = [group["lr"] for group in optimizer.param_groups]
     objective = Objective()
     augment = settings.get("augment", lambda fold: None)(fold)
     forward = settings.get("forward", lambda: lambda vae, y_nf, progress: vae(y_nf))()
-    n = len(fold.train_nf)
-    total = epochs * (n // BATCH_SIZE)
+    n, batch_size = len(fold.train_nf), settings.get("batch_size", BATCH_SIZE)
+    total = epochs * (n // batch_size)
     step = 0
     vae.train()
     for _ in range(epochs):
-        for rows in torch.randperm(n)[: n - n % BATCH_SIZE].split(BATCH_SIZE):
+        for rows in torch.randperm(n)[: n - n % batch_size].split(batch_size):
             y_nf = fold.train_nf[rows] if augment is None else augment(rows, step / total)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * warmup_cosine((step + 0.5) / total, warmup=0.3, final=0.0)
@@ -148,13 +151,14 @@ def main() -> None:
     parser.add_argument("--save", action="store_true")
     arguments = parser.parse_args()
     environment.tune_process()
-    fold = Fold(arguments.folder, arguments.fold)
+    settings = variants.VARIANTS.get(arguments.variant, {})
+    fold = Fold(arguments.folder, arguments.fold, settings.get("components"))
     start = time.perf_counter()
     if arguments.variant == "pca":
         figures = score_pca(fold, arguments.latent_dim)
     else:
         vae = train(
-            fold, variants.VARIANTS[arguments.variant], epochs=arguments.epochs, members=arguments.members,
+            fold, settings, epochs=arguments.epochs, members=arguments.members,
             latent_dim=arguments.latent_dim, seed=arguments.seed,
         )  # fmt: skip
         seconds = time.perf_counter() - start
@@ -163,8 +167,9 @@ def main() -> None:
             figures |= {f"{name}_{vae.mode_steps}": value for name, value in score_vae(vae, fold).items()}
         if arguments.save:
             torch.save(vae.state_dict(), arguments.folder / f"{arguments.variant}_{arguments.fold}.pt")
-    settings = {k: v for k, v in vars(arguments).items() if k not in ("folder", "save")}
-    row = settings | {k: round(v, 4) for k, v in figures.items()}
+    row = {k: v for k, v in vars(arguments).items() if k not in ("folder", "save")} | {
+        k: round(v, 4) for k, v in figures.items()
+    }
     print(row)
     with (arguments.folder / "rows.jsonl").open("a") as rows:
         rows.write(json.dumps(row) + "\n")

@@ -25,6 +25,15 @@ from gtex_vae.paths import shared_dir
 COMPONENTS = 1024
 
 
+def known() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Expression, donors and tissues of all samples but those of the test donors."""
+    adata = anndata.read_h5ad(shared_dir() / "gtex_v6/gtex_v6.h5ad")
+    adata = adata[np.asarray(adata.X.sum(1)).ravel() > 0]
+    donor, tissue = adata.obs["donor"].to_numpy().astype(str), adata.obs["tissue"].to_numpy().astype(str)
+    rows = split_samples(donor, tissue, val=0.1, test=0.2, seed=0, by="donor") != "test"
+    return np.asarray(adata.X, dtype=np.float32)[rows], donor[rows], tissue[rows]
+
+
 def main() -> None:
     """Write each fold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -32,11 +41,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    adata = anndata.read_h5ad(shared_dir() / "gtex_v6/gtex_v6.h5ad")
-    adata = adata[np.asarray(adata.X.sum(1)).ravel() > 0]
-    donor, tissue = adata.obs["donor"].to_numpy().astype(str), adata.obs["tissue"].to_numpy().astype(str)
-    known = split_samples(donor, tissue, val=0.1, test=0.2, seed=0, by="donor") != "test"
-    x_all_ng, donor, tissue = np.asarray(adata.X, dtype=np.float32)[known], donor[known], tissue[known]
+    x_all_ng, donor, tissue = known()
     for seed in arguments.seeds:
         # val and test of this fold together validate: splitting needs three parts
         valid = split_samples(donor, tissue, val=0.1, test=0.1, seed=seed, by="donor") != "train"

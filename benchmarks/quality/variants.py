@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
+from torch import nn
 
 from gtex_vae.functional.elbo import sample_posterior
 from gtex_vae.models.vae import VAEOutput
+from gtex_vae.nn import mlp
+from gtex_vae.nn.mlp import MLP, xavier_linear
+from gtex_vae.nn.norms import BatchNorm
 
 VARIANTS: dict[str, dict] = {"default": {}}
 
@@ -89,3 +95,65 @@ def refined(start: float, steps: int = 1, rate: float = 0.8, every: int = 20):
 VARIANTS["refined"] = {"forward": refined(0.6)}
 VARIANTS["one_layer"] = {"model": {"hidden_dims": [4096]}}
 VARIANTS["decay3"] = {"weight_decay": 3.0}
+VARIANTS["components512"] = {"components": 512}
+VARIANTS["components512_wide"] = {"components": 512, "model": {"hidden_dims": [3072, 768]}}
+VARIANTS["batch256"] = {"batch_size": 256, "lr": 3e-3}
+
+
+class Gated(MLP):
+    """Layers whose units are multiplied by gates of their own: twice as wide before the gate."""
+
+    def __init__(self, in_features, hidden_dims, dropout):
+        nn.Sequential.__init__(self)
+        for width in hidden_dims:
+            self.extend([xavier_linear(in_features, 2 * width, bias=False), BatchNorm(2 * width), nn.GLU()])
+            if dropout:
+                self.append(nn.Dropout(dropout))
+            in_features = width
+        self.out_features = in_features
+
+    def linearized(self, x_nf):
+        pulls = []
+        for layer in self:
+            pulls.append(partial(self._pull, layer, x_nf))
+            x_nf = layer(x_nf)
+
+        def pull(slope_nf):
+            for back in reversed(pulls):
+                slope_nf = back(slope_nf)
+            return slope_nf
+
+        return x_nf, pull
+
+    @staticmethod
+    def _pull(layer, x_nf, slope_nf):
+        if not isinstance(layer, nn.GLU):
+            return mlp._pull(layer, x_nf, slope_nf)
+        value, gate = x_nf.chunk(2, -1)
+        open_ = gate.sigmoid()
+        return torch.cat([slope_nf * open_, slope_nf * value * open_ * (1.0 - open_)], -1)
+
+
+def gated(hidden_dims, encoders=True):
+    """Replace the MLPs of a model by gated ones."""
+
+    def change(vae):
+        dims = list(hidden_dims)
+        for encoder, decoder in zip(vae.encoders, vae.decoders, strict=True):
+            features, latent = encoder.skip.weight.shape[1], encoder.skip.weight.shape[0]
+            decoder.mlp = Gated(latent, dims[::-1], 0.0)
+            decoder.out = xavier_linear(dims[0], features)
+            if encoders:
+                encoder.mlp = Gated(features, dims, 0.1)
+                encoder.mu, encoder.log_var = xavier_linear(dims[-1], latent), xavier_linear(dims[-1], latent)
+                nn.init.zeros_(encoder.log_var.weight)
+                nn.init.constant_(encoder.log_var.bias, -3.0)
+
+    return {"change": change}
+
+
+VARIANTS["gated"] = gated([1024, 512])
+VARIANTS["gated_decoders"] = gated([1024, 512], encoders=False)
+VARIANTS["gated_decay2"] = gated([1024, 512]) | {"weight_decay": 2.0}
+VARIANTS["gated_wide"] = gated([2048, 512])
+VARIANTS["gated_narrow"] = gated([1024, 256])

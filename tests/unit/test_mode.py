@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from gtex_vae.errors import ConfigError
+from gtex_vae.functional.masking import hide
 from gtex_vae.functional.mode import climb
-from gtex_vae.models.vae import VAE
+from gtex_vae.models.vae import REFINEMENTS, VAE
 from gtex_vae.nn.decoder import Decoder
 from gtex_vae.nn.mlp import ACTIVATIONS, Activation, Norm
 
@@ -101,3 +102,17 @@ def test_training_and_its_validation_do_without() -> None:
 def test_impossible_steps_are_refused(arguments: dict[str, int | bool], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         VAE(30, 4, [8], **arguments)  # type: ignore[arg-type]
+
+
+def test_only_the_last_round_of_imputation_takes_steps() -> None:
+    vae, x_ng = model(n_components=20, n_members=2), torch.randn(7, 30)
+    observed_ng = torch.rand(7, 30) > 0.3
+    with torch.inference_mode():
+        imputed_ng = vae.reconstruct(x_ng, observed_ng)
+        vae.mode_steps = 0
+        whole_ng = hide(x_ng, observed_ng)
+        for _ in range(REFINEMENTS):
+            whole_ng = torch.where(observed_ng, x_ng, vae.reconstruct(whole_ng))
+        assert not torch.allclose(imputed_ng, vae.reconstruct(whole_ng), atol=1e-3)
+        vae.mode_steps = 2
+        torch.testing.assert_close(imputed_ng, vae.reconstruct(whole_ng))

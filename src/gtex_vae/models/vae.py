@@ -320,24 +320,29 @@ class VAE(nn.Module):
         """Decoded posterior mean (n, g), completing hidden entries.
 
         Entries with ``observed_ng`` 0 are first left out of the input; then, a few times over, they are filled with
-        what was predicted for them and the sample is encoded as a whole one, which it resembles ever more.
+        what was predicted for them and the sample is encoded as a whole one, which it resembles ever more. Only the
+        last encoding takes steps towards the mode: the ones before would step towards what was filled in.
 
         References
         ----------
         Rezende, Mohamed and Wierstra (2014), Stochastic Backpropagation, appendix F, here with means for samples.
         """
-        x_hat_ng = self._through(x_ng if observed_ng is None else hide(x_ng, observed_ng), c_nk)
         if observed_ng is not None:
+            seen_ng = observed_ng.bool()
+            whole_ng = hide(x_ng, observed_ng)
             for _ in range(REFINEMENTS):
-                whole_ng = torch.where(observed_ng.bool(), x_ng, x_hat_ng)
-                x_hat_ng = self._through(whole_ng, c_nk)
-        return x_hat_ng
+                x_hat_ng = self._through(whole_ng, c_nk, self.encode_features)
+                whole_ng = torch.where(seen_ng, x_ng, x_hat_ng)
+            x_ng = whole_ng
+        return self._through(x_ng, c_nk, self.infer)
 
-    def _through(self, x_ng: Tensor, c_nk: Tensor | None) -> Tensor:
+    def _through(
+        self, x_ng: Tensor, c_nk: Tensor | None, encode: Callable[..., tuple[Tensor, Tensor]]
+    ) -> Tensor:
         """Decoded posterior mean (n, g)."""
         x_nf = self.project(x_ng)
         c_nk = self.complete(c_nk, x_nf)
-        return self.decode(self.infer(x_nf, c_nk)[0], c_nk)
+        return self.decode(encode(x_nf, c_nk)[0], c_nk)
 
 
 def _orthonormal(components_fg: Tensor, mean_g: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,9 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from gtex_vae.errors import ConfigError
 from gtex_vae.paths import write_beside, write_json
 from gtex_vae.training.callbacks.kl_annealing import in_warmup
+
+SHARE = 0.05  # of the time of training that may go into writing its last state
+QUICK = 0.2  # seconds: what is written as quickly is written after every epoch
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -66,15 +70,16 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """Keep ``last.ckpt`` with everything that resuming needs: at the end of each epoch, and in between when asked.
+    """Keep ``last.ckpt`` with everything that resuming needs: at the end of epochs, and in between when asked.
 
     The last batch of an epoch is left to the end of the epoch: a state between the two would lead past the
-    validation, and early stopping, the best model and the learning rate would miss it.
+    validation, and early stopping, the best model and the learning rate would miss it. An epoch that is over sooner
+    than writing is worth (`SHARE`) is not written, the last one of a training always.
 
     Parameters
     ----------
     every_n_train_steps
-        Save after every so many steps too; ``None``: once an epoch.
+        Save after every so many steps too; ``None``: at the end of epochs alone.
     """
 
     def __init__(self, every_n_train_steps: int | None = None) -> None:
@@ -82,6 +87,7 @@ class LastCheckpoint(Checkpoint):
             raise ConfigError(f"callbacks.last.every_n_train_steps={every_n_train_steps} must be at least 1")
         self.every_n_train_steps = every_n_train_steps
         self.dirpath: str | None = None
+        self._not_before = 0.0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -92,12 +98,22 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save after the validation."""
-        self._save(trainer)
+        """Save after the validation, when it is worth it."""
+        over = (
+            trainer.should_stop
+            or trainer.current_epoch + 1 == trainer.max_epochs
+            or trainer.global_step == trainer.max_steps
+        )
+        # processes write together, so that one of them decides
+        if trainer.strategy.broadcast(over or time.monotonic() >= self._not_before):
+            self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
         assert self.dirpath is not None, "place_checkpoints() first"
+        start = time.monotonic()
         trainer.save_checkpoint(os.path.join(self.dirpath, "last.ckpt"))
+        seconds = time.monotonic() - start
+        self._not_before = start + (seconds / SHARE if seconds > QUICK else 0.0)
 
 
 def place_checkpoints(trainer: Trainer, run_dir: Path) -> None:

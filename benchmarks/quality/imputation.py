@@ -1,0 +1,70 @@
+"""In which rounds of imputation steps towards the posterior mode are worth their time.
+
+    python benchmarks/quality/imputation.py FOLDER VARIANT [--fold 11] [--members 4] [--plans 2222 0002]
+
+``VARIANT_FOLD.pt`` must lie in the folder (``bed.py --save``). A plan has a digit for each round: its number of steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from bed import FAR, Fold
+from torch import Tensor
+
+from gtex_vae.analysis.imputation import hidden_batches
+from gtex_vae.functional.masking import hide
+from gtex_vae.models.vae import VAE
+from gtex_vae.training import environment
+
+SAMPLES = 512
+
+
+def impute(vae: VAE, x_ng: Tensor, observed_ng: Tensor, plan: str) -> Tensor:
+    """Every entry, from some, with so many steps in each round."""
+    whole_ng = hide(x_ng, observed_ng)
+    for steps in plan:
+        vae.mode_steps = int(steps)
+        x_hat_ng = vae.decode(vae.encode(whole_ng)[0])
+        whole_ng = torch.where(observed_ng, x_ng, x_hat_ng)
+    return x_hat_ng
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Print R2 of hidden entries and seconds of CPU for each plan."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("variant")
+    parser.add_argument("--fold", type=int, default=11)
+    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.2, 0.5])
+    parser.add_argument("--plans", nargs="+", default=["2222", "0022", "0002", "002"])
+    arguments = parser.parse_args()
+    environment.tune_process()
+    fold = Fold(arguments.folder, arguments.fold)
+    x_ng = fold.x_valid_ng[:SAMPLES]
+    n, g = x_ng.shape
+    vae = VAE(g, n_components=len(fold.pca.components_dg), n_members=arguments.members).eval()
+    saved = arguments.folder / f"{arguments.variant}_{arguments.fold}.pt"
+    vae.load_state_dict(torch.load(saved, weights_only=True))
+    for rate in arguments.rates:
+        (hidden_ng,) = hidden_batches(n, g, rate, seed=0, batch_size=n)
+        hidden_ng = torch.from_numpy(np.asarray(hidden_ng))
+        counted_ng = hidden_ng & (x_ng.abs() < FAR)
+        truth = x_ng[counted_ng]
+        for plan in arguments.plans:
+            start = time.process_time()
+            x_hat_ng = impute(vae, x_ng, ~hidden_ng, plan)
+            seconds = time.process_time() - start
+            error = (x_hat_ng[counted_ng] - truth).square().sum()
+            r2 = 1.0 - float(error / (truth - truth.mean()).square().sum())
+            print(f"{rate:.0%} hidden, steps {plan}: R2 {r2:.5f}, {seconds:.2f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What closed-form regressions on the latent code would add to a saved variant's reconstruction, and where.
+
+    python benchmarks/quality/refit.py FOLDER VARIANT [--fold 11] [--members 2]
+
+``VARIANT_FOLD.pt`` must lie in the folder (``bed.py --save``). Regressed on the training samples' posterior modes are the
+coordinates in the basis and, of each sample, what lies outside it, which no decoder is trained to give. Printed is what
+R2 of all entries gains on the validation donors, within the basis (beyond its first components, which the decoders have
+nearly exactly) and outside. Kernels: the decoders' last hidden layers, whose regression is a refit of the last linear
+layer; and a Gaussian of the distance in the latent space, its square divided by the median.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import folds
+import numpy as np
+import torch
+from bed import Fold
+from torch import Tensor
+
+from gtex_vae.data.standardize import Standardizer
+from gtex_vae.models.vae import VAE
+from gtex_vae.training import environment
+
+KEPT = 128  # leading components that stay the decoders'
+# name: shares of the two kernels, noise, whether the decoders' prediction is kept and its residual regressed
+REFITS = {
+    "last layer": (1.0, 0.0, 0.3, False),
+    "last layer and Gaussian": (1.0, 0.5, 0.5, False),
+    "Gaussian, of the residual": (0.0, 1.0, 1.0, True),
+}
+
+
+def outside(fold: Fold, seed: int, folder: Path) -> tuple[Tensor, Tensor]:
+    """What the basis leaves of training and validation samples, (n, g) each."""
+    valid = np.load(folder / f"fold{seed}.npz")["valid"]
+    x_ng = folds.known()[0]
+    Standardizer(x_ng.shape[1]).fit(x_ng, np.flatnonzero(~valid)).apply_(x_ng)
+    basis_fg = torch.from_numpy(fold.pca.components_dg)
+    left_ng = torch.from_numpy(x_ng)
+    left_ng -= left_ng @ basis_fg.T @ basis_fg
+    return left_ng[~valid], left_ng[valid]
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Print a line for each refit."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("variant")
+    parser.add_argument("--fold", type=int, default=11)
+    parser.add_argument("--members", type=int, default=2)
+    arguments = parser.parse_args()
+    environment.tune_process()
+    fold = Fold(arguments.folder, arguments.fold)
+    vae = VAE(
+        fold.x_valid_ng.shape[1],
+        n_components=len(fold.pca.components_dg),
+        n_members=arguments.members,
+        mode_steps=2,
+    ).eval()
+    saved = arguments.folder / f"{arguments.variant}_{arguments.fold}.pt"
+    vae.load_state_dict(torch.load(saved, weights_only=True))
+    z = [vae.infer(y_nf)[0] for y_nf in (fold.train_nf, fold.valid_nf)]
+    hidden = [torch.cat([decoder.mlp(z_nd) for decoder in vae.decoders], 1) for z_nd in z]
+    mean_h = hidden[0].mean(0)
+    h = [part - mean_h for part in hidden]
+    scale = h[0].square().sum(1).mean()
+    square = [torch.cdist(z_nd, z[0]).square() for z_nd in z]
+    left = outside(fold, arguments.fold, arguments.folder)
+    predicted = [vae.decode_features(z_nd) for z_nd in z]
+    total = fold.valid_nf.square().sum() + fold.valid_outside_n.sum()
+    for name, (linear, gaussian, noise, residual) in REFITS.items():
+        kernel_nn, across_nn = (
+            linear * (part @ h[0].T) / scale + gaussian * torch.exp(-distance / square[0].median())
+            for part, distance in zip(h, square, strict=True)
+        )
+        kernel_nn.diagonal().add_(noise)
+        weights_nn = torch.cholesky_solve(across_nn.T, torch.linalg.cholesky(kernel_nn)).T
+        first = 0 if residual else KEPT
+        gains = []
+        for train_nf, valid_nf, before_nf, base_nf in (
+            (
+                fold.train_nf[:, first:],
+                fold.valid_nf[:, first:],
+                predicted[1][:, first:],
+                predicted[0][:, first:],
+            ),
+            (*left, torch.zeros(1), torch.zeros(1)),
+        ):
+            target_nf = train_nf - base_nf if residual else train_nf
+            mean_f = target_nf.mean(0)
+            after_nf = weights_nn @ (target_nf - mean_f) + mean_f + (before_nf if residual else 0.0)
+            error, error_after = ((valid_nf - x_hat).square().sum() for x_hat in (before_nf, after_nf))
+            gains.append(float((error - error_after) / total))
+        print(f"{name}: R2 {gains[0]:+.5f} within the basis, {gains[1]:+.5f} outside", flush=True)
+
+
+if __name__ == "__main__":
+    main()
