@@ -33,11 +33,11 @@ SCHEDULED = (
 )  # fmt: skip
 RUNS: dict[str, tuple[str, ...]] = {
     "seed_64": PUBLISHED,
+    "default": (),
     "seed_19797": ("+experiment=seed_19797", f"model.latent_dim={GENES}"),
     "seed_64, both terms in nats": NATS,
     "the same, default optimizer, schedules and dropout": SCHEDULED,
     "the same, linear paths started as the PCA": (*SCHEDULED, "model.linear_skip=true"),
-    "default": (),
 }
 RESULT = Path(__file__).parent / "results" / "published.json"
 

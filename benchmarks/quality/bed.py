@@ -109,17 +109,17 @@ def train(fold: Fold, settings: dict, *, epochs: int, members: int, latent_dim: 
     optimizer = torch.optim.AdamW([
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": settings.get("weight_decay", 1.0)},
         {"params": [*paths, *(p for p in rest if p.ndim <= 1)], "weight_decay": 0.0},
-    ], lr=settings.get("lr", 2e-3), fused=True)  # fmt: skip
+    ], lr=2e-3, fused=True)  # fmt: skip
     peaks = [group["lr"] for group in optimizer.param_groups]
     objective = Objective()
     augment = settings.get("augment", lambda fold: None)(fold)
     forward = settings.get("forward", lambda: lambda vae, y_nf, progress: vae(y_nf))()
-    n, batch_size = len(fold.train_nf), settings.get("batch_size", BATCH_SIZE)
-    total = epochs * (n // batch_size)
+    n = len(fold.train_nf)
+    total = epochs * (n // BATCH_SIZE)
     step = 0
     vae.train()
     for _ in range(epochs):
-        for rows in torch.randperm(n)[: n - n % batch_size].split(batch_size):
+        for rows in torch.randperm(n)[: n - n % BATCH_SIZE].split(BATCH_SIZE):
             y_nf = fold.train_nf[rows] if augment is None else augment(rows, step / total)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * warmup_cosine((step + 0.5) / total, warmup=0.3, final=0.0)
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true")
     arguments = parser.parse_args()
     environment.tune_process()
-    settings = variants.VARIANTS.get(arguments.variant, {})
+    settings = {} if arguments.variant == "pca" else variants.VARIANTS[arguments.variant]
     fold = Fold(arguments.folder, arguments.fold, settings.get("components"))
     start = time.perf_counter()
     if arguments.variant == "pca":

@@ -96,8 +96,6 @@ VARIANTS["refined"] = {"forward": refined(0.6)}
 VARIANTS["one_layer"] = {"model": {"hidden_dims": [4096]}}
 VARIANTS["decay3"] = {"weight_decay": 3.0}
 VARIANTS["components512"] = {"components": 512}
-VARIANTS["components512_wide"] = {"components": 512, "model": {"hidden_dims": [3072, 768]}}
-VARIANTS["batch256"] = {"batch_size": 256, "lr": 3e-3}
 
 
 class Gated(MLP):
@@ -155,5 +153,3 @@ def gated(hidden_dims, encoders=True):
 VARIANTS["gated"] = gated([1024, 512])
 VARIANTS["gated_decoders"] = gated([1024, 512], encoders=False)
 VARIANTS["gated_decay2"] = gated([1024, 512]) | {"weight_decay": 2.0}
-VARIANTS["gated_wide"] = gated([2048, 512])
-VARIANTS["gated_narrow"] = gated([1024, 256])
