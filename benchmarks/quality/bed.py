@@ -49,6 +49,11 @@ class Fold:
         )))  # fmt: skip
 
 
+def weights_file(folder: Path, variant: str, fold: int) -> Path:
+    """Where ``--save`` puts a variant."""
+    return folder / f"{variant}_{fold}.pt"
+
+
 def score(reconstruct, z_train_nd: np.ndarray, z_valid_nd: np.ndarray, fold: Fold) -> dict[str, float]:
     """Figures on the validation donors."""
     x_ng, hidden_ng = fold.x_valid_ng, fold.hidden_ng
@@ -166,7 +171,7 @@ def main() -> None:
         for vae.mode_steps in (0, 2):
             figures |= {f"{name}_{vae.mode_steps}": value for name, value in score_vae(vae, fold).items()}
         if arguments.save:
-            torch.save(vae.state_dict(), arguments.folder / f"{arguments.variant}_{arguments.fold}.pt")
+            torch.save(vae.state_dict(), weights_file(arguments.folder, arguments.variant, arguments.fold))
     row = {k: v for k, v in vars(arguments).items() if k not in ("folder", "save")} | {
         k: round(v, 4) for k, v in figures.items()
     }

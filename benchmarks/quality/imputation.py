@@ -7,19 +7,17 @@
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
 
 import numpy as np
+import saved
 import torch
-from bed import FAR, Fold
+from bed import FAR
 from torch import Tensor
 
 from gtex_vae.analysis.imputation import hidden_batches
 from gtex_vae.functional.masking import hide
 from gtex_vae.models.vae import VAE
-from gtex_vae.training import environment
 
 SAMPLES = 512
 
@@ -37,21 +35,13 @@ def impute(vae: VAE, x_ng: Tensor, observed_ng: Tensor, plan: str) -> Tensor:
 @torch.inference_mode()
 def main() -> None:
     """Print R2 of hidden entries and seconds of CPU for each plan."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("variant")
-    parser.add_argument("--fold", type=int, default=11)
-    parser.add_argument("--members", type=int, default=4)
+    parser = saved.parser(__doc__.splitlines()[0], members=4)
     parser.add_argument("--rates", type=float, nargs="+", default=[0.2, 0.5])
     parser.add_argument("--plans", nargs="+", default=["2222", "0022", "0002", "002"])
     arguments = parser.parse_args()
-    environment.tune_process()
-    fold = Fold(arguments.folder, arguments.fold)
+    fold, vae = saved.load(arguments)
     x_ng = fold.x_valid_ng[:SAMPLES]
     n, g = x_ng.shape
-    vae = VAE(g, n_components=len(fold.pca.components_dg), n_members=arguments.members).eval()
-    saved = arguments.folder / f"{arguments.variant}_{arguments.fold}.pt"
-    vae.load_state_dict(torch.load(saved, weights_only=True))
     for rate in arguments.rates:
         (hidden_ng,) = hidden_batches(n, g, rate, seed=0, batch_size=n)
         hidden_ng = torch.from_numpy(np.asarray(hidden_ng))

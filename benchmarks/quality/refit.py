@@ -11,18 +11,16 @@ layer; and a Gaussian of the distance in the latent space, its square divided by
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import folds
 import numpy as np
+import saved
 import torch
 from bed import Fold
 from torch import Tensor
 
 from gtex_vae.data.standardize import Standardizer
-from gtex_vae.models.vae import VAE
-from gtex_vae.training import environment
 
 KEPT = 128  # leading components that stay the decoders'
 # name: shares of the two kernels, noise, whether the decoders' prediction is kept and its residual regressed
@@ -47,22 +45,9 @@ def outside(fold: Fold, seed: int, folder: Path) -> tuple[Tensor, Tensor]:
 @torch.inference_mode()
 def main() -> None:
     """Print a line for each refit."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("variant")
-    parser.add_argument("--fold", type=int, default=11)
-    parser.add_argument("--members", type=int, default=2)
-    arguments = parser.parse_args()
-    environment.tune_process()
-    fold = Fold(arguments.folder, arguments.fold)
-    vae = VAE(
-        fold.x_valid_ng.shape[1],
-        n_components=len(fold.pca.components_dg),
-        n_members=arguments.members,
-        mode_steps=2,
-    ).eval()
-    saved = arguments.folder / f"{arguments.variant}_{arguments.fold}.pt"
-    vae.load_state_dict(torch.load(saved, weights_only=True))
+    arguments = saved.parser(__doc__.splitlines()[0], members=2).parse_args()
+    fold, vae = saved.load(arguments)
+    vae.mode_steps = 2
     z = [vae.infer(y_nf)[0] for y_nf in (fold.train_nf, fold.valid_nf)]
     hidden = [torch.cat([decoder.mlp(z_nd) for decoder in vae.decoders], 1) for z_nd in z]
     mean_h = hidden[0].mean(0)

@@ -8,17 +8,13 @@ its own, its mean squared training residual to that power, as generalised least 
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
+import saved
 import torch
-from bed import Fold
 from torch import Tensor
 
 from gtex_vae.analysis.tissue import accuracy, knn_predict, logreg_predict
 from gtex_vae.functional.mode import climb
 from gtex_vae.models.vae import VAE
-from gtex_vae.training import environment
 
 
 def r2(vae: VAE, y_nf: Tensor, outside_n: Tensor, z_nd: Tensor) -> float:
@@ -32,20 +28,11 @@ def r2(vae: VAE, y_nf: Tensor, outside_n: Tensor, z_nd: Tensor) -> float:
 @torch.inference_mode()
 def main() -> None:
     """Print a line for each number of steps and each power."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("variant")
-    parser.add_argument("--fold", type=int, default=11)
-    parser.add_argument("--members", type=int, default=2)
+    parser = saved.parser(__doc__.splitlines()[0], members=2)
     parser.add_argument("--steps", type=int, nargs="+", default=[0, 1, 2, 3, 6])
     parser.add_argument("--powers", type=float, nargs="+", default=[0.25, 0.5])
     arguments = parser.parse_args()
-    environment.tune_process()
-    fold = Fold(arguments.folder, arguments.fold)
-    n_genes, n_components = fold.x_valid_ng.shape[1], len(fold.pca.components_dg)
-    vae = VAE(n_genes, 64, n_components=n_components, n_members=arguments.members).eval()
-    saved = arguments.folder / f"{arguments.variant}_{arguments.fold}.pt"
-    vae.load_state_dict(torch.load(saved, weights_only=True))
+    fold, vae = saved.load(arguments)
     loadings_fd = torch.stack(
         [decoder.skip.weight for decoder in vae.decoders if decoder.skip is not None]
     ).mean(0)
