@@ -43,6 +43,8 @@ class Workload:
 WORKLOADS = {
     "published": Workload(19_797, 128, ("+experiment=seed_64",)),
     "default": Workload(7_039, 128, ()),
+    "tissue": Workload(7_039, 128, ("+experiment=contrastive_tissue",)),
+    "views": Workload(7_039, 128, ("+experiment=contrastive_views",)),
     "small": Workload(4_000, 128, ("+experiment=seed_64", "model.hidden_dims=[1024,256]")),
 }
 
@@ -149,6 +151,7 @@ def ours(
 
     from gtex_vae.data.datamodule import ExpressionDataModule
     from gtex_vae.training.build import build_trainer
+    from gtex_vae.training.fit import reads_genes
     from gtex_vae.training.module import VAEModule
 
     took: dict[str, list[tuple[float, float]]] = {"ours": [], **{name: [] for name in beside or {}}}
@@ -167,7 +170,8 @@ def ours(
     with tempfile.TemporaryDirectory() as folder:
         n = work.batch * (steps + WARM) + 2 * HELD_OUT + 20
         obs = pd.DataFrame(
-            {"donor": [f"d{i}" for i in range(n)], "tissue": "lung"}, index=[f"s{i}" for i in range(n)]
+            {"donor": [f"d{i}" for i in range(n)], "tissue": [f"t{i % 53}" for i in range(n)]},
+            index=[f"s{i}" for i in range(n)],
         )
         adata = AnnData(np.random.default_rng(0).standard_normal((n, work.genes), dtype=np.float32), obs=obs)
         adata.write_h5ad(f"{folder}/x.h5ad")
@@ -184,9 +188,9 @@ def ours(
         torch.manual_seed(0)
         module = VAEModule(
             config["model"], config["objective"], config["optimizer"], None,
-            genes=data.genes, standardize=data.standardize, unit="",
+            genes=data.genes, standardize=data.standardize, unit="", contrastive=config["contrastive"],
         )  # fmt: skip
-        if module.vae.basis_fg is not None:
+        if module.vae.basis_fg is not None and not reads_genes(module, trainer):
             data.rotate(module.vae.basis_fg)
         trainer.fit(module, data)
     return took
@@ -200,6 +204,49 @@ def timed(loop: Iterator[None]) -> list[tuple[float, float]]:
             took.append(seconds_of(lambda: next(loop)))
         except StopIteration:
             return took[WARM:]
+
+
+class _Done(Exception):  # noqa: N818
+    """Training is over: what comes after it is not needed."""
+
+
+def train_watched(
+    config: dict[str, Any], run_dir: Path, watch: Any, before_pca: Callable[[], None] = lambda: None
+) -> None:
+    """The product's own training of a config, without the metrics at its end, a callback of ours looking on.
+
+    The callback may set ``done`` to end it after any validation.
+    """
+    from lightning.pytorch import Callback
+
+    from gtex_vae.training import fit
+
+    class End(Callback):
+        def on_validation_end(self, *_: Any) -> None:
+            if getattr(watch, "done", False):
+                raise _Done
+
+        def on_train_end(self, *_: Any) -> None:
+            raise _Done
+
+    build_trainer, fit_pca = fit.build_trainer, fit.fit_pca
+
+    def with_watch(*arguments: Any) -> Any:
+        trainer = build_trainer(*arguments)
+        trainer.callbacks += [watch, End()]
+        return trainer
+
+    def after_telling(*arguments: Any) -> Any:
+        before_pca()
+        return fit_pca(*arguments)
+
+    fit.build_trainer, fit.fit_pca = with_watch, after_telling
+    try:
+        fit.fit_vae({"contrastive": None, **config}, run_dir)
+    except _Done:
+        pass
+    finally:
+        fit.build_trainer, fit.fit_pca = build_trainer, fit_pca
 
 
 def limit(work: Workload, precision: str) -> tuple[float, float]:

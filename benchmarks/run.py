@@ -94,6 +94,15 @@ BENCHMARKS = {
             of_steps("default model, bfloat16: nothing but the multiply-adds / ours", "limit bf16", "ours bf16"),
         ),
     ),
+    "train_step_contrastive": Benchmark(
+        "train_step.py",
+        ("--work", "contrastive", "--steps", "20"),
+        None,
+        (
+            of_steps("default model, bfloat16: without / with the contrastive term of tissues", "default", "tissue"),
+            of_steps("default model, bfloat16: without / with the contrastive term of views", "default", "views"),
+        ),
+    ),
     "ingest": Benchmark(
         "ingest.py",
         ("--rows", "1500", "--repeats", "5"),
@@ -140,6 +149,8 @@ BENCHMARKS = {
     "time_to_quality": Benchmark("time_to_quality.py"),
     "scaling": Benchmark("scaling.py", (), ("--largest", "1000")),
     "startup": Benchmark("startup.py", ("--repeats", "1")),
+    "fast_path": Benchmark("fast_path.py"),
+    "pipeline": Benchmark("pipeline.py"),
 }  # fmt: skip
 
 

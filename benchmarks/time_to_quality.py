@@ -14,7 +14,6 @@ has had its seconds or its epochs, in a process of its own, one after the other.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import subprocess
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from loops import Workload, published
+from loops import Workload, published, train_watched
 from record import machine, write
 
 LATENT, BATCH = 64, 128
@@ -80,40 +79,22 @@ def ours(folder: Path, budget: float) -> Clock:
     """The product's own training, cut off by a callback."""
     from lightning.pytorch import Callback
 
-    from gtex_vae.training import environment, fit
+    from gtex_vae.training import environment
 
     environment.quiet_libraries()
     clock = Clock(budget)
 
-    class Done(Exception):  # noqa: N818
-        """Training is over: what comes after it is not needed."""
-
     class Watch(Callback):
+        done = False
+
         def on_validation_start(self, *_: Any) -> None:
             clock.stop()
 
         def on_validation_end(self, trainer: Any, *_: Any) -> None:
-            if clock.note(float(trainer.callback_metrics["val/r2"])):
-                raise Done
+            self.done = clock.note(float(trainer.callback_metrics["val/r2"]))
             clock.go_on()
 
-        def on_train_end(self, *_: Any) -> None:
-            raise Done
-
-    build_trainer, fit_pca = fit.build_trainer, fit.fit_pca
-
-    def with_watch(*arguments: Any) -> Any:
-        trainer = build_trainer(*arguments)
-        trainer.callbacks.append(Watch())
-        return trainer
-
-    def timed_pca(*arguments: Any) -> Any:
-        clock.go_on()
-        return fit_pca(*arguments)
-
-    fit.build_trainer, fit.fit_pca = with_watch, timed_pca
-    with contextlib.suppress(Done):
-        fit.fit_vae({"contrastive": None, **settings(folder)}, folder / "run")
+    train_watched(settings(folder), folder / "run", Watch(), before_pca=clock.go_on)
     return clock
 
 

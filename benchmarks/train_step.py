@@ -3,7 +3,8 @@
     python benchmarks/train_step.py [--work published] [--rounds 3] [--steps 10]
 
 ``published``: 19,797 genes, 4096-2048-1024-512-256, 64 latent dimensions, batch 128. ``default``: the default model on
-1,024 principal components, four members, without the published loop. Each measurement is a process of its own
+1,024 principal components, four members, without the published loop. ``contrastive``: the default model with either
+contrastive term beside the same without. Each measurement is a process of its own
 (allocator settings are per process); the methods take turns, so that a noisy machine hits all alike. Wall seconds say
 something on an idle machine alone; with other work on it take OMP_NUM_THREADS=1 and look at CPU seconds, as the table in
 the docs does. ``small`` does so in one process in which the loops take turns step by step.
@@ -30,6 +31,11 @@ RESULTS = Path(__file__).parent / "results"
 
 def methods(work: str) -> dict[str, Callable[[int], Any]]:
     """Name to a function of the number of steps."""
+    if work == "contrastive":
+        return {
+            name: lambda steps, name=name: ours(WORKLOADS[name], steps, PRECISIONS["bf16"])["ours"]
+            for name in ("default", "tissue", "views")
+        }
     load = WORKLOADS[work]
     of: dict[str, Callable[[int], Any]] = {}
     if work == "published":
@@ -74,7 +80,10 @@ def small(steps: int) -> dict[str, Any]:
 
 def in_turn(work: str, rounds: int, steps: int) -> dict[str, Any]:
     """Seconds of each method's step: the median step of each round."""
-    names = [*methods(work), *(f"limit {name}" for name in PRECISIONS)]
+    names = list(methods(work))
+    if work != "contrastive":
+        names += [f"limit {name}" for name in PRECISIONS]
+    batch = WORKLOADS["default" if work == "contrastive" else work].batch
     wall: dict[str, list[float]] = {name: [] for name in names}
     cpu: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
@@ -92,14 +101,16 @@ def in_turn(work: str, rounds: int, steps: int) -> dict[str, Any]:
     return {
         "seconds": wall,
         "cpu_seconds": cpu,
-        "samples_per_second": {name: WORKLOADS[work].batch / median(of) for name, of in wall.items()},
+        "samples_per_second": {name: batch / median(of) for name, of in wall.items()},
     }
 
 
 def main() -> None:
     """Take turns, then write every step."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", choices=WORKLOADS, default="published")
+    parser.add_argument(
+        "--work", choices=("published", "default", "contrastive", "small"), default="published"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--result", type=Path)

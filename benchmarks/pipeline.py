@@ -1,0 +1,74 @@
+"""The whole way on the real GTEx v6 extract, from the matrix to the report: each stage as a user runs it.
+
+    python benchmarks/pipeline.py [key=value ...]
+
+Preprocess, train to the end of the default schedule, evaluate with every collection of gene sets, analyze; each a process of
+its own, one after the other. Further overrides go to training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from record import machine, write
+
+from gtex_vae.paths import shared_dir
+
+RESULT = Path(__file__).parent / "results" / "pipeline.json"
+
+
+def stages(folder: Path, overrides: list[str]) -> dict[str, list[str]]:
+    """Name to the arguments of ``python -m gtex_vae.NAME``."""
+    sets = ",".join(str(path.resolve()) for path in sorted((shared_dir() / "genesets").glob("*.gmt")))
+    where = ["data=gtex_v6_shared", f"paths.data={folder}", f"paths.outputs={folder}"]
+    return {
+        "preprocess": where,
+        "train": [*where, f"hydra.run.dir={folder}/run", *overrides],
+        "evaluate": [f"run={folder}/run", f"genesets=[{sets}]"],
+        "analyze": [f"run={folder}/run"],
+    }
+
+
+def measured(stage: str, arguments: list[str]) -> dict[str, float]:
+    """Wall and CPU seconds and peak memory of one stage."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", f"gtex_vae.{stage}", *arguments])
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"{stage} failed")
+    return {
+        "seconds": round(time.perf_counter() - start, 1),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "peak_gb": round(usage.ru_maxrss * 1024 / 1e9, 2),
+    }
+
+
+def main() -> None:
+    """Run the stages and write what each took."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--result", type=Path, default=RESULT)
+    parser.add_argument("overrides", nargs="*")
+    arguments = parser.parse_args()
+    loads, rows = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        for stage, of_stage in stages(Path(folder), arguments.overrides).items():
+            loads.append(os.getloadavg()[0])
+            rows[stage] = measured(stage, of_stage)
+            print(stage, rows[stage], flush=True)
+    result = {
+        "command": " ".join(["python", "benchmarks/pipeline.py", *arguments.overrides]),
+        "stages": rows,
+        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+        "machine": machine(loads, ("torch",)),
+    }
+    write(arguments.result, result)
+
+
+if __name__ == "__main__":
+    main()
