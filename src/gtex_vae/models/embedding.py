@@ -52,6 +52,8 @@ class Encoded:
     low_ng, high_ng
         Bounds (n, g) in the model's unit of what was predicted, where they were asked for; what was measured bounds
         itself.
+    c_nk
+        What a conditional model was told, with its own guess of what it was not.
     """
 
     rows: slice
@@ -64,6 +66,7 @@ class Encoded:
     low_ng: np.ndarray | None = None
     high_ng: np.ndarray | None = None
     as_if_ng: np.ndarray | None = None
+    c_nk: Tensor | None = None
 
     @property
     def layers(self) -> dict[str, np.ndarray | None]:
@@ -195,6 +198,7 @@ def _encode(
         x_hat_ng,
         projected_nf=projected_nf,
         as_if_ng=as_if_ng,
+        c_nk=c_nk,
     )
 
 
@@ -212,10 +216,7 @@ def _judge(
     standard_ng = model.scaler(_like(model, x_ng)).cpu().numpy()
     if present_g.all():  # encoded already
         with torch.inference_mode():
-            c_nk = None if told is None else _like(model, told.c_nk)
-            if model.vae.unknown_k is not None:
-                c_nk = model.vae.complete(c_nk, model.vae.project(_like(model, standard_ng)))
-            x_hat_ng = model.vae.decode(_like(model, part.mu_nd), c_nk).cpu().numpy()
+            x_hat_ng = model.vae.decode(_like(model, part.mu_nd), part.c_nk).cpu().numpy()
         judged = reference.seen.judge(part.mu_nd, standard_ng - x_hat_ng)
     else:
         judged = reference.judge(ours, standard_ng, present_g)
