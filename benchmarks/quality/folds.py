@@ -54,7 +54,8 @@ def main() -> None:
             y=y_nf.numpy(), outside=outside_n.numpy(), valid=valid, donor=donor, tissue=tissue,
             x_valid=x_ng[valid], basis=pca.components_dg, variance=pca.variance_d, mean=pca.mean_g, noise=pca.noise,
         )  # fmt: skip
-        print(seed, (~valid).sum(), valid.sum(), len(set(donor[valid])))
+        outside = float(outside_n[valid].sum() / np.square(x_ng[valid]).sum())
+        print(seed, (~valid).sum(), valid.sum(), len(set(donor[valid])), f"outside {outside:.4f}")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,6 @@ VARIANTS["gated_decoders"] = gated([1024, 512], encoders=False)
 VARIANTS["gated_decay2"] = gated([1024, 512]) | {"weight_decay": 2.0}
 
 VARIANTS["beta4"], VARIANTS["beta8"] = {"beta": 4.0}, {"beta": 8.0}
-VARIANTS["decay2"] = {"weight_decay": 2.0}
 VARIANTS["out_decay3"] = {"out_decay": 3.0}  # of the decoders' last layers alone
 
 
@@ -196,7 +195,7 @@ def stochastic_depth(p: float):
     return {"change": change}
 
 
-VARIANTS["depth0.1"], VARIANTS["depth0.2"] = stochastic_depth(0.1), stochastic_depth(0.2)
+VARIANTS["depth0.1"] = stochastic_depth(0.1)
 
 
 class LowRank(nn.Module):
@@ -229,7 +228,7 @@ def low_rank(rank: int):
     return {"change": change}
 
 
-VARIANTS["rank128"], VARIANTS["rank256"] = low_rank(128), low_rank(256)
+VARIANTS["rank256"] = low_rank(256)
 
 
 def gaussian(z_nd, mu_nd, log_var_nd):
@@ -313,7 +312,7 @@ def importance_weighted(k: int):
         mu_nd, log_var_nd = (torch.cat([part] * k) for part in map(torch.cat, zip(*posteriors, strict=True)))
         z_nd = sample_posterior(mu_nd, log_var_nd)
         shift = int(torch.randint(len(vae.decoders), ()))
-        # of every draw and member a part: members with one decoder are decoded together
+        # draws outermost, then members, as in `loss`
         parts = z_nd.unflatten(0, (k, len(vae.encoders), len(y_nf)))
         hats = [vae.decoders[m - shift](parts[:, m].flatten(0, 1)) for m in range(len(vae.encoders))]
         x_hat_nf = torch.stack([hat.unflatten(0, (k, len(y_nf))) for hat in hats], 1).flatten(0, 2)
@@ -362,7 +361,6 @@ def distilled(vae, fold, members=4):
         )
         return 0.5 * (off_n + off_nd.sum(1)).mean()
 
-    # not a part of the student
     return extra
 
 
