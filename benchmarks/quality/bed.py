@@ -33,6 +33,7 @@ class Fold:
     """What `folds.py` wrote."""
 
     def __init__(self, folder: Path, seed: int, components: int | None = None) -> None:
+        self.folder, self.seed = folder, seed
         data = np.load(folder / f"fold{seed}.npz")
         valid = data["valid"]
         y_nf, outside_n = torch.from_numpy(data["y"]), torch.from_numpy(data["outside"])
@@ -47,6 +48,10 @@ class Fold:
         self.hidden_ng = torch.from_numpy(np.concatenate(list(
             hidden_batches(len(self.x_valid_ng), self.x_valid_ng.shape[1], 0.2, seed=0, batch_size=512)
         )))  # fmt: skip
+
+    def weights(self, variant: str) -> dict[str, torch.Tensor]:
+        """What ``--save`` kept of a variant on this fold."""
+        return torch.load(weights_file(self.folder, variant, self.seed), weights_only=True)
 
 
 def weights_file(folder: Path, variant: str, fold: int) -> Path:
@@ -108,13 +113,19 @@ def train(fold: Fold, settings: dict, *, epochs: int, members: int, latent_dim: 
     settings.get("change", lambda vae: None)(vae)
     pca = [torch.from_numpy(part) for part in (fold.pca.components_dg, fold.pca.variance_d, fold.pca.mean_g)]
     vae.start_from_pca(*pca)
-    members = len(vae.encoders)
-    paths = [part.skip.weight for part in (*vae.encoders, *vae.decoders) if part.skip is not None]
-    rest = [p for p in vae.parameters() if not any(p is path for path in paths)]
-    optimizer = torch.optim.AdamW([
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": settings.get("weight_decay", 1.0)},
-        {"params": [*paths, *(p for p in rest if p.ndim <= 1)], "weight_decay": 0.0},
-    ], lr=2e-3, fused=True)  # fmt: skip
+    extra = settings.get("extra", lambda vae, fold: None)(vae, fold)
+    decay = settings.get("weight_decay", 1.0)
+    paths = {part.skip.weight for part in (*vae.encoders, *vae.decoders) if part.skip is not None}
+    outs = {p for decoder in vae.decoders for p in decoder.out.parameters() if p.ndim > 1}
+    free = {p for name, p in vae.named_parameters() if p.ndim <= 1 or p in paths or name.startswith("prior.")}
+    groups = (
+        ([p for p in vae.parameters() if p not in outs | free], decay),
+        ([p for p in vae.parameters() if p in outs], settings.get("out_decay", decay)),
+        ([p for p in vae.parameters() if p in free], 0.0),
+    )
+    optimizer = torch.optim.AdamW(
+        [{"params": parameters, "weight_decay": value} for parameters, value in groups], lr=2e-3, fused=True
+    )
     peaks = [group["lr"] for group in optimizer.param_groups]
     objective = Objective()
     augment = settings.get("augment", lambda fold: None)(fold)
@@ -130,13 +141,17 @@ def train(fold: Fold, settings: dict, *, epochs: int, members: int, latent_dim: 
                 group["lr"] = peak * warmup_cosine((step + 0.5) / total, warmup=0.3, final=0.0)
             with torch.autocast("cpu", torch.bfloat16):
                 output = forward(vae, y_nf, step / total)
-            terms = objective(
-                vae.likelihood, output, torch.cat([y_nf] * members),
-                beta=kl_weight(step / total, ratio=0.25),
-                outside_n=torch.cat([fold.train_outside_n[rows]] * members),
-            )  # fmt: skip
+            whole_nf = torch.cat([y_nf] * (len(output.mu_nd) // len(y_nf)))
+            outside_n = torch.cat([fold.train_outside_n[rows]] * (len(output.mu_nd) // len(y_nf)))
+            beta = kl_weight(step / total, ratio=0.25, beta=settings.get("beta", 1.0))
+            if "loss" in settings:
+                loss = settings["loss"](vae.likelihood, output, whole_nf, outside_n, beta)
+            else:
+                loss = objective(vae.likelihood, output, whole_nf, beta=beta, outside_n=outside_n).loss
+            if extra is not None:
+                loss = loss + beta * extra(vae, output, whole_nf) / vae.n_genes
             optimizer.zero_grad()
-            terms.loss.backward()
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
             optimizer.step()
             step += 1
@@ -153,6 +168,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=2)
     parser.add_argument("--latent_dim", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--save", action="store_true")
     arguments = parser.parse_args()
     environment.tune_process()
@@ -167,12 +183,12 @@ def main() -> None:
             latent_dim=arguments.latent_dim, seed=arguments.seed,
         )  # fmt: skip
         seconds = time.perf_counter() - start
-        figures = {"seconds": round(seconds)}
-        for vae.mode_steps in (0, 2):
+        figures = {"components": fold.train_nf.shape[1], "seconds": round(seconds)}
+        for vae.mode_steps in arguments.steps:
             figures |= {f"{name}_{vae.mode_steps}": value for name, value in score_vae(vae, fold).items()}
         if arguments.save:
             torch.save(vae.state_dict(), weights_file(arguments.folder, arguments.variant, arguments.fold))
-    row = {k: v for k, v in vars(arguments).items() if k not in ("folder", "save")} | {
+    row = {k: v for k, v in vars(arguments).items() if k not in ("folder", "steps", "save")} | {
         k: round(v, 4) for k, v in figures.items()
     }
     print(row)

@@ -1,9 +1,9 @@
 """Real GTEx v6 for choosing a model: folds of the donors that the default split does not hold out for testing.
 
-    python benchmarks/quality/folds.py FOLDER --seeds 11 12 13
+    python benchmarks/quality/folds.py FOLDER --seeds 11 12 13 [--components 1024]
 
 The test donors of ``data.split_seed=0`` are left out altogether, so that nothing chosen here has seen them. A fifth of
-the other donors is to validate on, the rest trains. Written are coordinates in the basis of 1,024 principal components,
+the other donors is to validate on, the rest trains. Written are coordinates in the basis of principal components,
 standardized genes of the validation samples, and what the baseline PCA scores.
 """
 
@@ -22,8 +22,6 @@ from gtex_vae.data.standardize import Standardizer
 from gtex_vae.functional.basis import coordinates
 from gtex_vae.paths import shared_dir
 
-COMPONENTS = 1024
-
 
 def known() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Expression, donors and tissues of all samples but those of the test donors."""
@@ -39,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
+    parser.add_argument("--components", type=int, default=1024)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     x_all_ng, donor, tissue = known()
@@ -47,7 +46,7 @@ def main() -> None:
         valid = split_samples(donor, tissue, val=0.1, test=0.1, seed=seed, by="donor") != "train"
         x_ng = x_all_ng.copy()
         Standardizer(x_ng.shape[1]).fit(x_ng, np.flatnonzero(~valid)).apply_(x_ng)
-        pca = PCA.fit(x_ng[~valid], 64, basis=COMPONENTS)
+        pca = PCA.fit(x_ng[~valid], 64, basis=arguments.components)
         basis_fg = torch.from_numpy(pca.components_dg)
         y_nf, outside_n = coordinates(torch.from_numpy(x_ng), basis_fg)
         np.savez(
@@ -55,7 +54,8 @@ def main() -> None:
             y=y_nf.numpy(), outside=outside_n.numpy(), valid=valid, donor=donor, tissue=tissue,
             x_valid=x_ng[valid], basis=pca.components_dg, variance=pca.variance_d, mean=pca.mean_g, noise=pca.noise,
         )  # fmt: skip
-        print(seed, (~valid).sum(), valid.sum(), len(set(donor[valid])))
+        outside = float(outside_n[valid].sum() / np.square(x_ng[valid]).sum())
+        print(seed, (~valid).sum(), valid.sum(), len(set(donor[valid])), f"outside {outside:.4f}")
 
 
 if __name__ == "__main__":
