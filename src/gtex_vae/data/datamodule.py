@@ -23,7 +23,7 @@ from gtex_vae.data.covariates import Covariates
 from gtex_vae.data.disk_loader import DiskLoader, batches_in_buffer
 from gtex_vae.data.disk_matrix import GIB, DiskMatrix, check_memory, open_larger_than, subset
 from gtex_vae.data.gene_axis import Axis, check_axis, genes_as_samples, split_genes, write_gene_splits
-from gtex_vae.data.lazy_rows import FilledRows, RowMatrix
+from gtex_vae.data.lazy_rows import FilledRows, RowMatrix, blocks_of
 from gtex_vae.data.loader import Batch, BatchLoader
 from gtex_vae.data.splits import SPLITS, check_fractions, check_split, read_splits, split_samples
 from gtex_vae.data.standardize import Method, Standardizer
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BLOCK = 1024  # samples at a time
+BLOCK = 256  # samples at a time
 COORDINATES_SHARE = 0.25  # of the memory
 
 
@@ -285,10 +285,11 @@ class ExpressionDataModule(LightningDataModule):
             )
             return
         y_nf, outside_n = torch.empty(n, f), torch.empty(n)
-        for start in tqdm(range(0, n, BLOCK), desc="projecting", delay=2, leave=False, disable=None):
-            block = slice(start, min(start + BLOCK, n))
-            x_ng = self._standardized(np.arange(block.start, block.stop))
-            y_nf[block], outside_n[block] = coordinates(x_ng, basis_fg)
+        blocks = blocks_of(FilledRows((n, self.adata.n_vars), self._fill), BLOCK)
+        for rows, x_ng in tqdm(
+            blocks, desc="projecting", delay=2, leave=False, disable=None, total=-(-n // BLOCK)
+        ):
+            y_nf[rows], outside_n[rows] = coordinates(torch.from_numpy(x_ng), basis_fg)
         self._coordinates = y_nf, outside_n
         if self._disk is None and self.axis == "samples":
             matrix = DiskMatrix(self.processed)
