@@ -56,6 +56,29 @@ def test_rows_read_in_blocks_are_those_of_the_split(path: str) -> None:
     np.testing.assert_array_equal(lazy[:], whole)
 
 
+def test_a_matrix_is_let_go_once_batches_hold_coordinates_and_reads_the_same_again(path: str) -> None:
+    data = set_up(path)
+    before = {split: data.expression(split) for split in SPLITS}
+    data.rotate(torch.eye(80)[:8])
+    assert data._x_ng is None
+    assert data.adata.X is None
+    data.setup()  # as a trainer does
+    assert data._x_ng is None
+    for split in SPLITS:
+        assert torch.equal(data.expression(split), before[split])
+        np.testing.assert_array_equal(data.lazily(split)[:], before[split].numpy())
+    batch = next(iter(data.val_dataloader()))
+    assert torch.equal(batch.x_nf, before["val"][:16, :8])
+
+
+def test_a_compressed_matrix_stays_in_memory(path: str, tmp_path: Path) -> None:
+    read(path).write_h5ad(tmp_path / "x.h5ad", compression="gzip")
+    data = set_up(str(tmp_path / "x.h5ad"))
+    data.rotate(torch.eye(80)[:8])
+    assert data._x_ng is not None
+    assert torch.equal(data.expression("val"), set_up(path).expression("val"))
+
+
 def test_loaders_serve_their_own_rows(path: str) -> None:
     data = set_up(path)
     served = {int(row) for batch in data.train_dataloader() for row in batch.row_n}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from gtex_vae.analysis.intervals import PredictiveIntervals
 from gtex_vae.analysis.out_of_distribution import usual_residual
 from gtex_vae.analysis.predicted import Predicted
 from gtex_vae.analysis.score import examine, score, score_reconstruction
-from gtex_vae.data.lazy_rows import LazyRows
+from gtex_vae.data.lazy_rows import FilledRows, LazyRows
 from gtex_vae.paths import shared_dir
 
 
@@ -143,6 +145,24 @@ def test_pca_of_rows_read_in_blocks_is_that_of_the_matrix(monkeypatch):
     np.testing.assert_allclose(blocks.variance_d, whole.variance_d, rtol=1e-3)
     assert blocks.noise == pytest.approx(whole.noise, rel=1e-3)
     np.testing.assert_allclose(blocks.mean_g, x_ng.mean(axis=0), atol=1e-5)
+
+
+def test_pca_of_rows_read_in_blocks_holds_a_part_of_the_matrix_at_a_time(monkeypatch):
+    n, g = 4000, 1500
+    x_ng = np.random.default_rng(0).standard_normal((n, g), dtype=np.float32)
+
+    def fill(rows, out_ng):
+        np.take(x_ng, rows, axis=0, out=out_ng, mode="clip")
+
+    monkeypatch.setattr(baselines, "BLOCK_VALUES", n * g // 20)
+    PCA.fit(FilledRows((n, g), fill), 4)  # imports
+    tracemalloc.start()
+    try:
+        PCA.fit(FilledRows((n, g), fill), 4)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.25 * x_ng.nbytes
 
 
 def test_score_ignores_the_batch_size_and_does_not_touch_its_input():

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gtex_vae.data.lazy_rows import RowMatrix
+from gtex_vae.data.lazy_rows import RowMatrix, blocks_of
 
 EXACT_BELOW = 1024
 SUBSPACE_ITERATIONS = 30
 IMPUTATION_ITERATIONS = 200
-BLOCK = 2048  # rows
+BLOCK, BLOCK_VALUES = 2048, 1 << 24  # most rows and values at a time
+GENES = 8192  # at a time
 
 Floats = NDArray[np.floating]
 Float32 = NDArray[np.float32]
@@ -190,8 +191,11 @@ def _subspace(x_ng: RowMatrix, mean_g: Floats, leading: int, d: int, seed: int) 
     mean_g = mean_g.astype(dtype)
     # twice the dimensions: convergence goes with the ratio of the variances d and 2d, not of neighbours
     width = min(max(2 * leading + 16, d), n, g)
-    basis_gq = np.linalg.qr(np.random.default_rng(seed).standard_normal((g, width)).astype(dtype))[0]
-    scores_nq, captured = np.empty((n, width), dtype), 0.0
+    parts = [slice(start, start + GENES) for start in range(0, g, GENES)]
+    # what stays is made first, so that what comes and goes finds the same place again
+    scores_nq, basis_gq, captured = np.empty((n, width), dtype), np.empty((g, width), dtype), 0.0
+    basis_gq[:] = np.random.default_rng(seed).standard_normal((g, width))
+    _orthonormalise(basis_gq)
     for _ in range(SUBSPACE_ITERATIONS):
         centre_q = mean_g @ basis_gq
         for rows, block_ng in _blocks(x_ng):
@@ -200,15 +204,27 @@ def _subspace(x_ng: RowMatrix, mean_g: Floats, leading: int, d: int, seed: int) 
         before, captured = captured, float(values_q[-leading:].sum())
         if captured - before <= 1e-5 * captured:
             break
-        basis_gq = np.outer(mean_g, -scores_nq.sum(axis=0))
+        np.outer(mean_g, -scores_nq.sum(axis=0), out=basis_gq)
         for rows, block_ng in _blocks(x_ng):
-            basis_gq += block_ng.T @ scores_nq[rows]
-        basis_gq = np.linalg.qr(basis_gq)[0]
-    return (basis_gq @ rotation_qq[:, : -d - 1 : -1]).T, values_q[: -d - 1 : -1] / n
+            for genes in parts:
+                basis_gq[genes] += block_ng[:, genes].T @ scores_nq[rows]
+        _orthonormalise(basis_gq)
+    rotation_qd = rotation_qq[:, : -d - 1 : -1]
+    components_dg = np.empty((d, g), dtype)
+    for genes in parts:
+        components_dg[:, genes] = (basis_gq[genes] @ rotation_qd).T
+    return components_dg, values_q[: -d - 1 : -1] / n
+
+
+def _orthonormalise(basis_gq: Floats) -> None:
+    """Replace the columns by orthonormal ones of the same span, in place; in double precision, with one copy."""
+    from scipy.linalg import qr
+
+    basis_gq[:] = qr(
+        basis_gq.astype(np.float64, order="F"), overwrite_a=True, mode="economic", check_finite=False
+    )[0]
 
 
 def _blocks(x_ng: RowMatrix) -> Iterator[tuple[slice, Floats]]:
     """Blocks of rows, and which they are."""
-    for start in range(0, len(x_ng), BLOCK):
-        rows = slice(start, min(start + BLOCK, len(x_ng)))
-        yield rows, x_ng[rows]
+    return blocks_of(x_ng, max(1, min(BLOCK, BLOCK_VALUES // x_ng.shape[1])))

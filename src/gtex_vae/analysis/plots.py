@@ -110,7 +110,9 @@ def reconstruction_scatter(x_ng: np.ndarray, x_hat_ng: np.ndarray, *, seed: int 
     """
     entries = np.random.default_rng(seed).integers(0, x_ng.size, min(SCATTER_POINTS, x_ng.size))
     x, x_hat = x_ng.ravel()[entries], x_hat_ng.ravel()[entries]
-    r2 = 1.0 - float(((x_ng - x_hat_ng) ** 2).sum()) / float(((x_ng - x_ng.mean()) ** 2).sum())
+    mean, rows = x_ng.mean(), [slice(start, start + 256) for start in range(0, len(x_ng), 256)]
+    error = sum(float(np.square(x_ng[part] - x_hat_ng[part]).sum()) for part in rows)
+    r2 = 1.0 - error / sum(float(np.square(x_ng[part] - mean).sum()) for part in rows)
     low, high = np.quantile(np.concatenate([x, x_hat]), (0.0005, 0.9995))
     figure = blank_figure(6.5, 5.5)
     axes = figure.subplots()

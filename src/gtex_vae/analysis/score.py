@@ -19,7 +19,7 @@ from gtex_vae.analysis.imputation import RATES, hidden_batches, hidden_sums, key
 from gtex_vae.analysis.latent import active_units
 from gtex_vae.analysis.reconstruction import GeneSums, sample_sums
 from gtex_vae.analysis.tissue import accuracy, cluster_metrics, knn_predict, labelled, logreg_predict
-from gtex_vae.data.lazy_rows import RowMatrix
+from gtex_vae.data.lazy_rows import RowMatrix, blocks_of
 
 Floats = NDArray[np.float32]
 # prefix, share of hidden entries, rows, samples, prediction, what was hidden; so that nothing is predicted twice
@@ -271,8 +271,10 @@ def score_reconstruction(
 
 def embed_in_batches(model: Embedder, x_ng: RowMatrix, batch_size: int = 512) -> NDArray[np.float32]:
     """Embedding of all samples, shape (n, d), computed ``batch_size`` samples at a time."""
-    blocks = [slice(start, start + batch_size) for start in range(0, len(x_ng), batch_size)]
-    parts = [np.asarray(part(model, rows).embed(np.ascontiguousarray(x_ng[rows]))) for rows in blocks]
+    parts = [
+        np.asarray(part(model, rows).embed(np.ascontiguousarray(block_ng)))
+        for rows, block_ng in blocks_of(x_ng, batch_size)
+    ]
     return np.concatenate(parts).astype(np.float32, copy=False)
 
 

@@ -23,7 +23,7 @@ from gtex_vae.data.covariates import Covariates
 from gtex_vae.data.disk_loader import DiskLoader, batches_in_buffer
 from gtex_vae.data.disk_matrix import GIB, DiskMatrix, check_memory, open_larger_than, subset
 from gtex_vae.data.gene_axis import Axis, check_axis, genes_as_samples, split_genes, write_gene_splits
-from gtex_vae.data.lazy_rows import LazyRows, RowMatrix
+from gtex_vae.data.lazy_rows import FilledRows, RowMatrix, blocks_of
 from gtex_vae.data.loader import Batch, BatchLoader
 from gtex_vae.data.splits import SPLITS, check_fractions, check_split, read_splits, split_samples
 from gtex_vae.data.standardize import Method, Standardizer
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BLOCK = 1024  # samples at a time
+BLOCK = 256  # samples at a time
 COORDINATES_SHARE = 0.25  # of the memory
 
 
@@ -88,7 +88,7 @@ class ExpressionDataModule(LightningDataModule):
         The fitted `Covariates` after `setup`; None where no column is named.
     adata
         The samples after `setup`: ``obs`` with a column ``split``; X is standardized in place, or absent where it
-        stays on disk.
+        stays on disk or was let go by `rotate`.
     scaler
         The fitted `Standardizer`.
     """
@@ -143,7 +143,8 @@ class ExpressionDataModule(LightningDataModule):
         self.memory_gib, self.covariates, self.axis = memory_gib, covariates, axis
         self._x_ng: Tensor | None = None
         self._coordinates: tuple[Tensor, Tensor] | None = None
-        self._disk: DiskMatrix | None = None
+        self._disk: DiskMatrix | None = None  # larger than the memory
+        self._file: DiskMatrix | None = None  # of a matrix that was let go, to be read again
 
     def prepare_data(self) -> None:
         """Make the processed AnnData where there is none; a ``path`` that is one already is taken as it is."""
@@ -167,7 +168,7 @@ class ExpressionDataModule(LightningDataModule):
         DataError, SplitError
             The file or the split is not usable.
         """
-        if self._x_ng is not None or self._disk is not None:
+        if self._x_ng is not None or self._disk is not None or self._file is not None:
             return
         self._disk = open_larger_than(self.processed, self.memory_gib)
         self.adata = processed_data.read(self.processed) if self._disk is None else self._disk.adata
@@ -237,13 +238,26 @@ class ExpressionDataModule(LightningDataModule):
         rows = self.kept(split)
         if self._disk is not None:
             return self._standardized(rows).numpy()
-        return LazyRows((len(rows), self.adata.n_vars), lambda part: self._standardized(rows[part]).numpy())
+        return FilledRows((len(rows), self.adata.n_vars), lambda part, out: self._fill(rows[part], out))
 
     def _standardized(self, rows: np.ndarray) -> Tensor:
-        if self._disk is not None:
-            return torch.from_numpy(self.scaler.apply_(self._disk[rows]))
+        out_ng = np.empty((len(rows), self.adata.n_vars), np.float32)
+        self._fill(rows, out_ng)
+        return torch.from_numpy(out_ng)
+
+    def _fill(self, rows: np.ndarray, out_ng: np.ndarray) -> None:
+        """Write standardized rows, which must rise, into an array."""
+        matrix = self._disk or self._file
+        if matrix is not None:
+            matrix.read(rows, out_ng)
+            self.scaler.apply_(out_ng)
+            return
         assert self._x_ng is not None, "setup() first"
-        return self._x_ng[torch.from_numpy(rows)].cpu()
+        out, row_n = torch.from_numpy(out_ng), torch.from_numpy(rows).to(self._x_ng.device)
+        if self._x_ng.is_cpu:
+            torch.index_select(self._x_ng, 0, row_n, out=out)
+        else:
+            out.copy_(self._x_ng[row_n])
 
     def annotations(self, split: str) -> pd.DataFrame:
         """Annotations of the samples of `expression`."""
@@ -260,7 +274,8 @@ class ExpressionDataModule(LightningDataModule):
         Notes
         -----
         Of a matrix on disk too, in one pass, where a quarter of ``memory_gib`` holds the coordinates; else batches go on
-        holding genes, which the module projects.
+        holding genes, which the module projects. A matrix in memory is let go, since batches need it no more: `expression`
+        and `lazily` read the file again, unless it is compressed, which would take longer.
         """
         n, f = len(self.adata), len(basis_fg)
         most = math.inf if self._disk is None else (self.memory_gib or 0.0) * GIB * COORDINATES_SHARE
@@ -270,11 +285,16 @@ class ExpressionDataModule(LightningDataModule):
             )
             return
         y_nf, outside_n = torch.empty(n, f), torch.empty(n)
-        for start in tqdm(range(0, n, BLOCK), desc="projecting", delay=2, leave=False, disable=None):
-            block = slice(start, min(start + BLOCK, n))
-            x_ng = self._standardized(np.arange(block.start, block.stop))
-            y_nf[block], outside_n[block] = coordinates(x_ng, basis_fg)
+        blocks = blocks_of(FilledRows((n, self.adata.n_vars), self._fill), BLOCK)
+        for rows, x_ng in tqdm(
+            blocks, desc="projecting", delay=2, leave=False, disable=None, total=-(-n // BLOCK)
+        ):
+            y_nf[rows], outside_n[rows] = coordinates(torch.from_numpy(x_ng), basis_fg)
         self._coordinates = y_nf, outside_n
+        if self._disk is None and self.axis == "samples":
+            matrix = DiskMatrix(self.processed)
+            if matrix.contiguous:
+                self._file, self._x_ng, self.adata.X = matrix, None, None
 
     @property
     def genes(self) -> dict[str, list[str]]:

@@ -41,6 +41,8 @@ class DiskMatrix:
         Samples and genes.
     rows_per_read
         Consecutive rows that are read together: a chunk of the store where it has chunks, else about 1 MiB.
+    contiguous
+        Whether rows lie in the file as they are in memory, dense and without compression.
 
     Raises
     ------
@@ -66,6 +68,7 @@ class DiskMatrix:
         self.shape: tuple[int, int] = (self.adata.n_obs, self.adata.n_vars)
         processed_data.check_tables(self.adata, str(path))
         chunk = getattr(store["X"], "chunks", None)
+        self.contiguous = hasattr(store["X"], "dtype") and not chunk
         self.rows_per_read = int(chunk[0]) if chunk else max(1, READ_BYTES // (4 * self.shape[1]))
 
     @property

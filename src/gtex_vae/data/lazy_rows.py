@@ -5,7 +5,7 @@ Shapes: n samples, g genes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -57,6 +57,45 @@ class LazyRows:
     def __getitem__(self, rows: slice | Rows) -> Any:
         """Rows, dense or CSR."""
         return self._read(np.arange(*rows.indices(self.shape[0])) if isinstance(rows, slice) else rows)
+
+
+class FilledRows(LazyRows):
+    """`LazyRows` that can be written into an array of the caller's, so that block after block uses the same memory.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns.
+    fill
+        Writes rows, by their rising numbers, into a float32 array.
+    """
+
+    def __init__(self, shape: tuple[int, int], fill: Callable[[Rows, npt.NDArray[np.float32]], None]) -> None:
+        super().__init__(shape, self._new)
+        self.fill = fill
+
+    def _new(self, rows: Rows) -> npt.NDArray[np.float32]:
+        out = np.empty((len(rows), self.shape[1]), np.float32)
+        self.fill(rows, out)
+        return out
+
+
+def blocks_of(x_ng: RowMatrix, size: int) -> Iterator[tuple[slice, Any]]:
+    """Blocks of neighbouring rows, and which they are; a block of `FilledRows` lasts until the next is asked for.
+
+    >>> [(rows.start, len(block)) for rows, block in blocks_of(np.zeros((5, 2)), 3)]
+    [(0, 3), (3, 2)]
+    """
+    n = len(x_ng)
+    shared = np.empty((min(size, n), x_ng.shape[1]), np.float32) if isinstance(x_ng, FilledRows) else None
+    for start in range(0, n, size):
+        rows = slice(start, min(start + size, n))
+        if shared is not None and isinstance(x_ng, FilledRows):
+            block = shared[: rows.stop - start]
+            x_ng.fill(np.arange(start, rows.stop), block)
+            yield rows, block
+        else:
+            yield rows, x_ng[rows]
 
 
 @dataclass(frozen=True)

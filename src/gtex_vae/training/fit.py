@@ -92,6 +92,10 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
     last = run_dir / "checkpoints" / "last.ckpt"
     trainer.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None, weights_only=True)
 
+    for optimizer in trainer.optimizers:  # three times the weights, which nothing needs any more
+        optimizer.zero_grad()
+        optimizer.state.clear()
+
     metrics: dict[str, float] = {}
     if trainer.is_global_zero:
         best = best_module(module, run_dir)

@@ -108,6 +108,8 @@ def _predict(
     blocks = [vae.project(x.to(device)) for x in x_ng.split(1024)]
     infer = vae.infer if mode else vae.encode_features
     mu_nd = torch.cat([infer(x_nf)[0] for x_nf in blocks]).float()
-    x_hat_ng = torch.cat([vae.decode(z_nd) for z_nd in mu_nd.split(1024)]).float()
+    x_hat_ng = torch.empty(x_ng.shape)
+    for z_nd, part_ng in zip(mu_nd.split(1024), x_hat_ng.split(1024), strict=True):
+        part_ng.copy_(vae.decode(z_nd))
     vae.train(training)
-    return mu_nd.cpu().numpy(), x_ng.cpu().numpy(), x_hat_ng.cpu().numpy()
+    return mu_nd.cpu().numpy(), x_ng.numpy(), x_hat_ng.numpy()

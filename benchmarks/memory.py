@@ -1,0 +1,84 @@
+"""Peak memory of the whole training command at GTEx size, beside 1.6 times the data + 16 bytes for each parameter.
+
+A processed file of 17,382 samples x 19,797 genes is written (`load.generate`), and `python -m gtex_vae.train` runs on it in
+a process of its own, from imports to the last figure, with a few batches for an epoch: more of them take no more memory.
+16 bytes are a weight, its gradient and Adam's two moments.
+
+    OMP_NUM_THREADS=1 python benchmarks/memory.py [--batches 10] [+experiment=seed_64 ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from load import SAMPLES, generate
+from record import machine, write
+
+GENES = 19_797
+DATA_FACTOR, PARAMETER_BYTES = 1.6, 16
+RESULT = Path(__file__).parent / "results" / "memory.json"
+
+
+def parameters(run: Path) -> int:
+    """Trained parameters of a run's model."""
+    from gtex_vae.models.trained import TrainedModel
+
+    return sum(parameter.numel() for parameter in TrainedModel.load(run / "model").vae.parameters())
+
+
+def train(path: Path, run: Path, overrides: list[str]) -> tuple[float, float]:
+    """Run the command; CPU seconds and peak GB of the process."""
+    command = [
+        sys.executable, "-m", "gtex_vae.train", "data=demo", "data.name=full", "data.prepare=null",
+        f"data.processed={path}", f"hydra.run.dir={run}", *overrides,
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"training failed: {run / 'FAILED'}")
+    return used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e9
+
+
+def main() -> None:
+    """Generate, train, compare and write the result."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--samples", type=int, default=SAMPLES)
+    parser.add_argument("--genes", type=int, default=GENES)
+    parser.add_argument("--batches", type=int, default=10)
+    parser.add_argument("--result", type=Path, default=RESULT)
+    arguments, overrides = parser.parse_known_args()
+    overrides = ["trainer.max_epochs=1", f"trainer.limit_train_batches={arguments.batches}", *overrides]
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        path, run = Path(folder) / "full.h5ad", Path(folder) / "run"
+        generate(path, arguments.samples, arguments.genes)
+        cpu_seconds, peak_gb = train(path, run, overrides)
+        found = parameters(run)
+    data_gb = 4 * arguments.samples * arguments.genes / 1e9
+    limit_gb = DATA_FACTOR * data_gb + PARAMETER_BYTES * found / 1e9
+    key = " ".join(override for override in overrides if override.startswith("+")) or "default"
+    before = json.loads(arguments.result.read_text()) if arguments.result.exists() else {}
+    result = {
+        "command": " ".join(["python", "benchmarks/memory.py", *sys.argv[1:]]),
+        "matrix": [arguments.samples, arguments.genes],
+        "data_gb": round(data_gb, 3),
+        "parameters": found,
+        "limit_gb": round(limit_gb, 2),
+        "peak_gb": round(peak_gb, 2),
+        "cpu_seconds": round(cpu_seconds),
+        "machine": machine([load, os.getloadavg()[0]], ("numpy", "torch", "lightning")),
+    }
+    write(arguments.result, {**before, key: result})
+    print(f"{key}: peak {peak_gb:.2f} GB, limit {limit_gb:.2f} GB")
+
+
+if __name__ == "__main__":
+    main()
