@@ -188,7 +188,7 @@ def ours(
         torch.manual_seed(0)
         module = VAEModule(
             config["model"], config["objective"], config["optimizer"], None,
-            genes=data.genes, standardize=data.standardize, unit="", contrastive=config["contrastive"],
+            genes=data.genes, standardize=data.standardize, unit="", contrastive=config.get("contrastive"),
         )  # fmt: skip
         if module.vae.basis_fg is not None and not reads_genes(module, trainer):
             data.rotate(module.vae.basis_fg)

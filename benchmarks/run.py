@@ -149,6 +149,18 @@ BENCHMARKS = {
     "time_to_quality": Benchmark("time_to_quality.py"),
     "scaling": Benchmark("scaling.py", (), ("--largest", "1000")),
     "startup": Benchmark("startup.py", ("--repeats", "1")),
+    "memory": Benchmark(
+        "memory.py",
+        (),
+        None,
+        (
+            Ratio(
+                "peak memory of training at GTEx size: 1.6 x data + 16 bytes a parameter / ours",
+                "default.limit_gb",
+                "default.peak_gb",
+            ),
+        ),
+    ),
     "fast_path": Benchmark("fast_path.py"),
     "pipeline": Benchmark("pipeline.py"),
 }  # fmt: skip
