@@ -23,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from record import machine, write
+from record import machine, peak_gb, reset_peak, write
 
 PARTS = {
     "evaluate": {
@@ -48,18 +48,12 @@ SMALL = (
 )  # fmt: skip
 
 
-def peak_gb() -> float:
-    """Most memory of this process since it was last reset."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
-
-
 def timed(name: str, function: Callable[..., Any], parts: dict[str, dict[str, float]]) -> Callable[..., Any]:
     """The function, with its seconds and peak added to the parts, and the peak before it to the rest."""
 
     def wrapped(*arguments: Any, **how: Any) -> Any:
         parts["rest"]["peak_gb"] = round(max(parts["rest"]["peak_gb"], peak_gb()), 2)
-        Path("/proc/self/clear_refs").write_text("5")
+        reset_peak()
         before = time.perf_counter()
         try:
             return function(*arguments, **how)
@@ -67,7 +61,7 @@ def timed(name: str, function: Callable[..., Any], parts: dict[str, dict[str, fl
             part = parts.setdefault(name, {"seconds": 0.0, "peak_gb": 0.0})
             part["seconds"] = round(part["seconds"] + time.perf_counter() - before, 2)
             part["peak_gb"] = round(max(part["peak_gb"], peak_gb()), 2)
-            Path("/proc/self/clear_refs").write_text("5")
+            reset_peak()
 
     return wrapped
 

@@ -82,11 +82,11 @@ def draw(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
     figure, panels = pyplot.subplots(1, len(KEYS), figsize=(9, 3.2), layout="constrained")
     for axes, key in zip(panels, KEYS, strict=True):
-        for way, color in zip(WAYS, ("C0", "C1"), strict=True):
+        for way, style in zip(WAYS, ("C0-", "C1--"), strict=True):
             for number, run in enumerate(runs[way]):
                 values = [point[key] for point in run["curve"]]
                 axes.plot(
-                    range(1, len(values) + 1), values, color=color, linewidth=1, label=None if number else way
+                    range(1, len(values) + 1), values, style, linewidth=1, label=None if number else way
                 )
         axes.set(xlabel="epoch", title=f"{key}, validation donors")
         axes.spines[["top", "right"]].set_visible(False)

@@ -2,9 +2,12 @@
 
 A processed file of 17,382 samples x 19,797 genes is written (`load.generate`), and `python -m gtex_vae.train` runs on it in
 a process of its own, from imports to the last figure, with a few batches for an epoch: more of them take no more memory.
-16 bytes are a weight, its gradient and Adam's two moments.
+16 bytes are a weight, its gradient and Adam's two moments. Each set of overrides is a row of its own in the result: so a
+million samples that stay on disk (8 GB), with the model of `scaling.py`, whose prediction it can be held against.
 
     OMP_NUM_THREADS=1 python benchmarks/memory.py [--batches 10] [+experiment=seed_64 ...]
+    OMP_NUM_THREADS=1 python benchmarks/memory.py --samples 1000000 --genes 2000 --batches 0 data.memory_gib=1 \
+        model.n_components=256 model.n_members=2 'model.hidden_dims=[512,128]' model.mode_steps=0
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from load import SAMPLES, generate
@@ -32,17 +36,22 @@ def parameters(run: Path) -> int:
     return sum(parameter.numel() for parameter in TrainedModel.load(run / "model").vae.parameters())
 
 
-def train(path: Path, run: Path, overrides: list[str]) -> tuple[float, float]:
-    """Run the command; CPU seconds and peak GB of the process."""
+def train(path: Path, run: Path, overrides: list[str]) -> dict[str, float]:
+    """Run the command; its seconds, CPU seconds and peak memory."""
     command = [
         sys.executable, "-m", "gtex_vae.train", "data=demo", "data.name=full", "data.prepare=null",
         f"data.processed={path}", f"hydra.run.dir={run}", *overrides,
     ]  # fmt: skip
+    start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"training failed: {run / 'FAILED'}")
-    return used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e9
+    return {
+        "seconds": round(time.perf_counter() - start),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime),
+        "peak_gb": round(used.ru_maxrss * 1024 / 1e9, 2),
+    }
 
 
 def main() -> None:
@@ -52,19 +61,21 @@ def main() -> None:
     )
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--genes", type=int, default=GENES)
-    parser.add_argument("--batches", type=int, default=10)
+    parser.add_argument("--batches", type=int, default=10, help="of the one epoch; 0: all")
     parser.add_argument("--result", type=Path, default=RESULT)
     arguments, overrides = parser.parse_known_args()
-    overrides = ["trainer.max_epochs=1", f"trainer.limit_train_batches={arguments.batches}", *overrides]
+    key = " ".join(overrides) or "default"
+    overrides = [
+        "trainer.max_epochs=1", f"trainer.limit_train_batches={arguments.batches or 'null'}", *overrides,
+    ]  # fmt: skip
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         path, run = Path(folder) / "full.h5ad", Path(folder) / "run"
         generate(path, arguments.samples, arguments.genes)
-        cpu_seconds, peak_gb = train(path, run, overrides)
+        took = train(path, run, overrides)
         found = parameters(run)
     data_gb = 4 * arguments.samples * arguments.genes / 1e9
     limit_gb = DATA_FACTOR * data_gb + PARAMETER_BYTES * found / 1e9
-    key = " ".join(override for override in overrides if override.startswith("+")) or "default"
     before = json.loads(arguments.result.read_text()) if arguments.result.exists() else {}
     result = {
         "command": " ".join(["python", "benchmarks/memory.py", *sys.argv[1:]]),
@@ -72,12 +83,11 @@ def main() -> None:
         "data_gb": round(data_gb, 3),
         "parameters": found,
         "limit_gb": round(limit_gb, 2),
-        "peak_gb": round(peak_gb, 2),
-        "cpu_seconds": round(cpu_seconds),
+        **took,
         "machine": machine([load, os.getloadavg()[0]], ("numpy", "torch", "lightning")),
     }
     write(arguments.result, {**before, key: result})
-    print(f"{key}: peak {peak_gb:.2f} GB, limit {limit_gb:.2f} GB")
+    print(f"{key}: peak {took['peak_gb']:.2f} GB, limit {limit_gb:.2f} GB")
 
 
 if __name__ == "__main__":

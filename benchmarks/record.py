@@ -35,3 +35,14 @@ def write(path: Path, result: dict[str, Any]) -> None:
     """Write a result as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def peak_gb() -> float:
+    """Most memory of this process since `reset_peak`."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
+
+
+def reset_peak() -> None:
+    """Count the peak of this process from now on."""
+    Path("/proc/self/clear_refs").write_text("5")

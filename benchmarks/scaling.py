@@ -1,12 +1,12 @@
-"""What each stage costs against samples, genes, latent dimensions and width, in CPU seconds.
+"""What each stage costs against samples, genes, latent dimensions and width, in CPU seconds and in memory.
 
-    OMP_NUM_THREADS=1 python benchmarks/scaling.py [--largest 16000]
+    OMP_NUM_THREADS=1 python benchmarks/scaling.py [--largest 100000]
 
 One quantity moves at a time around 1,000 samples x 2,000 genes, 64 dimensions, hidden layers [512, 128]; stages: reading to
 standardized data, the PCA with 256 components that a model starts from, an epoch of the default kind of model (two
 members), and embedding all samples. The exponent is the slope of log seconds over log size: 1 is linear. What a million
-samples would take is extrapolated from the largest size, linearly, and said to be. Memory is the business of `load.py` and
-`out_of_core.py`: within one process that keeps its buffers it cannot be told apart.
+samples would take is extrapolated from the largest size, linearly, and said to be. Each size is a process of its own; memory is
+the peak of the process during a stage, beyond what imports had taken.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from load import generate
-from record import machine, write
+from record import machine, peak_gb, reset_peak, write
 
 BASE = {"samples": 1_000, "genes": 2_000, "latent": 64, "width": 512}
 COMPONENTS, MEMBERS, BATCH = 256, 2, 128
@@ -32,28 +33,32 @@ STAGES = ("setup", "pca", "epoch", "encode")
 
 
 def measure(size: dict[str, int], folder: Path) -> dict[str, float]:
-    """CPU seconds of all stages at one size."""
+    """CPU seconds and peak memory of all stages at one size."""
     import torch
 
     from gtex_vae.analysis.baselines import PCA
     from gtex_vae.data.datamodule import ExpressionDataModule
+    from gtex_vae.data.lazy_rows import blocks_of
     from gtex_vae.models.objective import Objective
     from gtex_vae.models.vae import VAE
 
     path = folder / "x.h5ad"
     generate(path, size["samples"], size["genes"])
+    reset_peak()
+    imports_gb = peak_gb()
     data = ExpressionDataModule("scaling", str(path), batch_size=BATCH)
     found: dict[str, float] = {}
 
     def take(stage: str, body: Callable[[], Any]) -> Any:
+        reset_peak()
         start = time.process_time()
         result = body()
         found[stage] = round(time.process_time() - start, 4)
+        found[f"{stage}_gb"] = round(peak_gb() - imports_gb, 3)
         return result
 
     take("setup", data.setup)
-    x_train_ng = data.expression("train")
-    pca = take("pca", lambda: PCA.fit(x_train_ng.numpy(), size["latent"], basis=COMPONENTS))
+    pca = take("pca", lambda: PCA.fit(data.lazily("train"), size["latent"], basis=COMPONENTS))
     vae = VAE(
         size["genes"], size["latent"], [size["width"], size["width"] // 4], n_components=len(pca.components_dg),
         n_members=MEMBERS,
@@ -74,15 +79,16 @@ def measure(size: dict[str, int], folder: Path) -> dict[str, float]:
     take("epoch", epoch)
     vae.eval()
     with torch.inference_mode():
-        take("encode", lambda: [vae.embed(block) for block in x_train_ng.split(512)])
+        x_train = data.lazily("train")
+        take("encode", lambda: [vae.embed(torch.from_numpy(block)) for _, block in blocks_of(x_train, 512)])
     return found
 
 
 def grid(largest: int) -> dict[str, list[int]]:
     """Sizes of each quantity, powers of two apart."""
     return {
-        "samples": [n for n in (500, 1000, 2000, 4000, 8000, 16000) if n <= largest],
-        "genes": [1000, 2000, 4000],
+        "samples": [n for n in (1000, 2000, 4000, 8000, 16000, 32000, 100_000) if n <= largest],
+        "genes": [2000, 4000, 8000, 20_000],
         "latent": [16, 64, 192],
         "width": [128, 512, 1024],
     }
@@ -94,23 +100,29 @@ def exponent(sizes: list[int], values: list[float]) -> float:
 
 
 def draw(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """CPU seconds of each stage against each quantity."""
+    """CPU seconds and memory of each stage against each quantity."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(runs), figsize=(12, 3), sharey=True, layout="constrained")
-    for axes, (of, rows) in zip(panels, runs.items(), strict=True):
-        for stage in STAGES:
-            axes.plot([row["size"] for row in rows], [row[stage] for row in rows], "o-", label=stage)
-        axes.set(xscale="log", yscale="log", xlabel=of)
-        shown = [row["size"] for row in rows][:: 2 if len(rows) > 4 else 1]
-        axes.set_xticks(shown, [f"{size:,}" for size in shown])
-        axes.minorticks_off()
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("CPU seconds")
-    panels[-1].legend(frameon=False)
+    figure, panels = pyplot.subplots(
+        2, len(runs), figsize=(12, 5.5), sharey="row", sharex="col", layout="constrained"
+    )
+    for column, (of, rows) in zip(panels.T, runs.items(), strict=True):
+        for axes, suffix in zip(column, ("", "_gb"), strict=True):
+            for stage in STAGES:
+                values = [max(row[stage + suffix], 1e-3) for row in rows]
+                axes.plot([row["size"] for row in rows], values, "o-", label=stage)
+            axes.set(xscale="log", yscale="log")
+            axes.spines[["top", "right"]].set_visible(False)
+        shown = [row["size"] for row in rows][:: 3 if len(rows) > 4 else 1]
+        column[1].set_xticks(shown, [f"{size:,}" for size in shown])
+        column[1].minorticks_off()
+        column[1].set_xlabel(of)
+    panels[0][0].set_ylabel("CPU seconds")
+    panels[1][0].set_ylabel("peak memory, GB")
+    panels[0][-1].legend(frameon=False)
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=150)
 
@@ -120,22 +132,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--largest", type=int, default=16_000, help="samples")
+    parser.add_argument("--largest", type=int, default=100_000, help="samples")
+    parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--figure", type=Path, default=FIGURE)
     parser.add_argument("--result", type=Path, default=Path(__file__).parent / "results" / "scaling.json")
     arguments = parser.parse_args()
-    from gtex_vae.training.environment import tune_process
+    if arguments.one:
+        from gtex_vae.training.environment import tune_process
 
-    tune_process()
+        tune_process()
+        with tempfile.TemporaryDirectory() as folder:
+            measure({**BASE, "samples": 500}, Path(folder))  # imports and compiled loops
+            print(json.dumps(measure(arguments.one, Path(folder))))
+        return
     before = os.getloadavg()[0]
     runs: dict[str, list[dict[str, Any]]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        measure({**BASE, "samples": 500}, Path(folder))  # imports and compiled loops
-        for of, sizes in grid(arguments.largest).items():
-            runs[of] = []
-            for size in sizes:
-                runs[of].append({"size": size, **measure({**BASE, of: size}, Path(folder))})
-                print(of, json.dumps(runs[of][-1]), file=sys.stderr, flush=True)
+    for of, sizes in grid(arguments.largest).items():
+        runs[of] = []
+        for size in sizes:
+            command = [sys.executable, __file__, "--one", json.dumps({**BASE, of: size})]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            runs[of].append({"size": size, **json.loads(done.stdout.splitlines()[-1])})
+            print(of, json.dumps(runs[of][-1]), file=sys.stderr, flush=True)
     largest = runs["samples"][-1]
     result = {
         "command": " ".join(["python", "benchmarks/scaling.py", *sys.argv[1:]]),

@@ -16,7 +16,8 @@ from gtex_vae import runs
 from gtex_vae.analysis.model_card import write_card
 from gtex_vae.config import build
 from gtex_vae.data.counts import LENGTH, size_factors
-from gtex_vae.data.datamodule import ExpressionDataModule
+from gtex_vae.data.datamodule import BLOCK, ExpressionDataModule
+from gtex_vae.data.lazy_rows import blocks_of
 from gtex_vae.errors import ConfigError
 from gtex_vae.models.conditioning import free_latent, start_conditional
 from gtex_vae.models.projector import PROJECTION
@@ -122,7 +123,8 @@ def samples_told(module: VAEModule, datamodule: ExpressionDataModule) -> tuple[T
     obs = datamodule.annotations("train")
     assert datamodule.conditions is not None
     tissue_n = pd.factorize(obs["tissue"], use_na_sentinel=False)[0]
-    y_nf = module.vae.project(datamodule.expression("train").cpu())
+    blocks = blocks_of(datamodule.lazily("train"), BLOCK)
+    y_nf = torch.cat([module.vae.project(torch.tensor(x_ng)) for _, x_ng in blocks])
     return y_nf, torch.from_numpy(datamodule.conditions.design(obs)), torch.from_numpy(tissue_n)
 
 
