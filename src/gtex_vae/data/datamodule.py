@@ -293,7 +293,10 @@ class ExpressionDataModule(LightningDataModule):
         self._coordinates = y_nf, outside_n
         if self._disk is None and self.axis == "samples":
             matrix = DiskMatrix(self.processed)
-            if matrix.contiguous:
+            # the file may have been made anew since it was read
+            same = matrix.adata.obs_names.equals(self.adata.obs_names)
+            same &= matrix.adata.var_names.equals(self.adata.var_names)
+            if matrix.contiguous and same:
                 self._file, self._x_ng, self.adata.X = matrix, None, None
 
     @property
