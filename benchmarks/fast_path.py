@@ -34,7 +34,7 @@ RESULT = Path(__file__).parent / "results" / "fast_path.json"
 
 
 def one(way: str, overrides: list[str]) -> dict[str, Any]:
-    """Train in this process: the curve, CPU seconds of all of it."""
+    """Train in this process: the curve, CPU seconds of all of it, the share of training spent on validation."""
     from lightning.pytorch import Callback
 
     from gtex_vae.nn import linear
@@ -47,14 +47,29 @@ def one(way: str, overrides: list[str]) -> dict[str, Any]:
     curve: list[dict[str, float]] = []
 
     class Watch(Callback):
+        validating = 0.0
+
+        def on_train_start(self, *_: Any) -> None:
+            self.start = time.process_time()
+
+        def on_validation_start(self, *_: Any) -> None:
+            self.since = time.process_time()
+
         def on_validation_end(self, trainer: Any, *_: Any) -> None:
+            self.now = time.process_time()
+            self.validating += self.now - self.since
             curve.append({key: round(float(trainer.callback_metrics[key]), 6) for key in KEYS})
 
     with tempfile.TemporaryDirectory() as folder:
         work = Workload(0, 0, ("data=gtex_v6_shared", f"paths.outputs={folder}", *WAYS[way], *overrides))
         config = work.config("null" if way == "fast" else "32-true")
-        train_watched(config, Path(folder, "run"), Watch())
-    return {"curve": curve, "cpu_seconds": round(time.process_time())}
+        watch = Watch()
+        train_watched(config, Path(folder, "run"), watch)
+    return {
+        "curve": curve,
+        "cpu_seconds": round(time.process_time()),
+        "validation_share": round(watch.validating / (watch.now - watch.start), 3),
+    }
 
 
 def compared(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
