@@ -20,6 +20,7 @@ COMPONENTS = 128  # of the embedding that distances are taken in; all of them up
 SHARE = 0.1  # a gene adds no more to the mean square than this: silent genes that speak up tell a lot, but none alone
 LEAST_LIMIT = 5.0  # of a residual in units of its gene's usual one, where there are few genes
 FEWEST = 10
+BLOCK = 1024  # samples whose distances to all others are held at a time
 
 Array = NDArray[np.float64]
 
@@ -103,7 +104,7 @@ class SeenSamples:
         seen = cls(basis_dk, train_mk, valid_vk, density_m, misfit_v, rms_g, np.zeros((2, 3)), np.zeros(1))
         # a sample's relatives are no independent witnesses of what is usual where it lies
         donor_v = pd.factorize(np.asarray(donors, dtype=object), use_na_sentinel=False)[0]
-        usual_v = seen._usual(valid_vk, donor_v[:, None] != donor_v[None])
+        usual_v = seen._usual(valid_vk, donor_v if donor_v.max() > 0 else None)
         parts = np.column_stack([misfit_v - usual_v, seen._isolation(valid_vk)])
         low, middle, high = np.quantile(parts, (0.16, 0.5, 0.84), axis=0)
         seen.spread[:] = np.column_stack(
@@ -153,14 +154,18 @@ class SeenSamples:
             }
         )
 
-    def _usual(self, z_nk: NDArray[np.float32], allowed_nv: NDArray[np.bool_] | None = None) -> Array:
-        """Mean misfit of the validation samples nearest to each."""
-        distance_nv = _squared(z_nk, self.valid_vk)
-        if allowed_nv is not None and allowed_nv.any(axis=1).all():
-            distance_nv = np.where(allowed_nv, distance_nv, np.inf)
-        near = np.argsort(distance_nv, axis=1, kind="stable")[:, :REGION]
-        weight = np.isfinite(np.take_along_axis(distance_nv, near, axis=1))
-        return np.asarray((self.misfit_v[near] * weight).sum(axis=1) / weight.sum(axis=1))
+    def _usual(self, z_nk: NDArray[np.float32], donor_v: NDArray[np.intp] | None = None) -> Array:
+        """Mean misfit of the validation samples nearest to each; of other donors', for those samples themselves."""
+        usual_n = np.empty(len(z_nk))
+        for start in range(0, len(z_nk), BLOCK):
+            rows = slice(start, start + BLOCK)
+            distance_nv = _squared(z_nk[rows], self.valid_vk)
+            if donor_v is not None:
+                distance_nv[donor_v[rows, None] == donor_v] = np.inf
+            near = np.argsort(distance_nv, axis=1, kind="stable")[:, :REGION]
+            weight = np.isfinite(np.take_along_axis(distance_nv, near, axis=1))
+            usual_n[rows] = (self.misfit_v[near] * weight).sum(axis=1) / weight.sum(axis=1)
+        return usual_n
 
     def _isolation(self, z_nk: NDArray[np.float32]) -> Array:
         """Local density ratio to the training samples nearest to each, as a logarithm."""
