@@ -15,14 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from load import SAMPLES, generate
-from record import machine, write
+from record import command, machine, write
 
 GENES = 19_797
 DATA_FACTOR, PARAMETER_BYTES = 1.6, 16
@@ -34,24 +32,6 @@ def parameters(run: Path) -> int:
     from gtex_vae.models.trained import TrainedModel
 
     return sum(parameter.numel() for parameter in TrainedModel.load(run / "model").vae.parameters())
-
-
-def train(path: Path, run: Path, overrides: list[str]) -> dict[str, float]:
-    """Run the command; its seconds, CPU seconds and peak memory."""
-    command = [
-        sys.executable, "-m", "gtex_vae.train", "data=demo", "data.name=full", "data.prepare=null",
-        f"data.processed={path}", f"hydra.run.dir={run}", *overrides,
-    ]  # fmt: skip
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(f"training failed: {run / 'FAILED'}")
-    return {
-        "seconds": round(time.perf_counter() - start),
-        "cpu_seconds": round(used.ru_utime + used.ru_stime),
-        "peak_gb": round(used.ru_maxrss * 1024 / 1e9, 2),
-    }
 
 
 def main() -> None:
@@ -72,7 +52,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, run = Path(folder) / "full.h5ad", Path(folder) / "run"
         generate(path, arguments.samples, arguments.genes)
-        took = train(path, run, overrides)
+        took = command(
+            "gtex_vae.train", "data=demo", "data.name=full", "data.prepare=null", f"data.processed={path}",
+            f"hydra.run.dir={run}", *overrides,
+        )  # fmt: skip
         found = parameters(run)
     data_gb = 4 * arguments.samples * arguments.genes / 1e9
     limit_gb = DATA_FACTOR * data_gb + PARAMETER_BYTES * found / 1e9

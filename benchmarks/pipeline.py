@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
-from record import machine, write
+from record import command, machine, write
 
 from gtex_vae.paths import shared_dir
 
@@ -35,20 +32,6 @@ def stages(folder: Path, overrides: list[str]) -> dict[str, list[str]]:
     }
 
 
-def measured(stage: str, arguments: list[str]) -> dict[str, float]:
-    """Wall and CPU seconds and peak memory of one stage."""
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", f"gtex_vae.{stage}", *arguments])
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(f"{stage} failed")
-    return {
-        "seconds": round(time.perf_counter() - start, 1),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        "peak_gb": round(usage.ru_maxrss * 1024 / 1e9, 2),
-    }
-
-
 def main() -> None:
     """Run the stages and write what each took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -59,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for stage, of_stage in stages(Path(folder), arguments.overrides).items():
             loads.append(os.getloadavg()[0])
-            rows[stage] = measured(stage, of_stage)
+            rows[stage] = command(f"gtex_vae.{stage}", *of_stage)
             print(stage, rows[stage], flush=True)
     result = {
         "command": " ".join(["python", "benchmarks/pipeline.py", *arguments.overrides]),

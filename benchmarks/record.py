@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +38,23 @@ def write(path: Path, result: dict[str, Any]) -> None:
     """Write a result as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def command(*arguments: str) -> dict[str, float]:
+    """Run ``python -m`` with these arguments: its seconds, CPU seconds and peak memory.
+
+    Its output goes to standard error. Ends this process where it fails.
+    """
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", *arguments], stdout=sys.stderr)
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"failed: python -m {' '.join(arguments)}")
+    return {
+        "seconds": round(time.perf_counter() - start, 1),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "peak_gb": round(used.ru_maxrss * 1024 / 1e9, 2),
+    }
 
 
 def peak_gb() -> float:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from gtex_vae.analysis import out_of_distribution
 from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.out_of_distribution import VERDICTS, SeenSamples, misfit, sentence, summary
 from gtex_vae.analysis.present_genes import EmbedderOnPresentGenes
@@ -159,6 +160,15 @@ def test_many_dimensions_are_cut_to_the_leading_ones(monkeypatch):
     seen = SeenSamples.fit(z_nd, z_nd[:20], rng.normal(size=(20, 5)), np.arange(20))
     assert seen.train_mk.shape == (60, 3)
     assert len(seen.judge(z_nd[:4], rng.normal(size=(4, 5)))) == 4
+
+
+def test_calibrating_in_blocks_changes_no_score(monkeypatch):
+    rng = np.random.default_rng(0)
+    z_train_md, z_valid_vd = rng.standard_normal((60, 4)), rng.standard_normal((50, 4))
+    taken = z_train_md, z_valid_vd, rng.standard_normal((50, 20)), rng.integers(0, 9, 50)
+    whole = SeenSamples.fit(*taken)
+    monkeypatch.setattr(out_of_distribution, "BLOCK", 7)
+    np.testing.assert_allclose(SeenSamples.fit(*taken).score_v, whole.score_v, rtol=1e-5)
 
 
 def test_a_single_donor_is_compared_with_itself():
