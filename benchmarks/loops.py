@@ -1,6 +1,7 @@
 """Training loops to compare: the published one re-made, one written by hand with our arithmetic, and the product's own.
 
-Each yields the seconds of its steps, wall and CPU of this process, after `WARM` steps that do not count.
+Each yields the seconds of its steps, wall and CPU of this process, after `WARM` steps that do not count. A GPU works on
+after the call that asks for it: there a measurement is the mean of a block of steps and waits at the block's two ends.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 WARM = 3
+BLOCK = 25  # steps of a measurement on a GPU
 HELD_OUT = 140  # samples of the validation and of the test split, which no step sees
 
 
@@ -49,14 +51,35 @@ WORKLOADS = {
 }
 
 
-def seconds_of(step: Callable[[], object]) -> tuple[float, float]:
-    """Wall and CPU seconds of one step."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    step()
-    return time.perf_counter() - wall, time.process_time() - cpu
+def size_of_block(device: str) -> int:
+    """Steps of one measurement."""
+    return 1 if device == "cpu" else BLOCK
 
 
-def published(work: Workload, steps: int, x_ng: Any = None) -> Iterator[Any]:
+def batches_for(blocks: int, device: str) -> int:
+    """Steps of a loop that is measured so many times, with those before that do not count."""
+    return blocks + WARM if device == "cpu" else (blocks + 1) * BLOCK
+
+
+def now(device: str) -> tuple[float, float]:
+    """Wall and CPU seconds, once the device has done what it was asked for."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+    return time.perf_counter(), time.process_time()
+
+
+def seconds_of(step: Callable[[], object], device: str = "cpu", steps: int = 1) -> tuple[float, float]:
+    """Wall and CPU seconds of one step, the mean of some."""
+    wall, cpu = now(device)
+    for _ in range(steps):
+        step()
+    wall_after, cpu_after = now(device)
+    return (wall_after - wall) / steps, (cpu_after - cpu) / steps
+
+
+def published(work: Workload, steps: int, x_ng: Any = None, device: str = "cpu") -> Iterator[Any]:
     """The published system's loop: DataLoader over a TensorDataset, fp32, Adam, clipping, three ``.item()`` a step.
 
     Yields after every step. With a matrix of samples it goes through that for ever, yields after every epoch, and what it
@@ -79,6 +102,8 @@ def published(work: Workload, steps: int, x_ng: Any = None) -> Iterator[Any]:
     encoder = nn.Sequential(*stack([work.genes, *hidden]))
     mu, log_var = nn.Linear(hidden[-1], latent), nn.Linear(hidden[-1], latent)
     decoder = nn.Sequential(*stack([latent, *hidden[::-1]]), nn.Linear(hidden[0], work.genes))
+    for part in (encoder, mu, log_var, decoder):
+        part.to(device)
     parameters = [p for part in (encoder, mu, log_var, decoder) for p in part.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-4)
 
@@ -89,11 +114,12 @@ def published(work: Workload, steps: int, x_ng: Any = None) -> Iterator[Any]:
         encoder.train(), decoder.train()
         return made
 
-    x = torch.randn(work.batch * (steps + WARM), work.genes) if x_ng is None else x_ng
+    x = torch.randn(work.batch * batches_for(steps, device), work.genes) if x_ng is None else x_ng
     loader = DataLoader(TensorDataset(x), batch_size=work.batch, shuffle=True, drop_last=True)
     epochs = itertools.repeat(loader, 1) if x_ng is None else itertools.repeat(loader)
     for batch, last in ((b, i == len(loader) - 1) for epoch in epochs for i, (b,) in enumerate(epoch)):
         optimizer.zero_grad()
+        batch = batch.to(device)
         h = encoder(batch)
         m, lv = mu(h), log_var(h)
         out = decoder(m + torch.exp(0.5 * lv) * torch.randn_like(m))
@@ -108,22 +134,23 @@ def published(work: Workload, steps: int, x_ng: Any = None) -> Iterator[Any]:
             yield reconstruct
 
 
-def by_hand(work: Workload, steps: int, precision: str) -> Iterator[None]:
+def by_hand(work: Workload, steps: int, precision: str, device: str = "cpu") -> Iterator[None]:
     """Our model, objective and optimizer in a loop of twenty lines, without trainer, callbacks or logging."""
     import torch
 
     from gtex_vae.config import build
 
     config = work.config(precision)
-    vae = build(config["model"], under="gtex_vae.models", n_genes=work.genes)
+    vae = build(config["model"], under="gtex_vae.models", n_genes=work.genes).to(device)
     objective = build(config["objective"], under="gtex_vae.models")
     optimizer = build(config["optimizer"], under="torch.optim", params=vae.parameters())
-    x = torch.randn(work.batch * (steps + WARM), config["model"]["n_components"] or work.genes)
-    outside_n = None if vae.basis_fg is None else torch.ones(work.batch)
+    features = config["model"]["n_components"] or work.genes
+    x = torch.randn(work.batch * batches_for(steps, device), features, device=device)
+    outside_n = None if vae.basis_fg is None else torch.ones(work.batch, device=device)
     members = len(vae.encoders)
-    for row_n in torch.randperm(len(x)).split(work.batch):
+    for row_n in torch.randperm(len(x), device=device).split(work.batch):
         x_nf = x.index_select(0, row_n)
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
             output = vae(x_nf)
             loss = objective(
                 vae.likelihood, output, torch.cat([x_nf] * members) if members > 1 else x_nf, beta=0.5,
@@ -137,7 +164,13 @@ def by_hand(work: Workload, steps: int, precision: str) -> Iterator[None]:
 
 
 def ours(
-    work: Workload, steps: int, precision: str, beside: dict[str, Iterator[None]] | None = None
+    work: Workload,
+    steps: int,
+    precision: str,
+    beside: dict[str, Iterator[None]] | None = None,
+    *,
+    device: str = "cpu",
+    compile: bool = False,
 ) -> dict[str, list[tuple[float, float]]]:
     """The product's module, callbacks, logger and trainer; others may take a step of theirs after each of its own.
 
@@ -155,20 +188,26 @@ def ours(
     from gtex_vae.training.module import VAEModule
 
     took: dict[str, list[tuple[float, float]]] = {"ours": [], **{name: [] for name in beside or {}}}
+    block, batches = size_of_block(device), batches_for(steps, device)
 
     class Clock(Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-            if trainer.global_step > WARM:
-                took["ours"].append((time.perf_counter() - self.wall, time.process_time() - self.cpu))
+            if trainer.global_step % block:
+                return
+            counts = trainer.global_step > (WARM if block == 1 else block)
+            if counts:
+                took["ours"].append(
+                    tuple((b - a) / block for a, b in zip(self.since, now(device), strict=True))
+                )
             for name, steps_of in (beside or {}).items():
                 seconds = seconds_of(lambda steps_of=steps_of: next(steps_of))
-                if trainer.global_step > WARM:
+                if counts:
                     took[name].append(seconds)
-            self.wall, self.cpu = time.perf_counter(), time.process_time()
+            self.since = now(device)
 
     config = work.config(precision)
     with tempfile.TemporaryDirectory() as folder:
-        n = work.batch * (steps + WARM) + 2 * HELD_OUT + 20
+        n = work.batch * batches + 2 * HELD_OUT + 20
         obs = pd.DataFrame(
             {"donor": [f"d{i}" for i in range(n)], "tissue": [f"t{i % 53}" for i in range(n)]},
             index=[f"s{i}" for i in range(n)],
@@ -181,7 +220,8 @@ def ours(
         data.setup()
         left_out = ("best", "last", "figures", "console", "early_stopping")  # they act between epochs
         callbacks = {k: v for k, v in config["callbacks"].items() if k not in left_out}
-        settings = {"max_epochs": 1, "limit_train_batches": steps + WARM, "limit_val_batches": 0}
+        settings = {"max_epochs": 1, "limit_train_batches": batches, "limit_val_batches": 0}
+        settings["accelerator"] = {"cpu": "cpu", "cuda": "gpu"}[device]
         trainer_config = {**config["trainer"], **settings, "enable_checkpointing": False}
         trainer = build_trainer(trainer_config, callbacks, config["logger"], Path(folder))
         trainer.callbacks.append(Clock())
@@ -189,6 +229,7 @@ def ours(
         module = VAEModule(
             config["model"], config["objective"], config["optimizer"], None,
             genes=data.genes, standardize=data.standardize, unit="", contrastive=config.get("contrastive"),
+            compile=compile,
         )  # fmt: skip
         if module.vae.basis_fg is not None and not reads_genes(module, trainer):
             data.rotate(module.vae.basis_fg)
@@ -196,14 +237,14 @@ def ours(
     return took
 
 
-def timed(loop: Iterator[None]) -> list[tuple[float, float]]:
-    """Wall and CPU seconds of each step of a loop, the first left out."""
-    took = []
+def timed(loop: Iterator[None], device: str = "cpu") -> list[tuple[float, float]]:
+    """Wall and CPU seconds of each step of a loop, the first left out; of the blocks' mean steps on a GPU."""
+    took, block = [], size_of_block(device)
     while True:
         try:
-            took.append(seconds_of(lambda: next(loop)))
+            took.append(seconds_of(lambda: next(loop), device, block))
         except StopIteration:
-            return took[WARM:]
+            return took[WARM:] if block == 1 else took[1:]
 
 
 class _Done(Exception):  # noqa: N818
@@ -249,7 +290,7 @@ def train_watched(
         fit.build_trainer, fit.fit_pca = build_trainer, fit_pca
 
 
-def limit(work: Workload, precision: str) -> tuple[float, float]:
+def limit(work: Workload, precision: str, device: str = "cpu") -> tuple[float, float]:
     """Wall and CPU seconds of a step that did nothing but the model's own multiply-adds, at the fastest rate found for each product."""
     import torch
     from torch import nn
@@ -263,16 +304,19 @@ def limit(work: Workload, precision: str) -> tuple[float, float]:
         vae = build(work.config(precision)["model"], under="gtex_vae.models", n_genes=work.genes)
     wall, cpu = 0.0, 0.0
     for layer in (layer for layer in vae.modules() if isinstance(layer, nn.Linear)):
-        weight_oi = torch.randn(layer.out_features, layer.in_features).to(dtype)
-        x_ni = torch.randn(work.batch, layer.in_features).to(dtype)
-        gradient_no = torch.randn(work.batch, layer.out_features).to(dtype)
+        weight_oi = torch.randn(layer.out_features, layer.in_features).to(device, dtype)
+        x_ni = torch.randn(work.batch, layer.in_features).to(device, dtype)
+        gradient_no = torch.randn(work.batch, layer.out_features).to(device, dtype)
         products = [(x_ni, weight_oi), (gradient_no.T, x_ni.T)]
         if layer.in_features not in (work.genes, vae.encoders[0].mlp[0].in_features):
             products.append((gradient_no, weight_oi.T))  # nobody needs the gradient of the data
         for a, b in products:
-            ways = (lambda a=a, b=b: nn.functional.linear(a, b), lambda a=a, b=b: _product(a, b))
+            ways: list[Callable[[], object]] = [lambda a=a, b=b: nn.functional.linear(a, b)]
+            if device == "cpu":
+                ways.append(lambda a=a, b=b: _product(a, b))
             for way in ways:
                 way()
-            took = [seconds_of(way) for _ in range(3) for way in ways]
+            block = size_of_block(device)
+            took = [seconds_of(way, device, block) for _ in range(3) for way in ways]
             wall, cpu = wall + min(of[0] for of in took), cpu + min(of[1] for of in took)
     return wall, cpu

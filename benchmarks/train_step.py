@@ -1,13 +1,14 @@
 """Training steps side by side: the published loop, a loop written by hand with our arithmetic, and the product's trainer.
 
-    python benchmarks/train_step.py [--work published] [--rounds 3] [--steps 10]
+    python benchmarks/train_step.py [--work published] [--rounds 3] [--steps 10] [--device cuda]
 
 ``published``: 19,797 genes, 4096-2048-1024-512-256, 64 latent dimensions, batch 128. ``default``: the default model on
 1,024 principal components, four members, without the published loop. ``contrastive``: the default model with either
 contrastive term beside the same without. Each measurement is a process of its own
 (allocator settings are per process); the methods take turns, so that a noisy machine hits all alike. Wall seconds say
 something on an idle machine alone; with other work on it take OMP_NUM_THREADS=1 and look at CPU seconds, as the table in
-the docs does. ``small`` does so in one process in which the loops take turns step by step.
+the docs does. ``small`` does so in one process in which the loops take turns step by step. On a GPU a step is the mean of
+a block of them, ``--steps`` counts blocks, and ours is measured compiled too.
 """
 
 from __future__ import annotations
@@ -29,24 +30,30 @@ PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 RESULTS = Path(__file__).parent / "results"
 
 
-def methods(work: str) -> dict[str, Callable[[int], Any]]:
+def methods(work: str, device: str) -> dict[str, Callable[[int], Any]]:
     """Name to a function of the number of steps."""
     if work == "contrastive":
         return {
-            name: lambda steps, name=name: ours(WORKLOADS[name], steps, PRECISIONS["bf16"])["ours"]
+            name: lambda steps, name=name: ours(WORKLOADS[name], steps, PRECISIONS["bf16"], device=device)[
+                "ours"
+            ]
             for name in ("default", "tissue", "views")
         }
     load = WORKLOADS[work]
     of: dict[str, Callable[[int], Any]] = {}
     if work == "published":
-        of["published loop fp32"] = lambda steps: timed(published(load, steps))
+        of["published loop fp32"] = lambda steps: timed(published(load, steps, device=device), device)
     for name, precision in PRECISIONS.items():
-        of[f"by hand {name}"] = lambda steps, p=precision: timed(by_hand(load, steps, p))
-        of[f"ours {name}"] = lambda steps, p=precision: ours(load, steps, p)["ours"]
+        of[f"by hand {name}"] = lambda steps, p=precision: timed(by_hand(load, steps, p, device), device)
+        of[f"ours {name}"] = lambda steps, p=precision: ours(load, steps, p, device=device)["ours"]
+    if device == "cuda":
+        of["ours bf16, compiled"] = lambda steps: ours(
+            load, steps, PRECISIONS["bf16"], device=device, compile=True
+        )["ours"]
     return of
 
 
-def one(work: str, name: str, steps: int) -> None:
+def one(work: str, name: str, steps: int, device: str) -> None:
     """Body of one process. The published loop knows nothing of allocators; every other has what the product sets."""
     from gtex_vae.training import environment
 
@@ -58,9 +65,9 @@ def one(work: str, name: str, steps: int) -> None:
         environment.tune_process()
     environment.quiet_libraries()
     if name.startswith("limit"):
-        print(json.dumps([limit(WORKLOADS[work], PRECISIONS[name.split()[-1]])]))
+        print(json.dumps([limit(WORKLOADS[work], PRECISIONS[name.split()[-1]], device)]))
         return
-    print(json.dumps(methods(work)[name](steps)))
+    print(json.dumps(methods(work, device)[name](steps)))
 
 
 def small(steps: int) -> dict[str, Any]:
@@ -78,9 +85,9 @@ def small(steps: int) -> dict[str, Any]:
     return {"cpu_seconds": {name: [cpu for _, cpu in of] for name, of in took.items()}}
 
 
-def in_turn(work: str, rounds: int, steps: int) -> dict[str, Any]:
+def in_turn(work: str, rounds: int, steps: int, device: str) -> dict[str, Any]:
     """Seconds of each method's step: the median step of each round."""
-    names = list(methods(work))
+    names = list(methods(work, device))
     if work != "contrastive":
         names += [f"limit {name}" for name in PRECISIONS]
     batch = WORKLOADS["default" if work == "contrastive" else work].batch
@@ -89,6 +96,7 @@ def in_turn(work: str, rounds: int, steps: int) -> dict[str, Any]:
     for _ in range(rounds):
         for name in names:
             command = [sys.executable, __file__, "--work", work, "--one", name, "--steps", str(steps)]
+            command += ["--device", device]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 sys.exit(done.stderr)
@@ -96,7 +104,7 @@ def in_turn(work: str, rounds: int, steps: int) -> dict[str, Any]:
             wall[name].append(median(step[0] for step in found))
             cpu[name].append(median(step[1] for step in found))
             print(
-                f"{name:20s} {wall[name][-1]:8.3f} s, {cpu[name][-1]:8.3f} CPU s", file=sys.stderr, flush=True
+                f"{name:20s} {wall[name][-1]:8.4f} s, {cpu[name][-1]:8.4f} CPU s", file=sys.stderr, flush=True
             )
     return {
         "seconds": wall,
@@ -113,23 +121,27 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--result", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     work: str = arguments.work
     if arguments.one:
-        one(work, arguments.one, arguments.steps)
+        one(work, arguments.one, arguments.steps, arguments.device)
         return
     before = os.getloadavg()[0]
-    found = small(arguments.steps) if work == "small" else in_turn(work, arguments.rounds, arguments.steps)
+    if work == "small":
+        found = small(arguments.steps)
+    else:
+        found = in_turn(work, arguments.rounds, arguments.steps, arguments.device)
     result = {
         "command": " ".join(["python", "benchmarks/train_step.py", *sys.argv[1:]]),
         **found,
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
         "machine": machine([before, os.getloadavg()[0]], ("torch", "lightning")),
     }
-    name = "train_step.json" if work == "published" else f"train_step_{work}.json"
-    write(arguments.result or RESULTS / name, result)
+    name = "_".join(["train_step", *[work] * (work != "published"), *["gpu"] * (arguments.device == "cuda")])
+    write(arguments.result or RESULTS / f"{name}.json", result)
 
 
 if __name__ == "__main__":

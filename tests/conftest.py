@@ -29,7 +29,7 @@ TINY = (
     "model.hidden_dims=[32]",
     "model.latent_dim=8",
     "trainer.max_epochs=4",
-    "trainer.accelerator=cpu",
+    "trainer.accelerator=${oc.env:GTEX_VAE_TEST_ACCELERATOR,cpu}",
     "trainer.precision=32-true",
 )
 

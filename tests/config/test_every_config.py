@@ -17,7 +17,7 @@ CONF = conf_dir()
 ONE_BATCH = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1")
 SMALL = (
     "data.batch_size=16", "model.hidden_dims=[32]", "model.latent_dim=8",
-    "trainer.accelerator=cpu", "trainer.precision=32-true", *ONE_BATCH,
+    "trainer.accelerator=${oc.env:GTEX_VAE_TEST_ACCELERATOR,cpu}", "trainer.precision=32-true", *ONE_BATCH,
 )  # fmt: skip
 SIMULATED = ("data.prepare.n_samples=150", "data.prepare.n_genes=120", "data.val=0.2", "data.test=0.3")
 ROOTS = {"train", "preprocess", "evaluate", "summarize"} | {
@@ -32,7 +32,7 @@ DOWNLOADED = {"data/gtex_v8", "data/gtex_v10", "data/gtex_v11", "data/gtex_xena"
 SHARED = {"data/gtex_v6_shared"}
 ALIGNMENT = {"alignment/donors", "experiment/contrastive"}
 TINY_CELLS = (
-    "alignment.trainer.max_epochs=1", "alignment.trainer.check_val_every_n_epoch=1", "alignment.trainer.accelerator=cpu",
+    "alignment.trainer.max_epochs=1", "alignment.trainer.check_val_every_n_epoch=1", "alignment.trainer.accelerator=${oc.env:GTEX_VAE_TEST_ACCELERATOR,cpu}",
     "alignment.cells.prepare.n_donors=12", "alignment.cells.prepare.n_cell_types=3",
     "alignment.cells.prepare.cells_per_donor=40", "alignment.cells.prepare.n_genes=120",
 )  # fmt: skip

@@ -22,7 +22,7 @@ from gtex_vae.models.trained import TrainedModel
 
 CELLS = "alignment.cells.prepare"
 TINY_CELLS = (
-    "alignment.trainer.accelerator=cpu", "alignment.trainer.max_epochs=12", "alignment.trainer.check_val_every_n_epoch=2",
+    "alignment.trainer.accelerator=${oc.env:GTEX_VAE_TEST_ACCELERATOR,cpu}", "alignment.trainer.max_epochs=12", "alignment.trainer.check_val_every_n_epoch=2",
     "alignment.batch_size=12", "alignment.model.head=[16,4]", "alignment.pseudobulk.mixtures_per_donor=1",
     f"{CELLS}.n_donors=40", f"{CELLS}.n_cell_types=4", f"{CELLS}.n_genes=120", f"{CELLS}.cells_per_donor=60",
 )  # fmt: skip
