@@ -10,14 +10,17 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from gtex_vae.data.datamodule import ExpressionDataModule
+from gtex_vae.data.loader import Batch
 from gtex_vae.data.simulate import simulate_gtex
 from gtex_vae.training.callbacks.kl_annealing import KLAnnealing
 from gtex_vae.training.callbacks.masking import Masking
+from gtex_vae.training.captured_step import CapturedStep
 from gtex_vae.training.environment import best_precision
 from gtex_vae.training.module import VAEModule
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
+RECORDED = 32  # steps after which one of each kind has been recorded
 VIEWS = {"_target_": "gtex_vae.models.contrastive.ViewContrast"}
 TISSUES = {"_target_": "gtex_vae.models.contrastive.LabelContrast"}
 DEFAULT = {"n_components": 20, "n_members": 3}
@@ -74,12 +77,12 @@ def weights(module: VAEModule) -> torch.Tensor:
 
 
 class NeverWait(Callback):
-    """From the second batch on, anything between two batches that makes the host wait for the GPU raises."""
+    """Anything in a step that makes the host wait for the GPU raises; recording a step may wait, once."""
 
     watched = 0
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step >= 1:
+        if trainer.global_step >= RECORDED:
             torch.cuda.set_sync_debug_mode("error")
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -93,11 +96,11 @@ def test_a_step_never_makes_the_gpu_wait(processed, tmp_path, name, precision):
     module, data, callbacks = made(processed, name)
     guard = NeverWait()
     try:
-        settings = {"precision": precision, "limit_val_batches": 0, "max_epochs": 1}
+        settings = {"precision": precision, "limit_val_batches": 0, "max_epochs": 4}
         trainer(tmp_path, [*callbacks, guard], **settings).fit(module, data)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert guard.watched > 5
+    assert guard.watched > 20
 
 
 def test_the_guard_sees_what_waits():
@@ -108,6 +111,36 @@ def test_the_guard_sees_what_waits():
             value.sum().item()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def without_capture(module: VAEModule) -> None:
+    """Run every step, with numbers as tensors as captured ones have them: torch draws masks in another order else."""
+    loss = module._loss
+
+    def on_tensors(batch: Batch, *rest: Any) -> Any:
+        *numbers, kind = rest
+        held = (torch.tensor(float(number), device="cuda") for number in numbers)
+        return loss(batch, *held, kind)
+
+    module.on_train_start = lambda: None  # type: ignore[method-assign]
+    module._loss = on_tensors  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("name", MODELS)
+def test_captured_steps_give_the_bits_of_steps_that_are_run(
+    processed, tmp_path, monkeypatch, name, precision
+):
+    found, recorded, record = [], [], CapturedStep._record
+    monkeypatch.setattr(CapturedStep, "_record", lambda *of: recorded.append(1) or record(*of))
+    for captures in (False, True):
+        module, data, callbacks = made(processed, name)
+        if not captures:
+            without_capture(module)
+        trainer(tmp_path, callbacks, precision=precision).fit(module, data)
+        assert bool(recorded) is captures
+        found.append(weights(module))
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("name", MODELS)

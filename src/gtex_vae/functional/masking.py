@@ -44,7 +44,7 @@ def draw_ratio(low: float, high: float, whole: float, seed: int) -> float:
     return 0.0 if kept_whole else float(rng.uniform(low, high))
 
 
-def draw_observed(x_ng: Tensor, ratio: float) -> Tensor:
+def draw_observed(x_ng: Tensor, ratio: float | Tensor) -> Tensor:
     """Independent Bernoulli(1 - ratio) per entry from the global generator: 1 where the entry stays, else 0."""
     return torch.empty_like(x_ng).bernoulli_(1.0 - ratio)
 

@@ -177,10 +177,11 @@ class VAE(nn.Module):
         self.guess_fk: Tensor
         self.register_buffer("guess_fk", torch.zeros(n_features, n_covariates) if n_covariates else None)
 
-    def forward(self, x_nf: Tensor, c_nk: Tensor | None = None) -> VAEOutput:
+    def forward(self, x_nf: Tensor, c_nk: Tensor | None = None, partner: int | None = None) -> VAEOutput:
         """Encode, sample and decode standardized expression (n, f) as `project` gives it, with covariates (n, k).
 
-        In evaluation the mean is taken for the sample, and averages over members.
+        In evaluation the mean is taken for the sample, and averages over members; in training ``partner`` says whose
+        decoder an encoder gets, see `draw_partner`.
         """
         c_nk = self.complete(c_nk, x_nf)
         if not self.training:
@@ -188,11 +189,18 @@ class VAE(nn.Module):
             return VAEOutput(mu_nd, log_var_nd, mu_nd, self.decode_features(mu_nd, c_nk))
         posteriors = [encoder(x_nf, c_nk) for encoder in self.encoders]
         z_parts = [sample_posterior(*posterior) for posterior in posteriors]
-        # partners change, so that every decoder understands every encoder and the latent spaces stay one
-        shift = processes.agree(int(torch.randint(len(self.decoders), ()))) if len(self.decoders) > 1 else 0
-        x_hat_parts = [self.decoders[m - shift](z_nd, c_nk) for m, z_nd in enumerate(z_parts)]
+        partner = self.draw_partner() if partner is None else partner
+        x_hat_parts = [self.decoders[m - partner](z_nd, c_nk) for m, z_nd in enumerate(z_parts)]
         mu_nd, log_var_nd = (torch.cat(parts) for parts in zip(*posteriors, strict=True))
         return VAEOutput(mu_nd, log_var_nd, torch.cat(z_parts), torch.cat(x_hat_parts))
+
+    def draw_partner(self) -> int:
+        """How many members before an encoder its decoder stands in this step, from the global generator.
+
+        Partners change, so that every decoder understands every encoder and the latent spaces stay one.
+        """
+        members = len(self.decoders)
+        return processes.agree(int(torch.randint(members, ()))) if members > 1 else 0
 
     def project(self, x_ng: Tensor) -> Tensor:
         """Genes (n, g) as `forward` takes them, (n, f)."""

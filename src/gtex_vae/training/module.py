@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
@@ -29,13 +29,23 @@ from gtex_vae.models.objective import Objective
 from gtex_vae.models.trained import TrainedModel
 from gtex_vae.models.vae import VAE
 from gtex_vae.nn.likelihoods import NegativeBinomial
+from gtex_vae.training.captured_step import CapturedStep
 from gtex_vae.training.devices import shard
 
 VALIDATION_SEED = 20_160  # of the masks: the same entries are hidden in every epoch and every run
 VALIDATION_RATIO = 0.2
 LINEAR_PATH_RATE = 0.1  # of the learning rate; chosen on validation donors of GTEx v6
 SAMPLE_STREAM = 2  # keeps the posterior samples of validation apart from its masks
+FIGURES = "loss", "nll_nats", "mse", "kl_nats"  # of a training step
 ACTIVE_VARIANCE = 0.01  # Burda et al. (2016), section 5
+
+
+class StepKind(NamedTuple):
+    """What one training step does otherwise than the next."""
+
+    partner: int | None
+    masked: bool
+    capped: bool
 
 
 class VAEModule(LightningModule):
@@ -116,7 +126,10 @@ class VAEModule(LightningModule):
         # the method, not the module: a module would be a second child, every weight twice in the state dict
         # called as a module all the same, for the layers' hooks
         self._run_vae = torch.compile(self.vae.forward) if compile else self.vae.__call__
-        self._sums: dict[str, Tensor] = {}
+        self._captured: CapturedStep | None = None
+        self._sums: Tensor | None = (
+            None  # on the device: a key that Lightning logs costs a third of a millisecond a step
+        )
         self._steps, self._seconds, self._since = 0, 0.0, time.monotonic()
 
     def configure_model(self) -> None:
@@ -189,8 +202,10 @@ class VAEModule(LightningModule):
         Lightning refuses to clip for a fused optimizer under any mixed precision, though only fp16 rescales gradients
         inside it. A norm within the limit leaves gradients alone: multiplying all of them by 1 takes a twentieth of a wide
         model's step. On a GPU, where looking at the norm would make the step wait, and in several processes they
-        are multiplied all the same.
+        are multiplied all the same; captured steps have done so.
         """
+        if self._captured is not None and gradient_clip_algorithm != "value":
+            return
         if (
             self.trainer.precision == "16-mixed"
             or not gradient_clip_val
@@ -243,45 +258,99 @@ class VAEModule(LightningModule):
         assert self.vae.unknown_k is not None
         return torch.where(hidden_nv.index_select(1, self._variable_k), self.vae.unknown_k, c_nk)
 
+    def on_train_start(self) -> None:
+        """On a single GPU, replay steps. Compiled models, several processes and fp16, which rescales losses, do without."""
+        trainer = self.trainer
+        plain = trainer.world_size == 1 and trainer.accumulate_grad_batches == 1
+        if (
+            self.device.type == "cuda"
+            and plain
+            and trainer.precision != "16-mixed"
+            and not self.hparams["compile"]
+        ):
+            trained = [p for p in self.parameters() if p.requires_grad]
+            self._captured = CapturedStep(self._whole_step, trained)
+
+    def on_train_end(self) -> None:
+        """Let the recorded steps and their memory go."""
+        self._captured = None
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch, part of its input hidden."""
+        """Loss of one batch, part of its input hidden; of a captured step the gradients too."""
         torch.manual_seed(step_seed(self.seed, self.batches_seen, self.global_rank))
+        kind = StepKind(None, self.mask_ratio > 0.0, self.capacity is not None)
+        numbers = self.beta, self.capacity or 0.0, self.mask_ratio
+        if self._captured is None:
+            loss, figures_k = self._loss(batch, *numbers, kind)
+        else:
+            kind = kind._replace(partner=self.vae.draw_partner())
+            figures_k = self._captured(batch, numbers, kind)
+            loss = figures_k[0]
+        self._sums = figures_k.clone() if self._sums is None else self._sums + figures_k
+        self._steps += 1
+        return loss
+
+    def _whole_step(self, batch: Batch, numbers_k: Tensor, kind: StepKind) -> Tensor:
+        """Leave the gradients of a step, within their limit, in the parameters; give its figures."""
+        for parameter in self.parameters():
+            parameter.grad = None
+        beta, capacity, mask_ratio = numbers_k.unbind()
+        loss, figures_k = self._loss(batch, beta, capacity, mask_ratio, kind)
+        with torch.autocast("cuda", enabled=False):
+            loss.backward()
+        if self.trainer.gradient_clip_val and self.trainer.gradient_clip_algorithm != "value":
+            torch.nn.utils.clip_grad_norm_(self.parameters(), self.trainer.gradient_clip_val)
+        return figures_k
+
+    def _loss(
+        self,
+        batch: Batch,
+        beta: float | Tensor,
+        capacity: float | Tensor,
+        mask_ratio: float | Tensor,
+        kind: StepKind,
+    ) -> tuple[Tensor, Tensor]:
+        """Loss of one batch, and the figures of `FIGURES` and of the contrastive term, (k,)."""
         x_nf, outside_n = self.features(batch)
         size_n = self.sizes(batch)
         input_nf, observed_ng = x_nf, None
-        if self.mask_ratio > 0.0:
-            observed_ng = draw_observed(batch.x_nf, self.mask_ratio)
+        if kind.masked:
+            observed_ng = draw_observed(batch.x_nf, mask_ratio)
             input_nf = self.vae.project(hide(batch.x_nf, observed_ng))
-        output = self._run_vae(input_nf, self.told(batch))
+        output = self._run_vae(input_nf, self.told(batch), kind.partner)
         terms = self.objective(
             self.vae.likelihood,
             output,
             self._for_each_member(x_nf),
-            beta=self.beta,
-            capacity=self.capacity,
+            beta=beta,
+            capacity=capacity if kind.capped else None,
             observed_ng=None if observed_ng is None else self._for_each_member(observed_ng),
             outside_n=None if outside_n is None else self._for_each_member(outside_n),
             size_n=None if size_n is None else self._for_each_member(size_n),
         )
-        loss = terms.loss
+        loss, of_its_own = terms.loss, []
         if self.contrastive is not None:
             mu_nd = output.mu_nd.unflatten(0, (len(self.vae.encoders), -1)).mean(0)
             contrast = self.contrastive(self.vae, batch.x_nf, mu_nd, batch.row_n)
             loss = self.contrastive.elbo_weight * loss + self.contrastive.weight * contrast
-            self._add_up(contrastive=contrast.detach())
-        self._add_up(loss=loss.detach(), nll_nats=terms.nll_nats, mse=terms.mse, kl_nats=terms.kl_d.sum())
-        self._steps += 1
-        return loss
+            of_its_own = [contrast]
+        figures = [loss, terms.nll_nats, terms.mse, terms.kl_d.sum(), *of_its_own]
+        return loss, torch.stack([figure.detach().float() for figure in figures])
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Go back through the loss, unless its step has done so."""
+        if self._captured is None:
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """Forget the gradients of the step before, unless those there are of this one."""
+        if self._captured is None:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
 
     def _for_each_member(self, value: Tensor) -> Tensor:
         """A batch once for every member, one after another, as the members' outputs stand."""
         members = len(self.vae.encoders)
         return torch.cat([value] * members) if members > 1 else value
-
-    def _add_up(self, **values: Tensor) -> None:
-        """Add to running sums on the device: a key that Lightning logs costs a third of a millisecond a step."""
-        for key, value in values.items():
-            self._sums[key] = self._sums[key] + value if key in self._sums else value
 
     def on_train_epoch_start(self) -> None:
         """Go on with the clock of the throughput: what comes between two epochs is not training."""
@@ -299,12 +368,11 @@ class VAEModule(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Report the means since the last report, every ``log_every_n_steps``."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if self.global_step % every or not self._steps:
+        if self.global_step % every or self._sums is None:
             return
-        together = {
-            key: self.trainer.strategy.reduce(value, reduce_op="mean") for key, value in self._sums.items()
-        }
-        values = {f"train/{key}": float(value) / self._steps for key, value in together.items()}
+        together = self.trainer.strategy.reduce(self._sums, reduce_op="mean").tolist()
+        names = (*FIGURES, "contrastive")[: len(together)]
+        values = {f"train/{name}": value / self._steps for name, value in zip(names, together, strict=True)}
         seconds = max(self._seconds + time.monotonic() - self._since, 1e-9)
         values["train/samples_per_second"] = (
             self._steps * len(batch.row_n) * self.trainer.world_size / seconds
@@ -316,7 +384,7 @@ class VAEModule(LightningModule):
         for logger in self.loggers:
             logger.log_metrics(values, step=self.global_step)
         self.log("loss", values["train/loss"], prog_bar=True, logger=False)
-        self._sums, self._steps, self._seconds, self._since = {}, 0, 0.0, time.monotonic()
+        self._sums, self._steps, self._seconds, self._since = None, 0, 0.0, time.monotonic()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the sums of the last validation."""
