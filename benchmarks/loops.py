@@ -170,7 +170,6 @@ def ours(
     beside: dict[str, Iterator[None]] | None = None,
     *,
     device: str = "cpu",
-    compile: bool = False,
 ) -> dict[str, list[tuple[float, float]]]:
     """The product's module, callbacks, logger and trainer; others may take a step of theirs after each of its own.
 
@@ -229,7 +228,6 @@ def ours(
         module = VAEModule(
             config["model"], config["objective"], config["optimizer"], None,
             genes=data.genes, standardize=data.standardize, unit="", contrastive=config.get("contrastive"),
-            compile=compile,
         )  # fmt: skip
         if module.vae.basis_fg is not None and not reads_genes(module, trainer):
             data.rotate(module.vae.basis_fg)

@@ -8,7 +8,7 @@ contrastive term beside the same without. Each measurement is a process of its o
 (allocator settings are per process); the methods take turns, so that a noisy machine hits all alike. Wall seconds say
 something on an idle machine alone; with other work on it take OMP_NUM_THREADS=1 and look at CPU seconds, as the table in
 the docs does. ``small`` does so in one process in which the loops take turns step by step. On a GPU a step is the mean of
-a block of them, ``--steps`` counts blocks, and ours is measured compiled too.
+a block of them, and ``--steps`` counts blocks.
 """
 
 from __future__ import annotations
@@ -46,10 +46,6 @@ def methods(work: str, device: str) -> dict[str, Callable[[int], Any]]:
     for name, precision in PRECISIONS.items():
         of[f"by hand {name}"] = lambda steps, p=precision: timed(by_hand(load, steps, p, device), device)
         of[f"ours {name}"] = lambda steps, p=precision: ours(load, steps, p, device=device)["ours"]
-    if device == "cuda":
-        of["ours bf16, compiled"] = lambda steps: ours(
-            load, steps, PRECISIONS["bf16"], device=device, compile=True
-        )["ours"]
     return of
 
 
