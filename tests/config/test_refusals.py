@@ -44,6 +44,7 @@ WRONG = {
     "data.clip=-1": ["data.clip=-1"],
     "trainer.precision=8-bit": ["trainer.precision='8-bit'"],
     "trainer.precision=64-true": ["trainer.precision=64-true", "32-true"],
+    "trainer.precision=16-mixed": ["trainer.precision=16-mixed", "optimizer.fused=false"],
     "logger=null": ["~logger"],
     "trainer.max_epochs=-5": ["trainer", "max_epochs"],
     "trainer.max_epochs=0": ["trainer.max_epochs=0"],

@@ -25,13 +25,14 @@ def check_values(
     optimizer: dict[str, Any],
     learning_rate: dict[str, Any] | None,
     contrastive: dict[str, Any] | None = None,
+    trainer: dict[str, Any] | None = None,
 ) -> None:
     """Build model, objective, optimizer and schedule without memory, so that impossible values are refused before data is read.
 
     Raises
     ------
     ConfigError
-        A constructor refuses a value.
+        A constructor refuses a value, or the trainer's precision the optimizer.
     """
     import torch
 
@@ -44,6 +45,14 @@ def check_values(
         built = build(optimizer, under="torch.optim", params=vae.parameters())
     except ValueError as error:
         raise ConfigError(f"optimizer: {error}") from error
+    clips = (
+        trainer is not None and trainer.get("precision") == "16-mixed" and trainer.get("gradient_clip_val")
+    )
+    if clips and optimizer.get("fused"):
+        raise ConfigError(
+            "trainer.precision=16-mixed rescales gradients inside a fused optimizer, too late to clip them: set "
+            "optimizer.fused=false"
+        )
     if learning_rate is not None:
         build(learning_rate, under="gtex_vae.training.learning_rate", optimizer=built, total_steps=100)
 

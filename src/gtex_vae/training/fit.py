@@ -57,6 +57,7 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
         settings["optimizer"],
         settings["learning_rate"],
         settings["contrastive"],
+        settings["trainer"],
     )
     trainer = build_trainer(settings["trainer"], settings["callbacks"], settings["logger"], run_dir)
     datamodule = build(settings["data"], under="gtex_vae.data")

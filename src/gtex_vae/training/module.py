@@ -7,7 +7,6 @@ columns of the covariates' design.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +21,6 @@ from gtex_vae.data.loader import Batch
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError
 from gtex_vae.functional.basis import coordinates
-from gtex_vae.functional.elbo import sample_posterior
 from gtex_vae.functional.masking import draw_observed, hide, step_seed
 from gtex_vae.models.contrastive import ContrastiveTerm
 from gtex_vae.models.objective import Objective
@@ -31,13 +29,17 @@ from gtex_vae.models.vae import VAE
 from gtex_vae.nn.likelihoods import NegativeBinomial
 from gtex_vae.training.captured_step import CapturedStep
 from gtex_vae.training.devices import shard
+from gtex_vae.training.optimizers import parameter_groups
+from gtex_vae.training.validation import (
+    CONTRAST_STREAM,
+    SAMPLE_STREAM,
+    elbo_sums,
+    imputation_sums,
+    validation_figures,
+    validation_seed,
+)
 
-VALIDATION_SEED = 20_160  # of the masks: the same entries are hidden in every epoch and every run
-VALIDATION_RATIO = 0.2
-LINEAR_PATH_RATE = 0.1  # of the learning rate; chosen on validation donors of GTEx v6
-SAMPLE_STREAM = 2  # keeps the posterior samples of validation apart from its masks
 FIGURES = "loss", "nll_nats", "mse", "kl_nats"  # of a training step
-ACTIVE_VARIANCE = 0.01  # Burda et al. (2016), section 5
 
 
 class StepKind(NamedTuple):
@@ -127,9 +129,8 @@ class VAEModule(LightningModule):
         # called as a module all the same, for the layers' hooks
         self._run_vae = torch.compile(self.vae.forward) if compile else self.vae.__call__
         self._captured: CapturedStep | None = None
-        self._sums: Tensor | None = (
-            None  # on the device: a key that Lightning logs costs a third of a millisecond a step
-        )
+        # on the device: a key that Lightning logs costs a third of a millisecond a step
+        self._sums: Tensor | None = None
         self._steps, self._seconds, self._since = 0, 0.0, time.monotonic()
 
     def configure_model(self) -> None:
@@ -150,25 +151,8 @@ class VAEModule(LightningModule):
             self.contrastive.look_up(self.trainer.datamodule.adata.obs)  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> Any:
-        """Build the optimizer and its schedule.
-
-        Weight decay is for the matrices of the MLPs: not for biases, norms and variances, and not for the linear
-        paths. Those start as a PCA, with entries far smaller than a step of Adam where they are loadings of genes, so
-        there they learn more slowly.
-        """
-        skips = [part.skip for part in self.vae.encoders] + [part.skip for part in self.vae.decoders]
-        skips += [part.condition for part in self.vae.encoders] + [
-            part.condition for part in self.vae.decoders
-        ]
-        paths = [skip.weight for skip in skips if skip is not None]
-        rest = [p for p in self.parameters() if not any(p is path for path in paths)]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in rest if p.ndim > 1]},
-            {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        if paths:
-            rate = LINEAR_PATH_RATE if self.vae.basis_fg is None else 1.0
-            groups.append({"params": paths, "weight_decay": 0.0, "lr": rate * self.optimizer_config["lr"]})
+        """Build the optimizer and its schedule."""
+        groups = parameter_groups(self.vae, self.parameters(), self.optimizer_config["lr"])
         optimizer = build(self.optimizer_config, under="torch.optim", params=groups)
         if self.learning_rate_config is None:
             return optimizer
@@ -261,13 +245,8 @@ class VAEModule(LightningModule):
     def on_train_start(self) -> None:
         """On a single GPU, replay steps. Compiled models, several processes and fp16, which rescales losses, do without."""
         trainer = self.trainer
-        plain = trainer.world_size == 1 and trainer.accumulate_grad_batches == 1
-        if (
-            self.device.type == "cuda"
-            and plain
-            and trainer.precision != "16-mixed"
-            and not self.hparams["compile"]
-        ):
+        alone = self.device.type == "cuda" and trainer.world_size == trainer.accumulate_grad_batches == 1
+        if alone and trainer.precision != "16-mixed" and not self.hparams["compile"]:
             trained = [p for p in self.parameters() if p.requires_grad]
             self._captured = CapturedStep(self._whole_step, trained)
 
@@ -393,71 +372,28 @@ class VAEModule(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sums over one batch: the ELBO at beta = 1, whole and masked reconstruction, posterior moments."""
         x_nf, outside_n = self.features(batch)
-        of_batch: dict[str, Any] = {"outside_n": outside_n, "size_n": self.sizes(batch)}
         c_nk = self.vae.complete(self.told(batch), x_nf)
         output = self._run_vae(x_nf, c_nk)
-        terms = self.objective(self.vae.likelihood, output, x_nf, beta=1.0, **of_batch)
-        # the ELBO is an expectation over the posterior: its likelihood needs a sample where R2 takes the mean
-        torch.manual_seed(step_seed(VALIDATION_SEED, batch_idx, self.global_rank, SAMPLE_STREAM))
-        z_nd = sample_posterior(output.mu_nd, output.log_var_nd)
-        sampled = replace(output, z_nd=z_nd, x_hat_nf=self.vae.decode_features(z_nd, c_nk))
-        nll = self.objective(self.vae.likelihood, sampled, x_nf, beta=1.0, **of_batch).nll_nats
-        mu_nd, n, g = output.mu_nd.float(), len(x_nf), self.vae.n_genes
-        basis_fg = self.vae.basis_fg
-        square = x_nf.square().sum(dtype=torch.float64)
-        sums = {
-            "n": torch.tensor(float(n), device=x_nf.device),
-            "nll": nll * n,
-            "kl_d": terms.kl_d * n,
-            "mu_d": mu_nd.sum(0),
-            "mu2_d": mu_nd.square().sum(0),
-            "x": (x_nf if basis_fg is None else x_nf @ basis_fg.sum(1)).sum(dtype=torch.float64),
-            "x2": square if outside_n is None else square + outside_n.sum(dtype=torch.float64),
-            "se": terms.mse.double() * n * g,
-        }
+        at = batch_idx, self.global_rank
+        sums = elbo_sums(
+            self.vae, self.objective, output, x_nf, c_nk,
+            outside_n=outside_n, size_n=self.sizes(batch), seed=validation_seed(*at, SAMPLE_STREAM),
+        )  # fmt: skip
         if batch.outside_n is None:
-            sums |= self._imputation_sums(batch.x_nf, c_nk, batch_idx)
+            sums |= imputation_sums(self.vae, self._run_vae, batch.x_nf, c_nk, seed=validation_seed(*at))
         if self.contrastive is not None:
-            torch.manual_seed(step_seed(VALIDATION_SEED, batch_idx, self.global_rank, 1))
-            sums["contrastive"] = n * self.contrastive(self.vae, batch.x_nf, output.mu_nd, batch.row_n)
+            torch.manual_seed(validation_seed(*at, CONTRAST_STREAM))
+            contrast = self.contrastive(self.vae, batch.x_nf, output.mu_nd, batch.row_n)
+            sums["contrastive"] = len(x_nf) * contrast
         self._val = {key: self._val[key] + value for key, value in sums.items()} if self._val else sums
-
-    def _imputation_sums(self, x_ng: Tensor, c_nk: Tensor | None, batch_idx: int) -> dict[str, Tensor]:
-        """Hide entries and predict them."""
-        seed = step_seed(VALIDATION_SEED, batch_idx, self.global_rank)
-        generator = torch.Generator(x_ng.device).manual_seed(seed)
-        observed_ng = torch.empty_like(x_ng).bernoulli_(1.0 - VALIDATION_RATIO, generator=generator)
-        x_hat_nf = self._run_vae(self.vae.project(hide(x_ng, observed_ng)), c_nk).x_hat_nf.float()
-        x_hat_ng = self.vae.expand(x_hat_nf)
-        hidden_ng = 1.0 - observed_ng
-        return {
-            "hidden": hidden_ng.sum(dtype=torch.float64),
-            "hidden_x": (x_ng * hidden_ng).sum(dtype=torch.float64),
-            "hidden_x2": (x_ng.square() * hidden_ng).sum(dtype=torch.float64),
-            "hidden_se": ((x_hat_ng - x_ng).square() * hidden_ng).sum(dtype=torch.float64),
-        }
 
     def on_validation_epoch_end(self) -> None:
         """Reduce over processes and report; none of these values moves with beta."""
         total = {
             key: self.trainer.strategy.reduce(value, reduce_op="sum") for key, value in self._val.items()
         }
-        n, genes = total["n"], len(self.scaler.center_g)
-        self.kl_d: Tensor = total["kl_d"] / n
-        kl = self.kl_d.sum()
-        variance_d = total["mu2_d"] / n - (total["mu_d"] / n).square()
-        values = {
-            "val/loss": (total["nll"] / n + kl) / genes,
-            "val/kl_nats": kl,
-            "val/mse": total["se"] / (n * genes),
-            "val/r2": 1.0 - total["se"] / (total["x2"] - total["x"].square() / (n * genes)),
-            "val/active_units": (variance_d > ACTIVE_VARIANCE).sum(),
-        }
-        if "hidden" in total:
-            spread = total["hidden_x2"] - total["hidden_x"].square() / total["hidden"]
-            values["val/imputation_r2_20"] = 1.0 - total["hidden_se"] / spread
-        if "contrastive" in total:
-            values["val/contrastive"] = total["contrastive"] / n
+        self.kl_d: Tensor = total["kl_d"] / total["n"]
+        values = validation_figures(total, self.vae.n_genes)
         self.log_dict({key: value.float() for key, value in values.items()}, logger=False)
         if not self.trainer.sanity_checking:
             # Lightning would count these from one step earlier than the curves of training, with a curve of epochs
