@@ -5,7 +5,7 @@ A stand-in for a CUDA graph runs what was recorded again, into the tensors of th
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +61,6 @@ def data(tmp_path: Path) -> ExpressionDataModule:
     return made
 
 
-@contextmanager
-def on_start(module: VAEModule, captured: Any) -> Any:
-    def start() -> None:
-        module._captured = captured
-
-    module.on_train_start = start  # type: ignore[method-assign]
-    yield
-
-
 @pytest.mark.parametrize("masked", [False, True])
 def test_training_by_replays_is_training(data, tmp_path, masked):
     found = []
@@ -94,13 +85,13 @@ def test_training_by_replays_is_training(data, tmp_path, masked):
                 return plain_loss(batch, *numbers, kind._replace(partner=module.vae.draw_partner()))
 
             module._loss = as_captured  # type: ignore[method-assign]
-        with on_start(module, captured):
-            fitted = Trainer(
-                accelerator="cpu", max_epochs=3, logger=False, enable_progress_bar=False, enable_model_summary=False,
-                limit_val_batches=0, enable_checkpointing=False, default_root_dir=tmp_path, callbacks=callbacks,
-                gradient_clip_val=0.5,
-            )  # fmt: skip
-            fitted.fit(module, data)
+        module.on_train_start = partial(setattr, module, "_captured", captured)  # type: ignore[method-assign]
+        fitted = Trainer(
+            accelerator="cpu", max_epochs=3, logger=False, enable_progress_bar=False, enable_model_summary=False,
+            limit_val_batches=0, enable_checkpointing=False, default_root_dir=tmp_path, callbacks=callbacks,
+            gradient_clip_val=0.5,
+        )  # fmt: skip
+        fitted.fit(module, data)
         found.append(
             torch.cat(
                 [p.detach().flatten() for p in (*module.parameters(), *(b.float() for b in module.buffers()))]
@@ -112,7 +103,6 @@ def test_training_by_replays_is_training(data, tmp_path, masked):
 
 def test_kinds_are_recorded_apart_and_inputs_are_held():
     weight = nn.Parameter(torch.tensor([1.0, 2.0]))
-    ran: list[str] = []
 
     class Owner:
         def buffers(self) -> list[torch.Tensor]:
@@ -120,7 +110,6 @@ def test_kinds_are_recorded_apart_and_inputs_are_held():
 
         def step(self, batch: Batch, numbers_k: torch.Tensor, kind: str) -> torch.Tensor:
             weight.grad = None
-            ran.append(kind)
             loss = (batch.x_nf @ weight).sum() * numbers_k[0] * (2.0 if kind == "double" else 1.0)
             loss.backward()
             return loss.detach()[None]
