@@ -33,10 +33,10 @@ def die_at(count: int) -> None:
 
 if __name__ == "__main__":  # pytest imports every file here, to look for doctests
     import gtex_vae.models.vae
-    import gtex_vae.training.module
+    import gtex_vae.training.validation
     from gtex_vae.train import main
 
-    gtex_vae.models.vae.sample_posterior = gtex_vae.training.module.sample_posterior = mean
+    gtex_vae.models.vae.sample_posterior = gtex_vae.training.validation.sample_posterior = mean
     if "DIE_AT_SAVE" in os.environ:
         die_at(int(os.environ["DIE_AT_SAVE"]))
     main()
