@@ -15,7 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gtex_vae.data import datamodule, loader
 from gtex_vae.data.datamodule import ExpressionDataModule
 from gtex_vae.data.loader import BatchLoader
-from gtex_vae.data.simulate import simulate_gtex
 from gtex_vae.training.callbacks.kl_annealing import KLAnnealing
 from gtex_vae.training.callbacks.masking import Masking
 from gtex_vae.training.module import VAEModule
@@ -53,14 +52,6 @@ class NoWaiting(TorchDispatchMode):
         ):
             self.drawn_on_host[result.data_ptr()] = result
         return result
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> ExpressionDataModule:
-    simulate_gtex(n_samples=120, n_genes=60, n_donors=20, seed=0).write_h5ad(tmp_path / "x.h5ad")
-    made = ExpressionDataModule("x", str(tmp_path / "x.h5ad"), batch_size=16)
-    made.setup()
-    return made
 
 
 def module(
