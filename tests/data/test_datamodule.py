@@ -14,7 +14,7 @@ from gtex_vae.data.datamodule import ExpressionDataModule
 from gtex_vae.data.processed import read
 from gtex_vae.data.simulate import simulate_gtex
 from gtex_vae.data.splits import SPLITS
-from gtex_vae.errors import ConfigError, GtexVaeError, SplitError
+from gtex_vae.errors import ConfigError, DataError, GtexVaeError, SplitError
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,14 @@ def test_a_compressed_matrix_stays_in_memory(path: str, tmp_path: Path) -> None:
     data.rotate(torch.eye(80)[:8])
     assert data._x_ng is not None
     assert torch.equal(data.expression("val"), set_up(path).expression("val"))
+
+
+def test_samples_that_are_all_alike_are_refused(path: str, tmp_path: Path) -> None:
+    adata = read(path)
+    adata.X[:] = adata.X[0]
+    adata.write_h5ad(tmp_path / "alike.h5ad")
+    with pytest.raises(DataError, match=r"alike\.h5ad: no gene varies over the \d+ training samples"):
+        set_up(str(tmp_path / "alike.h5ad"))
 
 
 def test_loaders_serve_their_own_rows(path: str) -> None:

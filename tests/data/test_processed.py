@@ -51,16 +51,23 @@ def test_made_again_when_settings_change_or_when_asked(path: Path) -> None:
     assert not make_processed(path, {**PREPARE, "n_genes": 70})
 
 
-def test_made_again_when_the_raw_file_changes(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("changed", ["raw.tsv", "samples.csv", "genes.txt"])
+def test_made_again_when_a_file_that_goes_into_it_changes(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
-    raw = tmp_path / "raw.tsv"
-    raw.write_text("first")
+    raw, samples, genes = (tmp_path / name for name in ("raw.tsv", "samples.csv", "genes.txt"))
+    for file in (raw, samples, genes):
+        file.write_text("first")
     monkeypatch.setattr(processed, "build", lambda node: small())
-    prepare = {"_target_": "somewhere", "path": str(raw)}
+    prepare = {
+        "_target_": "somewhere",
+        "path": str(raw),
+        "annotations": [str(samples)],
+        "gene_list": str(genes),
+    }
     assert make_processed(path, prepare)
     assert not make_processed(path, prepare)
-    raw.write_text("second, and longer")
+    (tmp_path / changed).write_text("second, and longer")
     assert make_processed(path, prepare)
     assert not make_processed(path, prepare)
 

@@ -9,6 +9,7 @@ import pytest
 
 from gtex_vae.errors import ConfigError
 from gtex_vae.functional.schedules import kl_capacity, kl_weight
+from gtex_vae.training.callbacks.checkpoints import BestCheckpoint
 from gtex_vae.training.callbacks.early_stopping import PatientStopping
 from gtex_vae.training.callbacks.kl_annealing import KLAnnealing, in_warmup
 from gtex_vae.training.callbacks.masking import Masking
@@ -17,7 +18,10 @@ STEPS = 200
 
 
 def trainer(step: int = 0, *callbacks: Any) -> Any:
-    return SimpleNamespace(global_step=step, estimated_stepping_batches=STEPS, callbacks=list(callbacks))
+    return SimpleNamespace(
+        global_step=step, estimated_stepping_batches=STEPS, callbacks=list(callbacks), sanity_checking=False,
+        callback_metrics={"loss": 1.0, "val/loss": 1.0, "val/r2": 0.5},
+    )  # fmt: skip
 
 
 def module(step: int = 0, seed: int = 0) -> Any:
@@ -95,6 +99,16 @@ def test_early_stopping_does_not_look_during_the_warmup(monkeypatch: pytest.Monk
     for step in (0, 49, 50, 120):
         stopping.on_validation_end(trainer(step, stopping, annealing), module())
     assert looked == [50, 120]
+
+
+@pytest.mark.parametrize(
+    ("watching", "name"),
+    [(PatientStopping("val/los"), "early_stopping"), (BestCheckpoint("val/los"), "best")],
+)
+def test_a_metric_that_is_not_measured_is_refused_by_the_first_validation(watching: Any, name: str) -> None:
+    message = rf"callbacks.{name}.monitor=val/los is no validation metric; did you mean 'val/loss'\?"
+    with pytest.raises(ConfigError, match=message):
+        watching.on_validation_end(trainer(0, watching, KLAnnealing()), module())
 
 
 @pytest.mark.parametrize(

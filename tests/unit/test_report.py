@@ -35,6 +35,12 @@ def test_pca_map_keeps_the_two_largest_variances():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("project", [projections.umap_map, projections.tsne_map])
+def test_an_embedding_of_one_dimension_has_a_map(project):
+    assert np.isfinite(project(islands(n=12)[:, :1])).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("project", [projections.umap_map, projections.tsne_map])
 def test_map_is_seeded_and_keeps_groups_apart(project):
     z_nd = islands()
     xy_n2 = project(z_nd, seed=3)

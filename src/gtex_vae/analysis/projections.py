@@ -72,7 +72,7 @@ def umap_map(z_nd: NDArray[np.floating], *, seed: int = 0) -> NDArray[np.float32
 
 
 def tsne_map(z_nd: NDArray[np.floating], *, seed: int = 0) -> NDArray[np.float32]:
-    """t-SNE of perplexity 30, started from PCA.
+    """t-SNE of perplexity 30, started from PCA, or at random where there is one dimension only.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def tsne_map(z_nd: NDArray[np.floating], *, seed: int = 0) -> NDArray[np.float32
         perplexity=min(PERPLEXITY, (len(z_nd) - 1) / 3),
         neighbors="exact",  # no index whose building could differ from run to run
         negative_gradient_method="fft" if len(z_nd) > FFT_FROM else "bh",
-        initialization="pca",
+        initialization="pca" if z_nd.shape[1] > 1 else "random",
         random_state=seed,
         n_jobs=1,
     )

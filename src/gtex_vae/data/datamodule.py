@@ -27,7 +27,7 @@ from gtex_vae.data.lazy_rows import FilledRows, RowMatrix, blocks_of
 from gtex_vae.data.loader import Batch, BatchLoader
 from gtex_vae.data.splits import SPLITS, check_fractions, check_split, read_splits, split_samples
 from gtex_vae.data.standardize import Method, Standardizer
-from gtex_vae.errors import ConfigError
+from gtex_vae.errors import ConfigError, DataError
 from gtex_vae.functional.basis import coordinates
 from gtex_vae.paths import write_beside
 
@@ -202,6 +202,11 @@ class ExpressionDataModule(LightningDataModule):
             batches_in_buffer(self._disk, self.memory_gib, self.batch_size)
             self.scaler.fit(self._disk, self.rows("train"))
             self._disk.check(np.flatnonzero(split != "train"))
+        if len(self.scaler.constant) == self.adata.n_vars:
+            raise DataError(
+                f"{self.processed}: no gene varies over the {len(self.rows('train'))} training samples, so there is "
+                "nothing to learn"
+            )
         if len(self.scaler.constant):
             names = list(self.adata.var_names[self.scaler.constant])
             log.warning(

@@ -54,7 +54,9 @@ def make_processed(
     bool
         Whether it was made now.
     """
-    settings = provenance.fingerprint({**prepare, "source": _source_state(prepare.get("path"))})
+    sources = [prepare.get("path"), *prepare.get("annotations", ()), prepare.get("gene_list")]
+    state = [part for source in sources for part in _source_state(source)]
+    settings = provenance.fingerprint({**prepare, "source": state})
     processed.parent.mkdir(parents=True, exist_ok=True)
     # the jobs of a sweep start together: one makes the file, the others wait for it
     with FileLock(processed.with_name(f".{processed.name}.lock")):
@@ -226,7 +228,7 @@ def describe(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
 
 
 def _source_state(path: str | None) -> list[Any]:
-    """Cheap identity of the raw file: resolved path, size and time of change."""
+    """Cheap identity of a file that goes into it: resolved path, size and time of change."""
     if path is None or not Path(path).exists():
         return []
     state = Path(path).stat()

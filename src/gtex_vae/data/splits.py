@@ -69,7 +69,8 @@ def split_samples(
     donor_series = pd.Series(list(donor), dtype="object")
     if by == "donor" and donor_series.isna().any():
         raise SplitError(
-            f"{int(donor_series.isna().sum())} samples have no donor: a split by donor needs one for each"
+            f"{int(donor_series.isna().sum())} samples have no donor: a split by donor needs one for each; give "
+            "data.prepare.annotations=[TABLE] with a column donor, or set data.split_by=sample"
         )
     group = np.arange(len(donor_series)) if by == "sample" else donor_series.factorize()[0]
     tissue_code, tissues = pd.factorize(pd.Series(list(tissue), dtype="object").fillna("unknown"))

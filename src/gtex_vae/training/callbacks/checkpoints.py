@@ -15,6 +15,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from gtex_vae.errors import ConfigError
 from gtex_vae.paths import write_beside, write_json
 from gtex_vae.training.callbacks.kl_annealing import in_warmup
+from gtex_vae.training.callbacks.monitored import refuse_unknown
 
 SHARE = 0.05  # of the time of training that may go into writing its last state
 QUICK = 0.2  # seconds: what is written as quickly is written after every epoch
@@ -59,7 +60,15 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare and save, once the warm-up is over."""
+        """Compare and save, once the warm-up is over.
+
+        Raises
+        ------
+        ConfigError
+            There is no such metric.
+        """
+        assert self.monitor is not None
+        refuse_unknown(trainer, "best", self.monitor)  # now, not at the end of the warm-up
         if in_warmup(trainer):
             return
         before = self.best_model_score

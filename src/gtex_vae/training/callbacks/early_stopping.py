@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from gtex_vae.errors import ConfigError
 from gtex_vae.training.callbacks.kl_annealing import in_warmup
+from gtex_vae.training.callbacks.monitored import refuse_unknown
 
 
 class PatientStopping(EarlyStopping):
@@ -54,6 +55,14 @@ class PatientStopping(EarlyStopping):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the metric, once the warm-up is over."""
+        """Look at the metric, once the warm-up is over.
+
+        Raises
+        ------
+        ConfigError
+            There is no such metric.
+        """
+        assert self.monitor is not None
+        refuse_unknown(trainer, "early_stopping", self.monitor)  # now, not at the end of the warm-up
         if not in_warmup(trainer):
             super().on_validation_end(trainer, pl_module)

@@ -8,9 +8,9 @@ from filelock import FileLock
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gtex_vae import search
-from gtex_vae.config import nearest
 from gtex_vae.errors import ConfigError, PrunedError
 from gtex_vae.training.callbacks.kl_annealing import in_warmup
+from gtex_vae.training.callbacks.monitored import refuse_unknown
 
 
 class SearchTrial(Callback):
@@ -79,11 +79,7 @@ class SearchTrial(Callback):
         """
         if self.trial is None or trainer.sanity_checking or in_warmup(trainer):
             return
-        if self.monitor not in trainer.callback_metrics:
-            known = [key for key in trainer.callback_metrics if key.startswith("val/")]
-            raise ConfigError(
-                f"callbacks.search.monitor={self.monitor} is no validation metric{nearest(self.monitor, known)}"
-            )
+        refuse_unknown(trainer, "search", self.monitor)
         hopeless = trainer.is_global_zero and self._report(
             float(trainer.callback_metrics[self.monitor]), trainer.current_epoch
         )

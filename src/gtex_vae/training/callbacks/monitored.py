@@ -1,0 +1,30 @@
+"""What the callbacks that watch a validation metric share."""
+
+from __future__ import annotations
+
+from lightning.pytorch import Trainer
+
+from gtex_vae.config import nearest
+from gtex_vae.errors import ConfigError
+
+
+def refuse_unknown(trainer: Trainer, callback: str, monitor: str) -> None:
+    """Refuse a metric that the validation which has just ended did not measure.
+
+    Parameters
+    ----------
+    callback
+        Its key under ``callbacks``.
+    monitor
+        The metric that it watches.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key and the metrics there are.
+    """
+    if not trainer.sanity_checking and monitor not in trainer.callback_metrics:
+        known = [key for key in trainer.callback_metrics if key.startswith("val/")]
+        raise ConfigError(
+            f"callbacks.{callback}.monitor={monitor} is no validation metric{nearest(monitor, known)}"
+        )
