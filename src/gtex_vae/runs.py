@@ -179,6 +179,8 @@ def find_run(run: str, outputs: Path, stage: str = "train") -> Path:
     if not run_dir.is_dir():
         raise RunError(f"run={run} does not exist")
     state = status(run_dir)
+    if state == "new":
+        raise RunError(f"run={run} is no run directory: it holds no {CONFIG}")
     if state != "finished":
         reason = f": {(run_dir / FAILED).read_text().splitlines()[0]}" if state == "failed" else ""
         raise RunError(f"run={run} is {state}{reason}; finish it with `python -m gtex_vae.train run={run}`")

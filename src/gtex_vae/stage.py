@@ -177,10 +177,15 @@ def _log_to_file(text: str) -> None:
 
 def explain(error: BaseException, config_name: str) -> str:
     """One line that says what is wrong and what to do."""
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, OverrideParseException
 
     if isinstance(error, GtexVaeError):
         return str(error)
+    if isinstance(error, OverrideParseException) and "=" in error.override:
+        return (
+            f"{error.override} cannot be read: a value with special characters is quoted for Hydra and for the shell, "
+            """as in 'KEY="VALUE"' or 'KEY=["VALUE","VALUE"]'"""
+        )
     if isinstance(error, HydraException):
         return _explain_hydra(str(error), config_name)
     if isinstance(error, KeyboardInterrupt):

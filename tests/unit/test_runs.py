@@ -217,3 +217,5 @@ def test_find_run(tmp_path: Path) -> None:
         find_run(str(third), tmp_path)
     with pytest.raises(RunError, match=r"does not exist"):
         find_run(str(tmp_path / "nothing"), tmp_path)
+    with pytest.raises(RunError, match=r"is no run directory: it holds no config.yaml"):
+        find_run(str(tmp_path), tmp_path)

@@ -55,4 +55,7 @@ def check_interval(level: float | None, impute: bool, reference: Reference | Non
     if not impute:
         raise ConfigError(f"interval={level} is of imputed genes: add impute=true")
     if reference is None:
-        raise RunError(f"run={run} has no intervals yet: run `python -m gtex_vae.evaluate run={run}` once")
+        raise RunError(
+            f"run={run} has no intervals: `python -m gtex_vae.evaluate run={run}` makes them where there are enough "
+            "validation and training samples"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from gtex_vae.config import build
 from gtex_vae.data.counts import LENGTH, size_factors
 from gtex_vae.data.datamodule import BLOCK, ExpressionDataModule
 from gtex_vae.data.lazy_rows import blocks_of
-from gtex_vae.errors import ConfigError
+from gtex_vae.data.standardize import Standardizer
+from gtex_vae.errors import ConfigError, RunError
 from gtex_vae.models.conditioning import free_latent, start_conditional
 from gtex_vae.models.projector import PROJECTION
 from gtex_vae.nn.likelihoods import NegativeBinomial
@@ -63,6 +65,9 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
     datamodule = build(settings["data"], under="gtex_vae.data")
     datamodule.prepare_data()
     datamodule.setup()
+    last = run_dir / "checkpoints" / "last.ckpt"
+    if last.exists():
+        refuse_other_data(last, datamodule.scaler)
     if runs.written_here():
         datamodule.write_splits(run_dir / "splits.csv")
 
@@ -91,7 +96,6 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
         start_conditional(module.vae, *samples_told(module, datamodule))
     if module.vae.basis_fg is not None and not reads_genes(module, trainer):
         datamodule.rotate(module.vae.basis_fg)
-    last = run_dir / "checkpoints" / "last.ckpt"
     trainer.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None, weights_only=True)
 
     for optimizer in trainer.optimizers:  # three times the weights, which nothing needs any more
@@ -117,6 +121,33 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
         report(metrics, trained, trainer, settings, run_dir)
     trainer.strategy.barrier()  # no process marks the run a success before it is one
     return metrics.get("reconstruction/r2")
+
+
+def refuse_other_data(last: Path, scaler: Standardizer) -> None:
+    """Refuse to go on from a state whose training samples were others: donors could come from test into training.
+
+    Parameters
+    ----------
+    last
+        The checkpoint.
+    scaler
+        Fitted on the training samples of now.
+
+    Raises
+    ------
+    RunError
+        The genes' means or scales are not those of the checkpoint, or it cannot be read.
+    """
+    anew = "give another hydra.run.dir, or overwrite=true to start anew"
+    try:
+        state = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    except (RuntimeError, UnpicklingError) as error:
+        raise RunError(f"{last} cannot be read: {str(error).splitlines()[0]}; {anew}") from error
+    for name, now_g in scaler.state_dict().items():
+        before_g = state[f"scaler.{name}"]
+        # another machine may round differently
+        if before_g.shape != now_g.shape or not torch.allclose(before_g, now_g, rtol=1e-4, atol=1e-5):
+            raise RunError(f"{last} was trained on other samples, values or genes than there are now: {anew}")
 
 
 def samples_told(module: VAEModule, datamodule: ExpressionDataModule) -> tuple[Tensor, Tensor, Tensor]:
