@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from gtex_vae.data.filters import filter_matrix
 from gtex_vae.data.gene_stats import gene_stats, top_variable
 from gtex_vae.data.near_duplicates import near_duplicates
+from gtex_vae.data.prepare import prepare_matrix
 from gtex_vae.data.qc import write_qc
 from gtex_vae.data.sample_stats import outliers, sample_stats
-from gtex_vae.errors import DataError
+from gtex_vae.errors import ConfigError, DataError
 from gtex_vae.paths import shared_dir
 
 V6 = shared_dir() / "gtex_v6/gtex_v6.h5ad"
@@ -85,6 +86,12 @@ def test_top_genes_are_so_many(n_genes):
     stats = gene_stats(np.random.default_rng(0).random((5, 9)).astype(np.float32), "tpm")
     for rank_by in ("variance", "hvg"):
         assert top_variable(stats, n_genes, rank_by=rank_by).sum() == min(n_genes, 9)
+
+
+@pytest.mark.parametrize("n_genes", [0, -5])
+def test_no_top_genes_are_refused_before_the_matrix_is_read(n_genes):
+    with pytest.raises(ConfigError, match=rf"data.prepare.top_genes={n_genes} must be at least 1"):
+        prepare_matrix("none.tsv", top_genes=n_genes)
 
 
 def test_every_drop_has_one_reason_and_they_add_up():

@@ -75,6 +75,9 @@ def test_refusals() -> None:
         ViewContrast(D, hidden=1.0)
     with pytest.raises(DataError, match=r"label=organ.*tissue, donor"):
         LabelContrast(D, label="organ").look_up(obs())
+    for tissue in ("a", None, np.arange(N)):  # one for all, none known, no two alike
+        with pytest.raises(DataError, match=r"label=tissue: it takes two labels"):
+            LabelContrast(D).look_up(obs().assign(tissue=tissue))
 
 
 def test_temperature_is_learned_only_when_asked() -> None:

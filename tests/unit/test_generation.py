@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from anndata import AnnData
 
-from gtex_vae.analysis.synthesis import sentence
+from gtex_vae.analysis.synthesis import sentence, synthesize
 from gtex_vae.analysis.synthetic_audit import (
     REAL,
     Kernel,
@@ -181,3 +182,16 @@ def test_words_of_the_audit():
         {**good, "too_near": 0.9}
     )
     assert "not their distribution" in sentence({**good, "mmd2": 0.02})
+    assert sentence({**good, "mmd2_of_halves": float("nan")}).startswith(
+        "squared MMD 0.0010, of too few held-out"
+    )
+
+
+def test_tissues_are_not_drawn_where_no_sample_has_one():
+    model = TrainedModel(VAE(2, 1, [4]), Standardizer(2), gene_ids=["a", "b"], gene_names=["", ""],
+                         unit="log2(TPM+1)", architecture={})  # fmt: skip
+    samples = AnnData(
+        np.zeros((3, 2), np.float32), obs=pd.DataFrame({"split": "train", "tissue": [None] * 3})
+    )
+    with pytest.raises(ConfigError, match=r"how=tissue: no training sample has a tissue; how=prior"):
+        synthesize(model, samples, how="tissue", n_samples=4)

@@ -85,6 +85,8 @@ def synthesize(
     random = np.random.default_rng(seed)
     train = (samples.obs["split"] == "train").to_numpy()
     train &= labelled(samples.obs["tissue"]) if how == "tissue" else True
+    if not train.any():
+        raise ConfigError("how=tissue: no training sample has a tissue; how=prior needs none")
     obs = samples.obs[train]
     mu_nd, var_nd = posteriors(model, samples.X[train], model.design(obs))
     if how == "tissue":
@@ -174,13 +176,12 @@ def sentence(metrics: dict[str, float]) -> str:
 training sample than 95 % of real held-out samples are (5 % by definition for these): no copies
     """
     mmd2, halves, near = metrics["mmd2"], metrics["mmd2_of_halves"], metrics["too_near"]
-    apart = mmd2 > halves
-    parts = [
-        f"squared MMD {mmd2:.4f}, "
-        + (f"beyond the {halves:.4f} of" if apart else f"within the {halves:.4f} of")
-        + " halves of the held-out donors"
-        + (": not their distribution" if apart else "")
-    ]
+    usual = f"the {halves:.4f} of halves of the held-out donors"
+    if np.isnan(halves):
+        beside = "of too few held-out donors to say what is usual"
+    else:
+        beside = f"beyond {usual}: not their distribution" if mmd2 > halves else f"within {usual}"
+    parts = [f"squared MMD {mmd2:.4f}, {beside}"]
     if np.isfinite(metrics["tissue_accuracy"]):
         real = metrics["baseline/training/tissue_accuracy"]
         parts.append(

@@ -101,10 +101,12 @@ def prepare_matrix(
     DataError, DownloadError
         A source is wrong or cannot be had.
     ConfigError
-        Neither ``path`` nor ``release`` is given, or both.
+        Neither ``path`` nor ``release`` is given, or both; or ``top_genes`` is less than 1.
     """
     import anndata
 
+    if top_genes is not None and top_genes < 1:
+        raise ConfigError(f"data.prepare.top_genes={top_genes} must be at least 1, or null to keep all")
     if (path is None) == (release is None):
         raise ConfigError("data.path=FILE must be given, or a release (data=gtex_v8), and not both")
     if release is None:

@@ -224,12 +224,24 @@ class LabelContrast(ContrastiveTerm):
         self.label, self.geometry = label, geometry
 
     def look_up(self, obs: pd.DataFrame) -> None:
-        """Number the labels and donors of all samples."""
+        """Number the labels and donors of all samples.
+
+        Raises
+        ------
+        DataError
+            There is no such column, or with its labels the term would be no more than a constant.
+        """
         import pandas as pd
 
         if self.label not in obs:
             raise DataError(
                 f"contrastive.label={self.label} is no column of the samples; there are {', '.join(map(str, obs))}"
+            )
+        donors_of_label = obs.groupby(self.label, observed=True)["donor"].nunique()
+        if len(donors_of_label) < 2 or donors_of_label.max() < 2:
+            raise DataError(
+                f"contrastive.label={self.label}: it takes two labels, and one that two donors share, for samples to "
+                f"attract and repel each other; there are {len(donors_of_label)} labels"
             )
         for name, column in (("label_n", self.label), ("donor_n", "donor")):
             codes = torch.from_numpy(pd.factorize(obs[column])[0].astype("int64"))
