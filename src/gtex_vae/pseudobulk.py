@@ -61,6 +61,11 @@ def main(config: PseudobulkConfig, run_dir: Path) -> None:
     with write_beside(run_dir / "proportions.csv") as temporary:
         made.proportions.to_csv(temporary)
     write_json(run_dir / "mixing.json", mixing)
+    if mixing["cells_without_donor"] or mixing["cells_without_type"]:
+        log.warning(
+            "%d cells without a donor are left out, %d more without a cell type are in no profile",
+            mixing["cells_without_donor"], mixing["cells_without_type"],
+        )  # fmt: skip
     log.info(
         "%s: %d cells of %d donors and %d cell types made into %d profiles (%d had fewer than %d cells) and %d mixtures, "
         "%d genes", run_dir, mixing["cells"], mixing["donors"], len(mixing["cell_types"]), mixing["profiles"],

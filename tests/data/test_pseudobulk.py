@@ -349,6 +349,14 @@ def test_values_that_are_no_counts(cells: ad.AnnData, value: float, message: str
         make_pseudobulk(spoiled(cells, value), rows=7)
 
 
+def test_an_empty_matrix_is_refused(cells: ad.AnnData) -> None:
+    empty = ad.AnnData(0 * cells.X, obs=cells.obs, var=cells.var, layers={"counts": cells.X})
+    with pytest.raises(
+        DataError, match=r"every count is zero; give layer= of the counts \(there are X, counts\)"
+    ):
+        make_pseudobulk(empty)
+
+
 def test_fractional_counts_are_added_up(cells: ad.AnnData) -> None:
     fractions = ad.AnnData(cells.X * 0.5, obs=cells.obs, var=cells.var)
     assert fractions.X.max() > 30

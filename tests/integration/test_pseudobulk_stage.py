@@ -55,6 +55,18 @@ def test_a_file_becomes_what_the_contract_names(command, cells_file, tmp_path):
     assert again.code == 1 and "holds a finished run" in again.stderr
 
 
+def test_cells_that_are_left_out_are_counted(command, cells_file, tmp_path):
+    cells = ad.read_h5ad(cells_file)
+    cells.obs["person"] = cells.obs["person"].astype(object)
+    cells.obs.iloc[:7, cells.obs.columns.get_loc("person")] = None
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    done = command(
+        STAGE, "input=cells.h5ad", "donor=person", "cell_type=kind", "hydra.run.dir=run", cwd=tmp_path
+    )
+    assert done.code == 0, done.stderr
+    assert "7 cells without a donor are left out" in done.stdout
+
+
 def test_the_demo_is_simulated_and_the_seed_decides(command, tmp_path):
     made = {}
     for name, given in (("demo", "input=demo"), ("default", "input=null"), ("other", "seed=1")):

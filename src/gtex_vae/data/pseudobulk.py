@@ -18,7 +18,7 @@ from gtex_vae.data.genes import bundled_genes
 from gtex_vae.data.group_sums import sum_groups, to_log2_million
 from gtex_vae.data.harmonise import harmonise
 from gtex_vae.data.mixing import Proportions, draw_proportions, mix
-from gtex_vae.errors import ConfigError
+from gtex_vae.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -98,7 +98,7 @@ def make_pseudobulk(
     Raises
     ------
     DataError
-        A column is missing, no cell has a donor, the values are no counts, or no gene is known.
+        A column is missing, no cell has a donor, the values are no counts or all zero, or no gene is known.
     ConfigError
         An argument is out of range.
 
@@ -123,6 +123,11 @@ def make_pseudobulk(
         )
         donors, types = grouping.donors, grouping.cell_types
         sum_sg = sum_groups(cells, grouping.group_i, len(grouping.key_s), method=method, rows=rows)
+        if not sum_sg.any():
+            others = ", ".join(("X", *cells.layers))
+            raise DataError(
+                f"{cells.where}: every count is zero; give layer= of the counts (there are {others})"
+            )
         sum_sg, var, genes_report = _one_column_per_gene(cells, sum_sg)
         donor_obs = donor_table(
             cells.obs.drop(columns=list({donor_column, type_column})), grouping.donor_i, donors, tissue
