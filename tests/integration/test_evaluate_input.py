@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import anndata
@@ -117,3 +118,18 @@ def test_too_few_genes_are_one_line(evaluated, command):
     done = command("gtex_vae.evaluate", "run=run", "input=bare.tsv.gz", "min_overlap=0.9", cwd=evaluated)
     assert done.code == 1
     assert "only 90 of the model's 120 genes (75.0%)" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_data_whose_values_have_changed_since_are_refused(evaluated, command, tmp_path):
+    shutil.copytree(evaluated / "run", tmp_path / "run")
+    adata = anndata.read_h5ad(evaluated / "data/processed/demo.h5ad")
+    adata.X *= 0.5
+    adata.write_h5ad(tmp_path / "changed.h5ad")
+    config = tmp_path / "run/config.yaml"
+    text = config.read_text().replace(
+        str(evaluated / "data/processed/demo.h5ad"), str(tmp_path / "changed.h5ad")
+    )
+    config.write_text(text)
+    done = command("gtex_vae.evaluate", "run=run", cwd=tmp_path)
+    assert done.code == 1
+    assert "changed.h5ad: its training samples have other values" in done.stderr.splitlines()[-1]

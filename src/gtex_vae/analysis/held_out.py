@@ -16,6 +16,7 @@ from gtex_vae.data.disk_matrix import open_larger_than, subset
 from gtex_vae.data.gene_axis import SPLITS as GENE_SPLITS
 from gtex_vae.data.gene_axis import genes_as_samples, of_genes
 from gtex_vae.data.splits import SPLITS, read_splits
+from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import DataError, RunError
 from gtex_vae.models.trained import TrainedModel
 
@@ -65,6 +66,14 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
             "anew since"
         )
     if disk is None:
+        own = Standardizer(adata.n_vars, **model.scaler.settings).fit(
+            adata.X, np.flatnonzero(adata.obs["split"] == "train")
+        )
+        if not own.agrees_with(model.scaler.center_g, model.scaler.scale_g):
+            raise RunError(
+                f"{path}: its training samples have other values than those that {run_dir} was trained on: it was made "
+                "anew since"
+            )
         return adata
     parts = [subset(np.flatnonzero(split == part), adata.n_vars, memory_gib) for part in SPLITS]
     rows = np.sort(np.concatenate(parts))

@@ -115,6 +115,14 @@ class Standardizer(nn.Module):
         self.scale_g.copy_(torch.from_numpy(scale))
         return self
 
+    def agrees_with(self, center_g: Tensor, scale_g: Tensor) -> bool:
+        """Whether the statistics are these, but for what another machine may round differently."""
+        pairs = ((self.center_g, center_g), (self.scale_g, scale_g))
+        return all(
+            own.shape == other.shape and torch.allclose(own.cpu(), other.cpu(), rtol=1e-4, atol=1e-5)
+            for own, other in pairs
+        )
+
     @property
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments, plain."""

@@ -143,11 +143,8 @@ def refuse_other_data(last: Path, scaler: Standardizer) -> None:
         state = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
     except (RuntimeError, UnpicklingError) as error:
         raise RunError(f"{last} cannot be read: {str(error).splitlines()[0]}; {anew}") from error
-    for name, now_g in scaler.state_dict().items():
-        before_g = state[f"scaler.{name}"]
-        # another machine may round differently
-        if before_g.shape != now_g.shape or not torch.allclose(before_g, now_g, rtol=1e-4, atol=1e-5):
-            raise RunError(f"{last} was trained on other samples, values or genes than there are now: {anew}")
+    if not scaler.agrees_with(state["scaler.center_g"], state["scaler.scale_g"]):
+        raise RunError(f"{last} was trained on other samples, values or genes than there are now: {anew}")
 
 
 def samples_told(module: VAEModule, datamodule: ExpressionDataModule) -> tuple[Tensor, Tensor, Tensor]:
