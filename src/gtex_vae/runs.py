@@ -15,6 +15,7 @@ from gtex_vae.paths import remove_temporaries, write_text
 
 CONFIG, SUCCESS, FAILED, PRUNED = "config.yaml", "SUCCESS", "FAILED", "PRUNED"
 LAST = "checkpoints/last.ckpt"
+REPLACED = ".replaced"  # the finished run that this one is to take the place of
 
 
 def status(run_dir: Path) -> Literal["new", "finished", "failed", "pruned", "unfinished"]:
@@ -60,8 +61,8 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
     """Take a directory for a run, new or to go on with.
 
     The config is written first, so that the same command given again finds its own unfinished work. A finished run is
-    left alone unless ``config["overwrite"]``; what another command left unfinished likewise, if there is something to
-    go on from or it may still be at work.
+    left alone unless ``config["overwrite"]``, and then only set aside until there is another, see `mark`; what another
+    command left unfinished is left alone likewise, if there is something to go on from or it may still be at work.
 
     Parameters
     ----------
@@ -99,6 +100,8 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
         )
     if goes_on:
         remove_temporaries(run_dir)
+    elif state == "finished":
+        set_aside(run_dir)
     elif state != "new":
         clear(run_dir)
     (run_dir / FAILED).unlink(missing_ok=True)
@@ -108,22 +111,40 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
 
 def clear(run_dir: Path) -> None:
     """Remove what an earlier run left, but not the log that is open now nor Hydra's record of this call."""
-    # what says that this run is to be cleared goes last: killed in between, its weights must not be resumed
+    for entry in _entries(run_dir):
+        _remove(entry)
+
+
+def set_aside(run_dir: Path) -> None:
+    """Move a finished run out of the way, within its directory, until another takes its place."""
+    (run_dir / REPLACED).mkdir(exist_ok=True)
+    for entry in _entries(run_dir):
+        _remove(run_dir / REPLACED / entry.name)
+        entry.rename(run_dir / REPLACED / entry.name)
+
+
+def _remove(entry: Path) -> None:
+    shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+
+def _entries(run_dir: Path) -> list[Path]:
+    """What a run consists of, in the order in which it can go.
+
+    What says that this is a run goes last: killed in between, its weights must not be resumed.
+    """
     last = (FAILED, CONFIG, SUCCESS, PRUNED)
     entries = sorted(
         run_dir.iterdir(), key=lambda entry: last.index(entry.name) if entry.name in last else -1
     )
-    for entry in entries:
-        if entry.name in (".hydra", "log.txt") or entry.name.startswith("."):
-            continue
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    return [entry for entry in entries if entry.name != "log.txt" and not entry.name.startswith(".")]
 
 
 def mark(
     run_dir: Path, reason: str | None = None, *, marker: str = FAILED, result: float | None = None
 ) -> None:
-    """Leave ``SUCCESS`` with the result, or with a reason ``FAILED`` or ``PRUNED``."""
+    """Leave ``SUCCESS`` with the result, or with a reason ``FAILED`` or ``PRUNED``; a success ends what was set aside."""
     if reason is None:
+        shutil.rmtree(run_dir / REPLACED, ignore_errors=True)
         (run_dir / FAILED).unlink(missing_ok=True)
         write_text(run_dir / SUCCESS, "" if result is None else f"{float(result)!r}\n")
     else:
@@ -171,7 +192,8 @@ def find_run(run: str, outputs: Path, stage: str = "train") -> Path:
         There is no such run, or it has not finished; the message says what to do.
     """
     if run == "latest":
-        finished = [marker.parent for marker in (outputs / stage).glob(f"**/{SUCCESS}")]
+        markers = (outputs / stage).glob(f"**/{SUCCESS}")
+        finished = [marker.parent for marker in markers if marker.parent.name != REPLACED]
         if not finished:
             raise RunError(f"run=latest: no finished run under {outputs / stage}; train one first")
         return max(finished, key=lambda run_dir: (run_dir / SUCCESS).stat().st_mtime)

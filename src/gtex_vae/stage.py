@@ -140,6 +140,8 @@ def run_stage(
             raise SystemExit(error.code or TERMINATED) from None
         runs.mark(run_dir, f"{explain(error, '')}\n\n{traceback.format_exc()}")
         _log_to_file(traceback.format_exc())
+        if (run_dir / runs.REPLACED).exists():
+            log.warning("the run that was to be overwritten is in %s", run_dir / runs.REPLACED)
         raise error
     runs.mark(run_dir, result=result)
     return result

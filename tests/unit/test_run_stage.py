@@ -57,6 +57,21 @@ def test_a_sweep_given_again_leaves_what_has_finished(tmp_path):
     assert start(tmp_path, result, again=True, overwrite=True, seed=1) == 1.1
 
 
+def test_overwriting_loses_nothing_before_there_is_something_else(tmp_path, caplog):
+    def broken(config: Settings, run_dir: Path) -> None:
+        raise RunError("no such input")
+
+    (tmp_path / "precious.csv").write_text("of seed 0")
+    start(tmp_path, result)
+    with pytest.raises(RunError, match=r"no such input"):
+        start(tmp_path, broken, overwrite=True, seed=1)
+    aside = tmp_path / runs.REPLACED
+    assert str(aside) in caplog.text
+    assert (aside / "precious.csv").read_text() == "of seed 0"
+    assert start(tmp_path, result, overwrite=True, seed=2) == 2.1
+    assert not aside.exists()
+
+
 def test_a_stage_without_a_result(tmp_path):
     def nothing(config: Settings, run_dir: Path) -> None:
         return None

@@ -18,6 +18,8 @@ from gtex_vae.errors import RunError
 from gtex_vae.runs import (
     CONFIG,
     FAILED,
+    LAST,
+    REPLACED,
     SUCCESS,
     claim,
     clear,
@@ -156,11 +158,34 @@ def test_killed_while_clearing_never_goes_on_from_what_is_left(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", dying(shutil.rmtree))
         patch.setattr(Path, "unlink", dying(Path.unlink))
+        patch.setattr(Path, "rename", dying(Path.rename))
         with contextlib.suppress(OSError):
             claim(run_dir, again)
     claim(run_dir, again)
     assert not (run_dir / "checkpoints").exists()
     assert not (run_dir / "metrics.json").exists()
+    if state == "finished":  # whole, however often it took
+        aside = run_dir / REPLACED
+        assert status(aside) == "finished"
+        assert (aside / LAST).read_text() == "weights"
+        assert (aside / "metrics.json").read_text() == "old"
+
+
+def test_a_finished_run_is_set_aside_until_another_takes_its_place(run_dir: Path) -> None:
+    leave(run_dir, "finished")
+    aside = run_dir / REPLACED
+    for again in (False, True):  # a run that failed on the way is not set aside in its place
+        assert not claim(run_dir, {**OTHER, "seed": int(again), "overwrite": True})
+        mark(run_dir, "because")
+        assert read_config(aside) == SAME
+    claim(run_dir, {**OTHER, "overwrite": True})
+    mark(run_dir)
+    assert not aside.exists()
+    # what could not be removed then, on a file system of a network
+    aside.mkdir()
+    (aside / SUCCESS).mkdir()
+    claim(run_dir, {**SAME, "overwrite": True})
+    assert read_config(aside)["model"] == OTHER["model"]
 
 
 def test_config_that_cannot_be_read(run_dir: Path) -> None:
@@ -209,6 +234,8 @@ def test_find_run(tmp_path: Path) -> None:
     assert find_run("latest", tmp_path) == second
     os.utime(first / SUCCESS, (2e9, 2e9))
     assert find_run("latest", tmp_path) == first
+    claim(first, {**SAME, "overwrite": True})
+    assert find_run("latest", tmp_path) == second
     assert find_run(str(second), tmp_path) == second
     with pytest.raises(RunError, match=r"is unfinished; finish it with `python -m gtex_vae.train run="):
         find_run(str(third), tmp_path)
