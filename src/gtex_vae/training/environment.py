@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import sys
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
@@ -35,13 +35,19 @@ def tune_process() -> None:
     """
     torch.set_num_threads(available_cpus())
     torch.set_float32_matmul_precision("high")
-    if sys.platform == "linux":
-        try:
-            libc = ctypes.CDLL("libc.so.6")
-            libc.mallopt(M_MMAP_MAX, 0)
-            libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        except (OSError, AttributeError):  # another C library, with an allocator of its own
-            pass
+    _glibc("mallopt", M_MMAP_MAX, 0)
+    _glibc("mallopt", M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def give_back() -> None:
+    """Hand the buffers that `tune_process` kept, and nothing uses any more, back to the kernel."""
+    _glibc("malloc_trim", 0)
+
+
+def _glibc(function: str, *numbers: int) -> None:
+    """Call a function of the C library, unless it is another one, with an allocator of its own."""
+    with suppress(OSError, AttributeError):
+        getattr(ctypes.CDLL("libc.so.6"), function)(*numbers)
 
 
 def quiet_libraries() -> None:

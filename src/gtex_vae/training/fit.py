@@ -101,6 +101,7 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
     for optimizer in trainer.optimizers:  # three times the weights, which nothing needs any more
         optimizer.zero_grad()
         optimizer.state.clear()
+    environment.give_back()
 
     metrics: dict[str, float] = {}
     if trainer.is_global_zero:
