@@ -205,3 +205,25 @@ def test_no_human_gene_is_refused():
         harmonise(
             matrix(2, 2), ["ENSMUSG00000064372", "apple"], None, bundled_genes().of_biotype(), unit=UNIT
         )
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "foreign"),
+    [
+        (["Tp53", "Gapdh", "C1orf112"], None, True),
+        (["ENSMUSG00000059552.8", "ENSMUSG00000057666", "ENSMUSG00000041406"], ["Trp53", "Gapdh", "Cxcl8"], True),
+        (["TP53", "GAPDH", "C1orf112"], None, False),
+        (["tp53", "gapdh", "c1orf112"], None, False),
+        (["ENSG00000141510", "ENSG00000111640", "Cxcl8"], None, False),
+    ],
+)  # fmt: skip
+def test_genes_of_another_species_are_taken_by_their_symbols_but_not_without_a_word(
+    labels, names, foreign, caplog
+):
+    model = ["ENSG00000141510", "ENSG00000111640", "ENSG00000000460", "ENSG00000169429"]
+    plan_alignment(matrix(1, 3), labels, names, model, min_overlap=0.1)
+    harmonise(matrix(1, 3), labels, names, bundled_genes().of_biotype(), unit=UNIT)
+    assert caplog.text.count("named as in another species") == 2 * foreign
+    caplog.clear()
+    plan_alignment(matrix(1, 3), labels, names, labels, min_overlap=0.1)  # a model of that species
+    assert not caplog.text

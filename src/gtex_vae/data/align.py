@@ -15,7 +15,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from gtex_vae.data.gene_columns import Columns, Matrix, choose, log_offset
-from gtex_vae.data.genes import GeneTable, Named, bundled_genes, parse_ensembl
+from gtex_vae.data.genes import GeneTable, Named, bundled_genes, parse_ensembl, warn_of_other_species
 from gtex_vae.data.harmonise import some
 from gtex_vae.errors import DataError
 
@@ -182,6 +182,7 @@ def plan_alignment(
             f"the model's like {', '.join(model_ids[:3])}; was it filtered, or is it of another species?"
         )
     used = [int(c) for c in columns.source_g[present_g]]
+    warn_of_other_species([labels[c] for c in used if kind_of[c] != "id"], len(used))
     used_set = {*used, *(c for _, c in columns.added), *(c for _, c in columns.left_out)}
     versioned = sum(kind_of[c] == "id" and labels[c] != gene_of[c] for c in used)
     renamed = [

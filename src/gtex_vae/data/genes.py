@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,13 @@ import pandas as pd
 
 from gtex_vae.errors import DataError
 
+log = logging.getLogger(__name__)
+
 # ENSGR0000182378 is how GENCODE up to release 24 wrote the Y copy of ENSG00000182378;
 # the suffix _4 of ENSG00000223972.5_4 counts mappings back to GRCh37
 _ENSEMBL = re.compile(r"(ENS[A-Z]{0,6}G)(R?)(\d{10,11})(?:\.\d+)?(?:_\d+)?(_PAR_Y)?")
+# Rab4b, as mouse and rat genes are written; human symbols have small letters only in C1orf112 and the like
+_RODENT = re.compile(r"(?!.*orf)[A-Z][a-z0-9-]*[a-z][a-z0-9-]*")
 CODING = ("protein_coding",)
 COLUMNS = ("gene_name", "biotype", "length", "hgnc", "previous", "aliases")
 
@@ -65,6 +70,21 @@ def parse_ensembl(label: str) -> EnsemblId | None:
         if not copy and len(digits) == 11:
             return EnsemblId(prefix + digits, par_y is not None)
     return None
+
+
+def warn_of_other_species(labels: Sequence[str], total: int) -> None:
+    """Warn where labels of another species, taken for genes by their symbols, are most of all that were found."""
+    ids = [parse_ensembl(label) for label in labels]
+    foreign = [
+        label
+        for label, ensembl in zip(labels, ids, strict=True)
+        if (_RODENT.fullmatch(label) if ensembl is None else not ensembl.gene_id.startswith("ENSG"))
+    ]
+    if len(foreign) > total / 2:
+        log.warning(
+            "%d of %d genes are named as in another species (%s...) and taken for the human genes of the same symbols",
+            len(foreign), total, ", ".join(foreign[:3]),
+        )  # fmt: skip
 
 
 class Named(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from gtex_vae.data.gene_columns import Columns, Matrix, choose, log_offset
-from gtex_vae.data.genes import GeneTable, parse_ensembl
+from gtex_vae.data.genes import GeneTable, parse_ensembl, warn_of_other_species
 from gtex_vae.errors import DataError
 
 EXAMPLES = 10
@@ -186,6 +186,8 @@ def plan_genes(
             f"none of the {len(labels)} genes ({', '.join(labels[:3])}...) is in {table.source}: "
             "they must be human Ensembl ids or symbols, or give the annotation that names them"
         )
+    identified = [label for label, gene in zip(labels, gene_of, strict=True) if gene is not None]
+    warn_of_other_species(identified, len(identified))
     columns = choose(labels, gene_of, kind_of, genes, x_ng)
     if columns.left_out:
         dropped["duplicate of a gene"] = len(columns.left_out)
