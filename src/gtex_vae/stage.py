@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from gtex_vae import identity, provenance, runs
 from gtex_vae.config import check_fields, nearest, register_resolvers, to_plain
@@ -190,6 +191,8 @@ def explain(error: BaseException, config_name: str) -> str:
         )
     if isinstance(error, HydraException):
         return _explain_hydra(str(error), config_name)
+    if isinstance(error, OmegaConfBaseException):  # met by Hydra, before the config is checked
+        return f"{error.full_key or 'an override'}: {str(error).splitlines()[0]}"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command goes on with the run"
     if type(error).__name__ == "UncompletedJobError":  # submitit's, where it is not queued again
