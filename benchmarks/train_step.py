@@ -5,7 +5,8 @@
 ``published``: 19,797 genes, 4096-2048-1024-512-256, 64 latent dimensions, batch 128. ``default``: the default model on
 1,024 principal components, four members, without the published loop. ``contrastive``: the default model with either
 contrastive term beside the same without. Each measurement is a process of its own
-(allocator settings are per process); the methods take turns, so that a noisy machine hits all alike. Wall seconds say
+(allocator settings are per process; on a GPU one process makes all); the methods take turns, so that a noisy machine hits all
+alike. Wall seconds say
 something on an idle machine alone; with other work on it take OMP_NUM_THREADS=1 and look at CPU seconds, as the table in
 the docs does. ``small`` does so in one process in which the loops take turns step by step. On a GPU a step is the mean of
 a block of them, and ``--steps`` counts blocks.
@@ -49,8 +50,8 @@ def methods(work: str, device: str) -> dict[str, Callable[[int], Any]]:
     return of
 
 
-def one(work: str, name: str, steps: int, device: str) -> None:
-    """Body of one process. The published loop knows nothing of allocators; every other has what the product sets."""
+def one(work: str, name: str, steps: int, device: str) -> list[Any]:
+    """Steps of one method. The published loop knows nothing of allocators; every other has what the product sets."""
     from gtex_vae.training import environment
 
     if name.startswith("published loop"):
@@ -61,9 +62,20 @@ def one(work: str, name: str, steps: int, device: str) -> None:
         environment.tune_process()
     environment.quiet_libraries()
     if name.startswith("limit"):
-        print(json.dumps([limit(WORKLOADS[work], PRECISIONS[name.split()[-1]], device)]))
-        return
-    print(json.dumps(methods(work, device)[name](steps)))
+        return [limit(WORKLOADS[work], PRECISIONS[name.split()[-1]], device)]
+    found: list[Any] = methods(work, device)[name](steps)
+    return found
+
+
+def in_a_process(*of: object) -> list[Any]:
+    """What `one` gives, from a process of its own."""
+    options = zip(("--work", "--one", "--steps", "--device"), map(str, of), strict=True)
+    command = [sys.executable, __file__, *(word for option in options for word in option)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    found: list[Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def small(steps: int) -> dict[str, Any]:
@@ -91,12 +103,7 @@ def in_turn(work: str, rounds: int, steps: int, device: str) -> dict[str, Any]:
     cpu: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
-            command = [sys.executable, __file__, "--work", work, "--one", name, "--steps", str(steps)]
-            command += ["--device", device]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                sys.exit(done.stderr)
-            found = json.loads(done.stdout.splitlines()[-1])
+            found = (in_a_process if device == "cpu" else one)(work, name, steps, device)
             wall[name].append(median(step[0] for step in found))
             cpu[name].append(median(step[1] for step in found))
             print(
@@ -123,7 +130,7 @@ def main() -> None:
     arguments = parser.parse_args()
     work: str = arguments.work
     if arguments.one:
-        one(work, arguments.one, arguments.steps, arguments.device)
+        print(json.dumps(one(work, arguments.one, arguments.steps, arguments.device)))
         return
     before = os.getloadavg()[0]
     if work == "small":
