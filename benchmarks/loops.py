@@ -288,27 +288,35 @@ def train_watched(
         fit.build_trainer, fit.fit_pca = build_trainer, fit_pca
 
 
+def layers(work: Workload, precision: str) -> list[tuple[int, int, int]]:
+    """Inputs, outputs and products of a training step of every linear layer of the model."""
+    import torch
+    from torch import nn
+
+    from gtex_vae.config import build
+
+    with torch.device("meta"):
+        vae = build(work.config(precision)["model"], under="gtex_vae.models", n_genes=work.genes)
+    data = (work.genes, vae.encoders[0].mlp[0].in_features)  # nobody needs the gradient of the data
+    of = (layer for layer in vae.modules() if isinstance(layer, nn.Linear))
+    return [(a.in_features, a.out_features, 2 if a.in_features in data else 3) for a in of]
+
+
 def limit(work: Workload, precision: str, device: str = "cpu") -> tuple[float, float]:
     """Wall and CPU seconds of a step that did nothing but the model's own multiply-adds, at the fastest rate found for each product."""
     import torch
     from torch import nn
 
-    from gtex_vae.config import build
     from gtex_vae.nn.linear import _product
 
     torch.manual_seed(0)
     dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
-    with torch.device("meta"):
-        vae = build(work.config(precision)["model"], under="gtex_vae.models", n_genes=work.genes)
     wall, cpu = 0.0, 0.0
-    for layer in (layer for layer in vae.modules() if isinstance(layer, nn.Linear)):
-        weight_oi = torch.randn(layer.out_features, layer.in_features).to(device, dtype)
-        x_ni = torch.randn(work.batch, layer.in_features).to(device, dtype)
-        gradient_no = torch.randn(work.batch, layer.out_features).to(device, dtype)
-        products = [(x_ni, weight_oi), (gradient_no.T, x_ni.T)]
-        if layer.in_features not in (work.genes, vae.encoders[0].mlp[0].in_features):
-            products.append((gradient_no, weight_oi.T))  # nobody needs the gradient of the data
-        for a, b in products:
+    for inputs, outputs, products in layers(work, precision):
+        weight_oi = torch.randn(outputs, inputs).to(device, dtype)
+        x_ni = torch.randn(work.batch, inputs).to(device, dtype)
+        gradient_no = torch.randn(work.batch, outputs).to(device, dtype)
+        for a, b in [(x_ni, weight_oi), (gradient_no.T, x_ni.T), (gradient_no, weight_oi.T)][:products]:
             ways: list[Callable[[], object]] = [lambda a=a, b=b: nn.functional.linear(a, b)]
             if device == "cpu":
                 ways.append(lambda a=a, b=b: _product(a, b))
@@ -318,3 +326,18 @@ def limit(work: Workload, precision: str, device: str = "cpu") -> tuple[float, f
             took = [seconds_of(way, device, block) for _ in range(3) for way in ways]
             wall, cpu = wall + min(of[0] for of in took), cpu + min(of[1] for of in took)
     return wall, cpu
+
+
+def teraflops_of_a_step(work: Workload, precision: str) -> float:
+    """Floating-point operations of the model's own products in a step, in 10^12."""
+    return sum(2 * work.batch * i * o * products for i, o, products in layers(work, precision)) / 1e12
+
+
+def teraflops_of_the_card(precision: str, size: int = 8192) -> float:
+    """Rate of one large square product on a GPU, in 10^12 operations a second: the most it gives anybody."""
+    import torch
+
+    dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
+    a, b = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(2))
+    took = [seconds_of(lambda: a @ b, "cuda", BLOCK) for _ in range(3)]
+    return 2 * size**3 / min(wall for wall, _ in took) / 1e12

@@ -24,7 +24,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from loops import WORKLOADS, by_hand, limit, ours, published, timed
+from loops import (
+    WORKLOADS,
+    by_hand,
+    limit,
+    ours,
+    published,
+    teraflops_of_a_step,
+    teraflops_of_the_card,
+    timed,
+)
 from record import machine, write
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
@@ -58,6 +67,7 @@ def one(work: str, name: str, steps: int, device: str) -> list[Any]:
         import torch
 
         torch.set_num_threads(environment.available_cpus())
+        torch.set_float32_matmul_precision("highest")
     else:
         environment.tune_process()
     environment.quiet_libraries()
@@ -116,6 +126,26 @@ def in_turn(work: str, rounds: int, steps: int, device: str) -> dict[str, Any]:
     }
 
 
+def of_the_card(work: str, seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Which GPU it was, and the share of its rate in large products that a step's own products reach."""
+    import torch
+
+    rate = {name: teraflops_of_the_card(precision) for name, precision in PRECISIONS.items()}
+    load = WORKLOADS["default" if work == "contrastive" else work]
+    needs = {name: teraflops_of_a_step(load, precision) for name, precision in PRECISIONS.items()}
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "teraflops_of_the_card": rate,
+        "teraflops_of_a_step": needs,
+        "utilisation": {
+            name: needs[end] / median(of) / rate[end]
+            for name, of in seconds.items()
+            for end in rate
+            if name.endswith(end)
+        },
+    }
+
+
 def main() -> None:
     """Take turns, then write every step."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -137,6 +167,8 @@ def main() -> None:
         found = small(arguments.steps)
     else:
         found = in_turn(work, arguments.rounds, arguments.steps, arguments.device)
+    if arguments.device == "cuda":
+        found |= of_the_card(work, found["seconds"])
     result = {
         "command": " ".join(["python", "benchmarks/train_step.py", *sys.argv[1:]]),
         **found,

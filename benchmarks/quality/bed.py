@@ -124,18 +124,20 @@ def train(fold: Fold, settings: dict, *, epochs: int, members: int, latent_dim: 
         ([p for p in vae.parameters() if p in free], 0.0),
     )
     optimizer = torch.optim.AdamW(
-        [{"params": parameters, "weight_decay": value} for parameters, value in groups], lr=2e-3, fused=True
+        [{"params": parameters, "weight_decay": value} for parameters, value in groups],
+        lr=settings.get("lr", 2e-3),
+        fused=True,
     )
     peaks = [group["lr"] for group in optimizer.param_groups]
     objective = Objective()
     augment = settings.get("augment", lambda fold: None)(fold)
     forward = settings.get("forward", lambda: lambda vae, y_nf, progress: vae(y_nf))()
-    n = len(fold.train_nf)
-    total = epochs * (n // BATCH_SIZE)
+    n, batch_size = len(fold.train_nf), settings.get("batch_size", BATCH_SIZE)
+    total = epochs * (n // batch_size)
     step = 0
     vae.train()
     for _ in range(epochs):
-        for rows in torch.randperm(n)[: n - n % BATCH_SIZE].split(BATCH_SIZE):
+        for rows in torch.randperm(n)[: n - n % batch_size].split(batch_size):
             y_nf = fold.train_nf[rows] if augment is None else augment(rows, step / total)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * warmup_cosine((step + 0.5) / total, warmup=0.3, final=0.0)

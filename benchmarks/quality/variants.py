@@ -414,3 +414,8 @@ def hidden_blocks(share: float, blocks: int = 64):
 
 
 VARIANTS["blocks"] = hidden_blocks(0.1)
+
+VARIANTS |= {
+    f"batch256_lr{lr}_decay{decay}": {"batch_size": 256, "lr": lr, "weight_decay": decay}
+    for lr, decay in ((0.002, 1.0), (0.003, 1.0), (0.003, 1.4), (0.004, 1.0))
+}
