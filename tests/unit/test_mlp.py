@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gtex_vae.nn.decoder import Decoder
+from gtex_vae.nn.dropout import Dropout
 from gtex_vae.nn.encoder import LOG_VAR_RANGE, Encoder
 from gtex_vae.nn.linear import Linear
 from gtex_vae.nn.mlp import ACTIVATIONS, MLP, NORMS, xavier_linear
@@ -34,7 +35,7 @@ def test_any_widths(n_in: int, hidden_dims: list[int], norm: Any, activation: An
     assert mlp(torch.randn(3, n_in)).shape == (3, mlp.out_features)
     kinds = [type(layer) for layer in mlp]
     each = [Linear, *([NORMS[norm]] if norm != "none" else []), ACTIVATIONS[activation]]
-    each += [nn.Dropout] if dropout else []
+    each += [Dropout] if dropout else []
     assert kinds == each * len(hidden_dims)
 
 

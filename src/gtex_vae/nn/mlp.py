@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gtex_vae.nn.dropout import Dropout
 from gtex_vae.nn.linear import Linear
 from gtex_vae.nn.norms import BatchNorm
 
@@ -100,7 +101,7 @@ class MLP(nn.Sequential):
                 layers.append(NORMS[norm](width))
             layers.append(ACTIVATIONS[activation]())
             if dropout > 0.0:
-                layers.append(nn.Dropout(dropout))
+                layers.append(Dropout(dropout))
             width_in = width
         super().__init__(*layers)
         self.out_features = width_in
