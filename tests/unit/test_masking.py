@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gtex_vae.functional.masking import draw_observed, draw_ratio, hide, step_seed
+from gtex_vae.functional.masking import draw_observed, draw_ratio, hide, seed_generators, step_seed
 
 seeds = st.integers(0, 2**63 - 1)
 counters = st.integers(0, 2**31)
@@ -54,6 +54,16 @@ def test_observed_is_zero_or_one_in_the_asked_proportion(ratio: float) -> None:
     # entry by entry: no gene and no sample is hidden more than the others
     for mean in (observed_ng.mean(0), observed_ng.mean(1)):
         assert (mean - (1.0 - ratio)).abs().max() <= 5.5 * math.sqrt(ratio * (1.0 - ratio) / 400)
+
+
+@given(seed=seeds)
+def test_seeded_generators_draw_what_they_draw_after_torchs_own_seeding(seed: int) -> None:
+    torch.manual_seed(seed)
+    expected = torch.rand(3)
+    torch.manual_seed(seed ^ 1)
+    assert not torch.equal(torch.rand(3), expected)
+    seed_generators(seed, torch.device("cpu"))
+    assert torch.equal(torch.rand(3), expected)
 
 
 @given(low=st.floats(0.0, 0.5), width=st.floats(0.0, 0.4), whole=st.floats(0.0, 1.0), seed=seeds)

@@ -20,7 +20,7 @@ from gtex_vae.data.donor_cells import DonorCells
 from gtex_vae.data.loader import Batch, BatchLoader
 from gtex_vae.errors import ConfigError
 from gtex_vae.functional.contrastive import clamped_scale, similarity
-from gtex_vae.functional.masking import step_seed
+from gtex_vae.functional.masking import seed_generators, step_seed
 from gtex_vae.models.aligner import Aligner
 
 ROWS_AT_A_TIME = 2048
@@ -213,7 +213,7 @@ class AlignmentModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss over a batch of donors, all their samples against all their cell types."""
-        torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
+        seed_generators(step_seed(self.seed, self.global_step, self.global_rank), self.device)
         loss = self.aligner.loss(*self.project(batch.row_n))
         temperature = 1.0 / clamped_scale(self.aligner.log_scale)
         values = {"train/loss": loss, "train/temperature": temperature}

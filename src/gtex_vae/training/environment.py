@@ -69,12 +69,14 @@ def quiet_libraries() -> None:
 
 
 def best_precision(accelerator: str) -> str:
-    """``bf16-mixed`` where the hardware has bfloat16 matrix products, else ``32-true``."""
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16-mixed" if native else "32-true"
+    """``bf16-mixed`` on a CPU that has bfloat16 matrix products, else ``32-true``.
+
+    A step on a GPU waits for memory, not for its products (docs/benchmarks.md), so TF32, which casts nothing, is as
+    fast there and more exact.
+    """
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if native and not on_gpu else "32-true"
 
 
 def cluster_environment(devices: int | str | list[int], num_nodes: int = 1) -> ClusterEnvironment:

@@ -21,7 +21,7 @@ from gtex_vae.data.loader import Batch
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError
 from gtex_vae.functional.basis import coordinates
-from gtex_vae.functional.masking import draw_observed, hide, step_seed
+from gtex_vae.functional.masking import draw_observed, hide, seed_generators, step_seed
 from gtex_vae.models.contrastive import ContrastiveTerm
 from gtex_vae.models.objective import Objective
 from gtex_vae.models.trained import TrainedModel
@@ -256,7 +256,7 @@ class VAEModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch, part of its input hidden; of a captured step the gradients too."""
-        torch.manual_seed(step_seed(self.seed, self.batches_seen, self.global_rank))
+        seed_generators(step_seed(self.seed, self.batches_seen, self.global_rank), self.device)
         kind = StepKind(None, self.mask_ratio > 0.0, self.capacity is not None)
         numbers = self.beta, self.capacity or 0.0, self.mask_ratio
         if self._captured is None:
@@ -382,7 +382,7 @@ class VAEModule(LightningModule):
         if batch.outside_n is None:
             sums |= imputation_sums(self.vae, self._run_vae, batch.x_nf, c_nk, seed=validation_seed(*at))
         if self.contrastive is not None:
-            torch.manual_seed(validation_seed(*at, CONTRAST_STREAM))
+            seed_generators(validation_seed(*at, CONTRAST_STREAM), self.device)
             contrast = self.contrastive(self.vae, batch.x_nf, output.mu_nd, batch.row_n)
             sums["contrastive"] = len(x_nf) * contrast
         self._val = {key: self._val[key] + value for key, value in sums.items()} if self._val else sums

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gtex_vae.functional.elbo import sample_posterior
-from gtex_vae.functional.masking import hide, step_seed
+from gtex_vae.functional.masking import hide, seed_generators, step_seed
 from gtex_vae.models.objective import Objective
 from gtex_vae.models.vae import VAE, VAEOutput
 
@@ -57,7 +57,7 @@ def elbo_sums(
     """
     given = {"beta": 1.0, "outside_n": outside_n, "size_n": size_n}
     terms = objective(vae.likelihood, output, x_nf, **given)  # type: ignore[arg-type]
-    torch.manual_seed(seed)
+    seed_generators(seed, x_nf.device)
     z_nd = sample_posterior(output.mu_nd, output.log_var_nd)
     sampled = replace(output, z_nd=z_nd, x_hat_nf=vae.decode_features(z_nd, c_nk))
     nll = objective(vae.likelihood, sampled, x_nf, **given).nll_nats  # type: ignore[arg-type]
