@@ -63,7 +63,9 @@ class WarmPython:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        assert line, f"the process of the commands ended, code {self._process.wait(30)}"
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
     def __call__(
