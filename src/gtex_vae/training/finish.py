@@ -45,7 +45,9 @@ def best_module(module: VAEModule, run_dir: Path) -> VAEModule:
         module = type(module)(**module.hparams)
     if best.exists() or divided:
         path = best if best.exists() else last
-        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+        module.load_state_dict(
+            torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        )
     return module.cpu()
 
 

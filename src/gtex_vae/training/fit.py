@@ -112,6 +112,7 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
         trained.save(run_dir / "model")
         if best.contrastive is not None:
             best.contrastive.save_head(run_dir / PROJECTION)
+        environment.give_back()  # what writing them took
         keep_reference(trained, datamodule, run_dir / "model")
         metrics = measure(
             trained, datamodule, pca.leading(module.vae.latent_dim), seed=settings["metrics_seed"]

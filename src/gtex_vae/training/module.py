@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -27,6 +28,7 @@ from gtex_vae.models.objective import Objective
 from gtex_vae.models.trained import TrainedModel
 from gtex_vae.models.vae import VAE
 from gtex_vae.nn.likelihoods import NegativeBinomial
+from gtex_vae.training import environment
 from gtex_vae.training.captured_step import CapturedStep
 from gtex_vae.training.devices import shard
 from gtex_vae.training.optimizers import parameter_groups
@@ -129,6 +131,7 @@ class VAEModule(LightningModule):
         # called as a module all the same, for the layers' hooks
         self._run_vae = torch.compile(self.vae.forward) if compile else self.vae.__call__
         self._captured: CapturedStep | None = None
+        self._first_step = False
         # on the device: a key that Lightning logs costs a third of a millisecond a step
         self._sums: Tensor | None = None
         self._steps, self._seconds, self._since = 0, 0.0, time.monotonic()
@@ -244,6 +247,7 @@ class VAEModule(LightningModule):
 
     def on_train_start(self) -> None:
         """On a single GPU, replay steps. Compiled models, several processes and fp16, which rescales losses, do without."""
+        self._first_step = True
         trainer = self.trainer
         alone = self.device.type == "cuda" and trainer.world_size == trainer.accumulate_grad_batches == 1
         if alone and trainer.precision != "16-mixed" and not self.hparams["compile"]:
@@ -325,6 +329,21 @@ class VAEModule(LightningModule):
         """Forget the gradients of the step before, unless those there are of this one."""
         if self._captured is None:
             super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer | LightningOptimizer, *closure: Any
+    ) -> None:
+        """Step, and let the gradients go before validation or the next forward pass ask for memory.
+
+        The chunks of the first gradients are a few bytes too short for the second ones, once Adam's moments lie behind
+        them: a quarter of a wide model's memory, which is therefore handed back once.
+        """
+        super().optimizer_step(epoch, batch_idx, optimizer, *closure)
+        if self._captured is None:
+            optimizer.zero_grad()
+        if self._first_step:
+            environment.give_back()
+            self._first_step = False
 
     def _for_each_member(self, value: Tensor) -> Tensor:
         """A batch once for every member, one after another, as the members' outputs stand."""

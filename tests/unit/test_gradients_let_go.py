@@ -1,0 +1,60 @@
+"""Gradients are gone before validation, and the memory of the first ones is handed back once a fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from gtex_vae.data.datamodule import ExpressionDataModule
+from gtex_vae.data.simulate import simulate_gtex
+from gtex_vae.training import environment
+from gtex_vae.training.module import VAEModule
+
+
+class Look(Callback):
+    """How many parameters have a gradient before each step of the optimizer, after it and in validation."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, set[int]] = {"before step": set(), "after step": set(), "validation": set()}
+
+    def _look(self, when: str, module: Any) -> None:
+        self.seen[when].add(sum(parameter.grad is not None for parameter in module.parameters()))
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        self._look("before step", pl_module)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        self._look("after step", pl_module)
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        self._look("validation", pl_module)
+
+
+def test_between_steps_and_in_validation_there_are_none(tmp_path: Path, monkeypatch: Any) -> None:
+    handed_back = []
+    monkeypatch.setattr(environment, "give_back", lambda: handed_back.append(1))
+    path = tmp_path / "x.h5ad"
+    simulate_gtex(n_samples=120, n_genes=60, n_donors=20, seed=0).write_h5ad(path)
+    data = ExpressionDataModule("x", str(path), batch_size=16)
+    data.setup()
+    torch.manual_seed(0)
+    module = VAEModule(
+        {"_target_": "gtex_vae.models.vae.VAE", "latent_dim": 4, "hidden_dims": [8]},
+        {"_target_": "gtex_vae.models.objective.Objective"},
+        {"_target_": "torch.optim.AdamW", "lr": 1e-3},
+        None,
+        genes=data.genes, standardize=data.standardize, unit=data.unit,
+    )  # fmt: skip
+    look = Look()
+    trainer = Trainer(
+        max_epochs=2, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, enable_checkpointing=False, default_root_dir=tmp_path, callbacks=[look],
+    )  # fmt: skip
+    trainer.fit(module, data)
+    trained = sum(parameter.requires_grad for parameter in module.parameters())
+    assert look.seen == {"before step": {trained}, "after step": {0}, "validation": {0}}
+    assert trainer.global_step > 2
+    assert handed_back == [1]
