@@ -335,8 +335,8 @@ class VAEModule(LightningModule):
     ) -> None:
         """Step, and let the gradients go before validation or the next forward pass ask for memory.
 
-        The chunks of the first gradients are a few bytes too short for the second ones, once Adam's moments lie behind
-        them: a quarter of a wide model's memory, which is therefore handed back once.
+        glibc cannot use the chunks of the first gradients for the second ones, a few bytes longer with their alignment, once
+        Adam's moments lie behind them: so they are handed back.
         """
         super().optimizer_step(epoch, batch_idx, optimizer, *closure)
         if self._captured is None:
