@@ -13,22 +13,12 @@ import torch
 from lightning.pytorch import Trainer
 
 from gtex_vae.data.datamodule import ExpressionDataModule
-from gtex_vae.data.simulate import simulate_gtex
 from gtex_vae.errors import NonFiniteLossError
 from gtex_vae.training.callbacks.checkpoints import LastCheckpoint, place_checkpoints
 from gtex_vae.training.callbacks.finite_loss import FiniteLoss, likely_cause
 from gtex_vae.training.module import VAEModule
 
 BATCH = 16
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> ExpressionDataModule:
-    path = tmp_path / "x.h5ad"
-    simulate_gtex(n_samples=120, n_genes=60, n_donors=20, seed=0).write_h5ad(path)
-    data = ExpressionDataModule("x", str(path), batch_size=BATCH)
-    data.setup()
-    return data
 
 
 def module(data: ExpressionDataModule, *, lr: float = 1e-3, **model: Any) -> VAEModule:

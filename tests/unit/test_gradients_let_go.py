@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from gtex_vae.data.datamodule import ExpressionDataModule
-from gtex_vae.data.simulate import simulate_gtex
 from gtex_vae.training import environment
 from gtex_vae.training.module import VAEModule
 
@@ -33,13 +32,11 @@ class Look(Callback):
         self._look("validation", pl_module)
 
 
-def test_between_steps_and_in_validation_there_are_none(tmp_path: Path, monkeypatch: Any) -> None:
+def test_between_steps_and_in_validation_there_are_none(
+    data: ExpressionDataModule, tmp_path: Path, monkeypatch: Any
+) -> None:
     handed_back = []
     monkeypatch.setattr(environment, "give_back", lambda: handed_back.append(1))
-    path = tmp_path / "x.h5ad"
-    simulate_gtex(n_samples=120, n_genes=60, n_donors=20, seed=0).write_h5ad(path)
-    data = ExpressionDataModule("x", str(path), batch_size=16)
-    data.setup()
     torch.manual_seed(0)
     module = VAEModule(
         {"_target_": "gtex_vae.models.vae.VAE", "latent_dim": 4, "hidden_dims": [8]},

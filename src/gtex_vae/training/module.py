@@ -326,9 +326,7 @@ class VAEModule(LightningModule):
             super().backward(loss, *args, **kwargs)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
-        """Forget the gradients of the step before, unless those there are of this one."""
-        if self._captured is None:
-            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+        """Nothing: `optimizer_step` has forgotten the gradients of the step before, and those of a captured step are its own."""
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer | LightningOptimizer, *closure: Any
