@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from record import machine, write
 
-from gtex_vae.analysis.bootstrap import draw_donors
+from gtex_vae.analysis.metrics.bootstrap import draw_donors
 from gtex_vae.paths import shared_dir
 
 RESULTS = Path(__file__).parent / "results"

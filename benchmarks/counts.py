@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from record import machine, write
 
-from gtex_vae.analysis.held_out import open_samples
+from gtex_vae.analysis.evaluation.run_samples import open_samples
 from gtex_vae.data.counts import LENGTH, size_factors
-from gtex_vae.models.trained import TrainedModel
+from gtex_vae.inference.trained_model import TrainedModel
 
 KEYS = (
     "reconstruction/r2", "reconstruction/gene_r2_median", "imputation/r2_20", "tissue/knn_accuracy",

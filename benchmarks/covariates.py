@@ -22,11 +22,11 @@ import numpy as np
 import pandas as pd
 from record import machine, write
 
-from gtex_vae.analysis.held_out import open_samples
-from gtex_vae.analysis.predictability import predictability
-from gtex_vae.analysis.score import embed_in_batches
+from gtex_vae.analysis.evaluation.run_samples import open_samples
+from gtex_vae.analysis.evaluation.score import embed_in_batches
+from gtex_vae.analysis.metrics.covariate_prediction import predictability
 from gtex_vae.data.covariates import as_number
-from gtex_vae.models.trained import TrainedModel
+from gtex_vae.inference.trained_model import TrainedModel
 
 KEYS = (
     "reconstruction/r2", "reconstruction/gene_r2_median", "imputation/r2_20", "tissue/knn_accuracy",
@@ -71,8 +71,8 @@ def counterfactual(run: Path, folder: Path) -> dict[str, float] | None:
     """Expression at 0 minutes ischemic time against the simulated truth, held-out donors with long times alone."""
     import anndata
 
-    from gtex_vae import runs
-    from gtex_vae.data import processed
+    from gtex_vae.data.preprocess import processed
+    from gtex_vae.runs import directory as runs
 
     data = runs.read_config(run)["data"]
     path = processed.choose(data["path"], data["processed"])

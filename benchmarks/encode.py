@@ -41,11 +41,11 @@ def generate(folder: Path, csv_rows: int) -> None:
     import torch
     from tqdm import tqdm
 
-    from gtex_vae.analysis.reference import Reference
     from gtex_vae.data.expression_file import write_expression
-    from gtex_vae.data.genes import bundled_genes
+    from gtex_vae.data.genes.table import bundled_genes
     from gtex_vae.data.standardize import Standardizer
-    from gtex_vae.models.trained import TrainedModel
+    from gtex_vae.inference.calibration import Reference
+    from gtex_vae.inference.trained_model import TrainedModel
     from gtex_vae.models.vae import VAE
 
     rng = np.random.default_rng(0)
@@ -90,7 +90,7 @@ def in_batches(folder: Path, x_ng: object) -> int:
     """Standardize and encode at batch 64."""
     import torch
 
-    from gtex_vae.models.trained import TrainedModel
+    from gtex_vae.inference.trained_model import TrainedModel
 
     model = TrainedModel.load(folder / "gtex_vae" / "model")
     x = model.scaler(torch.as_tensor(x_ng))
@@ -112,7 +112,7 @@ def pandas_torch(folder: Path) -> float:
     import pandas as pd
     import torch  # noqa: F401
 
-    import gtex_vae.models.trained  # noqa: F401
+    import gtex_vae.inference.trained_model  # noqa: F401
 
     before = time.perf_counter()
     in_batches(folder, pd.read_csv(folder / "profiles.csv", index_col=0).to_numpy(np.float32))

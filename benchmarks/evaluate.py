@@ -27,19 +27,19 @@ from record import machine, peak_gb, reset_peak, write
 
 PARTS = {
     "evaluate": {
-        "gtex_vae.analysis.evaluation": (
+        "gtex_vae.analysis.evaluation.evaluate": (
             "open_samples", "split_parts", "Reference.of_run", "PCA.fit", "examine", "rate_metrics", "_raw_logreg",
             "interval_table", "gene_table", "tissue_table", "predictability", "_coverage", "latent_tables",
             "evaluate_genes", "write_gene_embeddings",
         ),
     },
     "analyze": {
-        "gtex_vae.analysis.findings": (
+        "gtex_vae.analysis.report.findings": (
             "read_samples", "audit", "embed_in_batches", "projections.umap_map", "projections.tsne_map", "PCA.fit",
             "by_gene_and_tissue", "model_embeddings", "cosine_neighbours",
         ),
-        "gtex_vae.analysis.figures": ("write_figure",),
-        "gtex_vae.analysis.report": ("report",),
+        "gtex_vae.analysis.report.figures": ("write_figure",),
+        "gtex_vae.analysis.report.page": ("report",),
     },
 }  # fmt: skip
 SMALL = (

@@ -19,14 +19,14 @@ from pathlib import Path
 import pandas as pd
 
 from gtex_vae.analysis.baselines import PCA
-from gtex_vae.analysis.evaluation import split_parts
-from gtex_vae.analysis.gene_embedding import GENE_WISE
-from gtex_vae.analysis.gene_evaluation import evaluate_genes
-from gtex_vae.analysis.gene_run import read_gene_wise
-from gtex_vae.analysis.gene_sets import collections_for
-from gtex_vae.analysis.held_out import open_samples
-from gtex_vae.analysis.score import embed_in_batches
-from gtex_vae.models.trained import TrainedModel
+from gtex_vae.analysis.evaluation.evaluate import split_parts
+from gtex_vae.analysis.evaluation.gene_run import read_gene_wise
+from gtex_vae.analysis.evaluation.run_samples import open_samples
+from gtex_vae.analysis.evaluation.score import embed_in_batches
+from gtex_vae.analysis.genes.embedding import GENE_WISE
+from gtex_vae.analysis.genes.evaluation import evaluate_genes
+from gtex_vae.analysis.genes.gene_sets import collections_for
+from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.paths import shared_dir
 
 sys.path.insert(0, str(Path(__file__).parent))

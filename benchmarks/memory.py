@@ -29,7 +29,7 @@ RESULT = Path(__file__).parent / "results" / "memory.json"
 
 def parameters(run: Path) -> int:
     """Trained parameters of a run's model."""
-    from gtex_vae.models.trained import TrainedModel
+    from gtex_vae.inference.trained_model import TrainedModel
 
     return sum(parameter.numel() for parameter in TrainedModel.load(run / "model").vae.parameters())
 

@@ -143,9 +143,9 @@ def load(path: Path, loader: str) -> dict[str, float]:
 
 def prepare(path: Path, where: str) -> dict[str, float]:
     """Preprocess; seconds and peak memory."""
-    from gtex_vae.data.processed import make_processed
+    from gtex_vae.data.preprocess.processed import make_processed
 
-    node = {"_target_": "gtex_vae.data.prepare.prepare_matrix", "path": str(path), "genes": "all"}
+    node = {"_target_": "gtex_vae.data.preprocess.prepare.prepare_matrix", "path": str(path), "genes": "all"}
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         start = time.perf_counter()
         make_processed(Path(folder) / "x.h5ad", node, in_chunks=where == "disk")

@@ -29,14 +29,14 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from gtex_vae.analysis.baselines import PCA
-from gtex_vae.analysis.evaluation import split_parts
-from gtex_vae.analysis.external import read_external
-from gtex_vae.analysis.held_out import open_samples
-from gtex_vae.analysis.out_of_distribution import VERDICTS, SeenSamples
-from gtex_vae.analysis.present_genes import on_present_genes
-from gtex_vae.analysis.reference import Reference, residuals
-from gtex_vae.analysis.score import Embedder, embed_in_batches
-from gtex_vae.models.trained import TrainedModel
+from gtex_vae.analysis.evaluation.evaluate import split_parts
+from gtex_vae.analysis.evaluation.missing_genes import on_present_genes
+from gtex_vae.analysis.evaluation.other_matrix import read_external
+from gtex_vae.analysis.evaluation.run_samples import open_samples
+from gtex_vae.analysis.evaluation.score import Embedder, embed_in_batches
+from gtex_vae.inference.calibration import Reference, residuals
+from gtex_vae.inference.out_of_distribution import VERDICTS, SeenSamples
+from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.paths import shared_dir
 
 RESULT = Path(__file__).parent / "results" / "out_of_distribution.json"

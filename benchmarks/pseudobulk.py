@@ -32,7 +32,7 @@ def generate(path: Path, cells: int) -> None:
     import pandas as pd
     from anndata.io import sparse_dataset, write_elem
 
-    from gtex_vae.data.simulate_cells import simulate_singlecell
+    from gtex_vae.data.simulate.cells import simulate_singlecell
 
     donors = min(DONORS, SIMULATED_DONORS)
     few = simulate_singlecell(
@@ -61,7 +61,7 @@ def generate(path: Path, cells: int) -> None:
 
 def streamed(path: Path) -> list[int]:
     """Make donors, profiles and mixtures as the stage does."""
-    from gtex_vae.data.pseudobulk import make_pseudobulk
+    from gtex_vae.data.single_cell.pseudobulk import make_pseudobulk
 
     made = make_pseudobulk(path)
     return [*made.donors.shape, *made.profiles.shape]
@@ -69,9 +69,9 @@ def streamed(path: Path) -> list[int]:
 
 def streamed_sums(path: Path) -> list[int]:
     """Add up each donor's cell types and no more: what the groupby does."""
-    from gtex_vae.data.cell_groups import divide
-    from gtex_vae.data.cells import open_cells
-    from gtex_vae.data.group_sums import sum_groups
+    from gtex_vae.data.single_cell.cells import open_cells
+    from gtex_vae.data.single_cell.groups import divide
+    from gtex_vae.data.single_cell.sums import sum_groups
 
     with open_cells(path) as cells:
         grouping = divide(cells.obs["donor"], cells.obs["cell_type"], None, "cells")
@@ -97,7 +97,7 @@ def measure(name: str, path: Path) -> None:
     import anndata  # noqa: F401
     import pandas  # noqa: F401
 
-    import gtex_vae.data.pseudobulk  # noqa: F401
+    import gtex_vae.data.single_cell.pseudobulk  # noqa: F401
 
     imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     before = time.perf_counter()

@@ -38,7 +38,7 @@ def measure(size: dict[str, int], folder: Path) -> dict[str, float]:
 
     from gtex_vae.analysis.baselines import PCA
     from gtex_vae.data.datamodule import ExpressionDataModule
-    from gtex_vae.data.lazy_rows import blocks_of
+    from gtex_vae.data.rows import blocks_of
     from gtex_vae.models.objective import Objective
     from gtex_vae.models.vae import VAE
 

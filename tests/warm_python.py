@@ -28,7 +28,7 @@ WARM = (
     "torch._dynamo",
     "torch.utils.tensorboard",
     "gtex_vae.train",
-    "gtex_vae.data.simulate",
+    "gtex_vae.data.simulate.bulk",
     "gtex_vae.data.datamodule",
     "gtex_vae.training.finish",
     "gtex_vae.training.module",

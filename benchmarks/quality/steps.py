@@ -12,8 +12,8 @@ import saved
 import torch
 from torch import Tensor
 
-from gtex_vae.analysis.tissue import accuracy, knn_predict, logreg_predict
-from gtex_vae.functional.mode import climb
+from gtex_vae.analysis.metrics.tissue import accuracy, knn_predict, logreg_predict
+from gtex_vae.functional.posterior_mode import climb
 from gtex_vae.models.vae import VAE
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gtex_vae.functional.elbo import kl_standard_normal, sample_posterior
-from gtex_vae.functional.mode import climb
+from gtex_vae.functional.posterior_mode import climb
 from gtex_vae.models.vae import QUIET, VAE, VAEOutput
 from gtex_vae.nn import mlp
 from gtex_vae.nn.likelihoods import mean_square

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gtex_vae.paths import write_beside
-from gtex_vae.runs import find_run
+from gtex_vae.runs.directory import find_run
 from gtex_vae.stage import stage
 
 log = logging.getLogger(__name__)
@@ -28,15 +28,15 @@ class AnalyzeConfig:
 @stage("analyze", AnalyzeConfig)
 def main(config: AnalyzeConfig, run_dir: Path) -> None:
     """Draw maps, figures and the report into the run, evaluating it first where that was not done."""
-    from gtex_vae.analysis.alignment_report import write_report
-    from gtex_vae.analysis.alignment_run import is_alignment
-    from gtex_vae.analysis.evaluation import evaluate_run
-    from gtex_vae.analysis.events import show_figures
-    from gtex_vae.analysis.figures import figures, write_figure
-    from gtex_vae.analysis.findings import collect
-    from gtex_vae.analysis.report import report, tables
+    from gtex_vae.analysis.alignment.report import write_report
+    from gtex_vae.analysis.alignment.run import is_alignment
+    from gtex_vae.analysis.evaluation.evaluate import evaluate_run
+    from gtex_vae.analysis.report.figures import figures, write_figure
+    from gtex_vae.analysis.report.findings import collect
+    from gtex_vae.analysis.report.page import report, tables
+    from gtex_vae.analysis.report.tensorboard import show_figures
     from gtex_vae.data.gene_axis import refuse_gene_run
-    from gtex_vae.models.trained import TrainedModel
+    from gtex_vae.inference.trained_model import TrainedModel
 
     run = find_run(config.run, Path(config.paths["outputs"]))
     if is_alignment(run):

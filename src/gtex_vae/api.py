@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gtex_vae.models.trained import TrainedModel
+    from gtex_vae.inference.trained_model import TrainedModel
 
 
 def gene_neighbours(
@@ -53,8 +53,8 @@ def gene_neighbours(
 
         gtex_vae.gene_neighbours("latest", ["TP53", "ENSG00000141510"], k=5)
     """
-    from gtex_vae.analysis.gene_embedding_file import neighbour_table, read_gene_embeddings
-    from gtex_vae.runs import find_run
+    from gtex_vae.analysis.genes.embedding_file import neighbour_table, read_gene_embeddings
+    from gtex_vae.runs.directory import find_run
 
     adata = read_gene_embeddings(find_run(str(run), Path(outputs)))
     return neighbour_table(adata, [genes] if isinstance(genes, str) else genes, k=k, embedding=embedding)
@@ -89,8 +89,8 @@ def load(run: Path | str = "latest", *, outputs: Path | str = "outputs") -> Trai
         model = gtex_vae.load("outputs/train/runs/2025-01-31_12-00-00-000000")
         embedded = model.encode(adata)    # AnnData, samples x latent dimensions
     """
-    from gtex_vae.models.trained import TrainedModel
-    from gtex_vae.runs import find_run
+    from gtex_vae.inference.trained_model import TrainedModel
+    from gtex_vae.runs.directory import find_run
 
     if (Path(run) / "model.json").is_file():
         return TrainedModel.load(run)

@@ -40,19 +40,19 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
     """Bring the matrix to the model's genes and unit, encode it block by block, and write what was asked for."""
     import torch
 
-    from gtex_vae.analysis.out_of_distribution import sentence
-    from gtex_vae.analysis.reference import Reference
     from gtex_vae.data.expression_file import write_expression
     from gtex_vae.data.gene_axis import refuse_gene_run
-    from gtex_vae.data.model_input import wanted_genes
     from gtex_vae.data.readers.backed import open_matrix
-    from gtex_vae.models.embedding import encode_blocks, model_input
-    from gtex_vae.models.embeddings import Embeddings, expression_tables
-    from gtex_vae.models.judging import check_interval
-    from gtex_vae.models.telling import told_of
-    from gtex_vae.models.trained import TrainedModel
+    from gtex_vae.inference.calibration import Reference
+    from gtex_vae.inference.covariates import told_of
+    from gtex_vae.inference.embedding_file import Embeddings, expression_tables
+    from gtex_vae.inference.encoding import encode_blocks, model_input
+    from gtex_vae.inference.judging import check_interval
+    from gtex_vae.inference.model_input import wanted_genes
+    from gtex_vae.inference.out_of_distribution import sentence
+    from gtex_vae.inference.trained_model import TrainedModel
     from gtex_vae.paths import write_json
-    from gtex_vae.runs import find_run
+    from gtex_vae.runs.directory import find_run
     from gtex_vae.training.environment import tune_process
 
     tune_process()

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gtex_vae.paths import matrix_name
-from gtex_vae.runs import find_run
+from gtex_vae.runs.directory import find_run
 from gtex_vae.stage import stage
 
 if TYPE_CHECKING:
-    from gtex_vae.analysis.evaluation import Evaluation
-    from gtex_vae.models.trained import TrainedModel
+    from gtex_vae.analysis.evaluation.evaluate import Evaluation
+    from gtex_vae.inference.trained_model import TrainedModel
 
     Measured = tuple[Evaluation, Path]
 
@@ -45,9 +45,9 @@ class EvaluateConfig:
 @stage("evaluate", EvaluateConfig)
 def main(config: EvaluateConfig, run_dir: Path) -> None:
     """Score the model and its baselines; write metrics, intervals and tables into the run."""
-    from gtex_vae.analysis.alignment_run import is_alignment
+    from gtex_vae.analysis.alignment.run import is_alignment
     from gtex_vae.data.gene_axis import of_genes, refuse_gene_run
-    from gtex_vae.models.trained import TrainedModel
+    from gtex_vae.inference.trained_model import TrainedModel
 
     run = find_run(config.run, Path(config.paths["outputs"]))
     if is_alignment(run):
@@ -68,7 +68,7 @@ def main(config: EvaluateConfig, run_dir: Path) -> None:
 
 def _alignment(config: EvaluateConfig, run: Path) -> None:
     """An alignment of donors with their cell types, by retrieval."""
-    from gtex_vae.analysis.alignment_run import evaluate_alignment
+    from gtex_vae.analysis.alignment.run import evaluate_alignment
 
     compared, folder = evaluate_alignment(run, Path(config.input) if config.input else None, seed=config.seed)
     log.info("%s\nwritten to %s", compared.intervals.round(4).to_string(), folder)
@@ -76,9 +76,9 @@ def _alignment(config: EvaluateConfig, run: Path) -> None:
 
 def _samples(config: EvaluateConfig, run: Path, model: TrainedModel) -> Measured:
     """A run of samples, on its held-out donors; the genes of another run beside its own."""
-    from gtex_vae.analysis.evaluation import evaluate_run
-    from gtex_vae.analysis.gene_embedding import GENE_WISE
-    from gtex_vae.analysis.gene_run import read_gene_wise
+    from gtex_vae.analysis.evaluation.evaluate import evaluate_run
+    from gtex_vae.analysis.evaluation.gene_run import read_gene_wise
+    from gtex_vae.analysis.genes.embedding import GENE_WISE
 
     log.info("measuring %s on held-out donors", run)
     further = None
@@ -93,7 +93,7 @@ def _samples(config: EvaluateConfig, run: Path, model: TrainedModel) -> Measured
 
 def _genes(config: EvaluateConfig, run: Path, model: TrainedModel) -> Measured:
     """A run of genes, on held-out genes."""
-    from gtex_vae.analysis.gene_run import evaluate_gene_run
+    from gtex_vae.analysis.evaluation.gene_run import evaluate_gene_run
 
     log.info("measuring %s on held-out genes", run)
     return evaluate_gene_run(
@@ -103,7 +103,7 @@ def _genes(config: EvaluateConfig, run: Path, model: TrainedModel) -> Measured:
 
 def _matrix(config: EvaluateConfig, run: Path, model: TrainedModel, matrix: str) -> Measured:
     """A run of samples, on any other matrix, brought to its genes."""
-    from gtex_vae.analysis.external import evaluate_matrix, read_external
+    from gtex_vae.analysis.evaluation.other_matrix import evaluate_matrix, read_external
 
     external = read_external(
         model, matrix, annotations=config.annotations, unit=config.unit,

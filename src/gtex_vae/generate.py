@@ -29,12 +29,12 @@ class GenerateConfig:
 @stage("generate", GenerateConfig)
 def main(config: GenerateConfig, run_dir: Path) -> None:
     """Draw synthetic samples, write them as preprocess would, and measure them on held-out donors."""
-    from gtex_vae.analysis.held_out import open_samples
-    from gtex_vae.analysis.synthesis import judge, sentence, synthesize
-    from gtex_vae.data.processed import write_made
-    from gtex_vae.models.trained import TrainedModel
+    from gtex_vae.analysis.evaluation.run_samples import open_samples
+    from gtex_vae.analysis.synthetic.synthesis import judge, sentence, synthesize
+    from gtex_vae.data.preprocess.processed import write_made
+    from gtex_vae.inference.trained_model import TrainedModel
     from gtex_vae.paths import write_beside, write_json
-    from gtex_vae.runs import find_run
+    from gtex_vae.runs.directory import find_run
 
     run = find_run(config.run, Path(config.paths["outputs"]))
     model = TrainedModel.load(run / "model")

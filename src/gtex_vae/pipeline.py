@@ -6,8 +6,8 @@ import argparse
 import logging
 import sys
 
-from gtex_vae.chain import run_chain
-from gtex_vae.plan import plan
+from gtex_vae.launch.chain import run_chain
+from gtex_vae.launch.plan import plan
 from gtex_vae.stage import exit_with
 
 HELP = """Stages one after the other, each a job that waits for the one before, with one command.

@@ -25,8 +25,8 @@ class PreprocessConfig:
 @stage("preprocess", PreprocessConfig)
 def main(config: PreprocessConfig, run_dir: Path) -> None:
     """Read, harmonise, annotate, filter and write; say where it lies and what is in it."""
-    from gtex_vae.data.disk_matrix import DiskMatrix, check_memory
-    from gtex_vae.data.processed import make_processed
+    from gtex_vae.data.loading.disk_matrix import DiskMatrix, check_memory
+    from gtex_vae.data.preprocess.processed import make_processed
 
     check_memory(config.data["memory_gib"])
     processed = Path(config.data["processed"])

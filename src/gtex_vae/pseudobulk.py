@@ -40,7 +40,7 @@ def main(config: PseudobulkConfig, run_dir: Path) -> None:
     """Read cells, or simulate them; write donors, cell types, proportions and how they were mixed."""
     from gtex_vae import provenance
     from gtex_vae.config import build
-    from gtex_vae.data.pseudobulk import make_pseudobulk
+    from gtex_vae.data.single_cell.pseudobulk import make_pseudobulk
     from gtex_vae.paths import write_beside, write_json
 
     simulated = config.input in (None, "demo")

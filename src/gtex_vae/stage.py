@@ -14,11 +14,13 @@ from typing import Any, NoReturn, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gtex_vae import identity, provenance, runs
+from gtex_vae import provenance
 from gtex_vae.config import check_fields, nearest, register_resolvers, to_plain
 from gtex_vae.errors import ConfigError, GtexVaeError, PrunedError
 from gtex_vae.paths import conf_dir, write_json
-from gtex_vae.sweep import summarise
+from gtex_vae.runs import directory as runs
+from gtex_vae.runs import submission as identity
+from gtex_vae.runs.sweep import summarise
 
 log = logging.getLogger(__name__)
 

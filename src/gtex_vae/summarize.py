@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gtex_vae import sweep as sweeps
 from gtex_vae.config import nearest
 from gtex_vae.errors import ConfigError
 from gtex_vae.paths import write_beside
+from gtex_vae.runs import sweep as sweeps
 from gtex_vae.stage import stage
 
 log = logging.getLogger(__name__)
@@ -30,8 +30,8 @@ class SummarizeConfig:
 @stage("summarize", SummarizeConfig)
 def main(config: SummarizeConfig, run_dir: Path) -> None:
     """Read every run of the sweep, compare those that differ by the seed alone, and write table and page into it."""
-    from gtex_vae.analysis.stability import stability
-    from gtex_vae.analysis.sweep_page import first_metric, headline, metrics_of
+    from gtex_vae.analysis.evaluation.seed_stability import stability
+    from gtex_vae.analysis.report.sweep_page import first_metric, headline, metrics_of
 
     folder = sweeps.find_sweep(config.sweep, Path(config.paths["outputs"]))
     runs = sweeps.read_sweep(folder)

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gtex_vae import runs
 from gtex_vae.config import build
 from gtex_vae.errors import ConfigError
+from gtex_vae.runs import directory as runs
 from gtex_vae.stage import stage
 
 
@@ -60,7 +60,7 @@ def main(config: TrainConfig, run_dir: Path) -> float | None:
         vae_dir = runs.find_run(config.pretrained, Path(config.paths["outputs"]))
         refuse_gene_run(vae_dir, "an alignment starts from a VAE of samples")
     mrr: float = build(
-        config.alignment, under="gtex_vae.training.align",
+        config.alignment, under="gtex_vae.training.alignment_fit",
         vae_dir=vae_dir, run_dir=run_dir, logger=config.logger, settings=asdict(config),
     )  # fmt: skip
     return mrr

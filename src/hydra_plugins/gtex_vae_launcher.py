@@ -30,7 +30,7 @@ class _Launcher(BaseSubmititLauncher):
 
     def __call__(self, *args: Any, **kwargs: Any) -> JobReturn:
         """Be the job: run the stage, and fail where it failed."""
-        from gtex_vae import identity
+        from gtex_vae.runs import submission as identity
 
         os.environ[identity.VARIABLE] = self.record
         returned = super().__call__(*args, **kwargs)
@@ -44,7 +44,8 @@ class _Launcher(BaseSubmititLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submit all jobs at once, wait for them, and return what each returned."""
-        from gtex_vae import cluster, identity
+        from gtex_vae.launch import jobs as cluster
+        from gtex_vae.runs import submission as identity
 
         assert self.config is not None
         params = dict(self.params)

@@ -21,9 +21,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from gtex_vae import runs, search
 from gtex_vae.errors import ConfigError, RunError
 from gtex_vae.paths import write_text
+from gtex_vae.runs import directory as runs
+from gtex_vae.runs import study as search
 
 if TYPE_CHECKING:
     import optuna

@@ -43,8 +43,8 @@ LAUNCHED = {
     f for f in FILES if f.startswith(("hydra/launcher/", "hydra/sweeper/"))
 }  # run by tests of sweeps and searches
 OPTIONS = sorted(FILES - ROOTS - PARTS_OF_OTHERS - RUN_BY_EVERY_COMMAND - SINGLE_CELLS - LAUNCHED)
-SEARCHES = {f for f in OPTIONS if f.startswith("hparams_search/")}  # run in tests/integration/test_search.py
-SEVERAL_DEVICES = {"trainer/ddp", "trainer/fsdp"}  # run in tests/integration/test_several_devices.py
+SEARCHES = {f for f in OPTIONS if f.startswith("hparams_search/")}  # run in tests/stages/test_search.py
+SEVERAL_DEVICES = {"trainer/ddp", "trainer/fsdp"}  # run in tests/stages/test_several_devices.py
 
 
 def override(name: str) -> str:
@@ -54,7 +54,7 @@ def override(name: str) -> str:
 
 
 def test_searches_and_several_devices_are_run():
-    tests = Path(__file__).parents[1] / "integration"
+    tests = Path(__file__).parents[1] / "stages"
     for listed, file in ((SEARCHES, "test_search.py"), (SEVERAL_DEVICES, "test_several_devices.py")):
         text = (tests / file).read_text()
         for name in listed:

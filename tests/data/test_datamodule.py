@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from gtex_vae.data.datamodule import ExpressionDataModule
-from gtex_vae.data.processed import read
-from gtex_vae.data.simulate import simulate_gtex
+from gtex_vae.data.preprocess.processed import read
+from gtex_vae.data.simulate.bulk import simulate_gtex
 from gtex_vae.data.splits import SPLITS
 from gtex_vae.errors import ConfigError, DataError, GtexVaeError, SplitError
 

@@ -11,7 +11,7 @@ import pytest
 
 from gtex_vae.data.datamodule import ExpressionDataModule
 from gtex_vae.data.gene_axis import refuse_comparisons
-from gtex_vae.data.simulate import simulate_gtex
+from gtex_vae.data.simulate.bulk import simulate_gtex
 from gtex_vae.errors import ConfigError
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gtex_vae.data.simulate_cohort import simulate_cohort
+from gtex_vae.data.simulate.cohort import simulate_cohort
 from gtex_vae.data.splits import SPLITS, check_split, read_splits, split_samples
 from gtex_vae.errors import SplitError
 

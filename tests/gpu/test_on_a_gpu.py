@@ -10,11 +10,11 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from gtex_vae.data.datamodule import ExpressionDataModule
-from gtex_vae.data.loader import Batch
-from gtex_vae.data.simulate import simulate_gtex
+from gtex_vae.data.loading.memory import Batch
+from gtex_vae.data.simulate.bulk import simulate_gtex
 from gtex_vae.training.callbacks.kl_annealing import KLAnnealing
 from gtex_vae.training.callbacks.masking import Masking
-from gtex_vae.training.captured_step import CapturedStep
+from gtex_vae.training.cuda_graphs import CapturedStep
 from gtex_vae.training.environment import best_precision
 from gtex_vae.training.module import VAEModule
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gtex_vae.data.lazy_rows import RowMatrix, blocks_of
+from gtex_vae.data.rows import RowMatrix, blocks_of
 
 EXACT_BELOW = 1024
 SUBSPACE_ITERATIONS = 30

@@ -18,13 +18,13 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from tqdm import tqdm
 
-from gtex_vae.data import processed as processed_data
 from gtex_vae.data.covariates import Covariates
-from gtex_vae.data.disk_loader import DiskLoader, batches_in_buffer
-from gtex_vae.data.disk_matrix import GIB, DiskMatrix, check_memory, open_larger_than, subset
 from gtex_vae.data.gene_axis import Axis, check_axis, genes_as_samples, split_genes, write_gene_splits
-from gtex_vae.data.lazy_rows import FilledRows, RowMatrix, blocks_of
-from gtex_vae.data.loader import Batch, BatchLoader
+from gtex_vae.data.loading.disk import DiskLoader, batches_in_buffer
+from gtex_vae.data.loading.disk_matrix import GIB, DiskMatrix, check_memory, open_larger_than, subset
+from gtex_vae.data.loading.memory import Batch, BatchLoader
+from gtex_vae.data.preprocess import processed as processed_data
+from gtex_vae.data.rows import FilledRows, RowMatrix, blocks_of
 from gtex_vae.data.splits import SPLITS, check_fractions, check_split, read_splits, split_samples
 from gtex_vae.data.standardize import Method, Standardizer
 from gtex_vae.errors import ConfigError, DataError
@@ -77,7 +77,7 @@ class ExpressionDataModule(LightningDataModule):
         Seed of the order of batches.
     memory_gib
         Memory for expression, in GiB. A larger matrix stays on disk: training reads it through a shuffle buffer
-        (see `gtex_vae.data.disk_loader.DiskLoader`), and what needs samples all at once gets a part of them. ``null``:
+        (see `gtex_vae.data.loading.disk.DiskLoader`), and what needs samples all at once gets a part of them. ``null``:
         the whole matrix in memory.
     covariates
         Columns of the annotations that a conditional VAE takes beside the expression, quantities or classes.

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from gtex_vae import runs
 from gtex_vae.data.splits import split_samples
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError, RunError
 from gtex_vae.paths import write_beside
+from gtex_vae.runs import directory as runs
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from gtex_vae.errors import ConfigError
-from gtex_vae.functional import contrastive as losses
-from gtex_vae.models.saved import read_part, write_part
+from gtex_vae.functional import contrastive_losses as losses
+from gtex_vae.models.storage import read_part, write_part
 from gtex_vae.models.tuned_encoder import Tune, TunedEncoder
 from gtex_vae.models.vae import VAE
-from gtex_vae.nn.head import ProjectionHead
 from gtex_vae.nn.pooling import AttentionPool, mean_pool
+from gtex_vae.nn.projection_head import ProjectionHead
 
 Loss = Literal["info_nce", "siglip", "sup_con", "vicreg"]
 SIGLIP_BIAS = -10.0  # Zhai et al. (2023), section 3.1: most pairs are negatives

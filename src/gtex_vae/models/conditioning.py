@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gtex_vae.analysis.baselines import PCA
-from gtex_vae.functional.within import effects_within
+from gtex_vae.functional.within_groups import effects_within
 from gtex_vae.models.vae import VAE
 
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from gtex_vae.errors import ConfigError, DataError
-from gtex_vae.functional import contrastive as losses
+from gtex_vae.functional import contrastive_losses as losses
 from gtex_vae.functional.masking import draw_observed, hide
-from gtex_vae.models.saved import read_part, write_part
-from gtex_vae.nn.head import ProjectionHead
+from gtex_vae.models.storage import read_part, write_part
+from gtex_vae.nn.projection_head import ProjectionHead
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,7 +195,7 @@ class LabelContrast(ContrastiveTerm):
     References
     ----------
     Khosla et al. (2020), Supervised Contrastive Learning; Goldberger et al. (2004), Neighbourhood Components
-    Analysis, for the Euclidean form. Pairs: `gtex_vae.functional.contrastive.label_pairs`.
+    Analysis, for the Euclidean form. Pairs: `gtex_vae.functional.contrastive_losses.label_pairs`.
     """
 
     label_n: Tensor

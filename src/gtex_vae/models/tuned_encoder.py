@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gtex_vae.errors import ConfigError
-from gtex_vae.functional.pairing import paired_directions
+from gtex_vae.functional.paired_directions import paired_directions
 from gtex_vae.models.vae import VAE
 
 Tune = Literal["none", "last", "all"]
@@ -168,7 +168,7 @@ class TunedEncoder(nn.Module):
 
         See Also
         --------
-        gtex_vae.functional.pairing.paired_directions
+        gtex_vae.functional.paired_directions.paired_directions
         """
         if self.path is None:
             return

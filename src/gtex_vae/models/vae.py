@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from gtex_vae.errors import ConfigError
-from gtex_vae.functional import processes
 from gtex_vae.functional.elbo import sample_posterior
 from gtex_vae.functional.masking import hide
-from gtex_vae.functional.mode import climb
+from gtex_vae.functional.posterior_mode import climb
+from gtex_vae.nn import distributed as processes
 from gtex_vae.nn.decoder import Decoder
 from gtex_vae.nn.encoder import Encoder
 from gtex_vae.nn.likelihoods import LIKELIHOODS, Likelihood, LikelihoodName, NegativeBinomial
@@ -84,7 +84,7 @@ class VAE(nn.Module):
         step to step; the model's mean and reconstruction are the averages over all.
     mode_steps
         Steps from the encoders' mean towards the mode of the posterior, wherever a trained model embeds; see
-        `gtex_vae.functional.mode.climb`. Training and its validation do without. They need ``linear_skip``.
+        `gtex_vae.functional.posterior_mode.climb`. Training and its validation do without. They need ``linear_skip``.
     n_covariates
         Width k of the covariates' design (`gtex_vae.data.covariates.Covariates`) that encoders and decoders take beside
         their input: a conditional VAE. What is unknown, or not given, is guessed from the expression.

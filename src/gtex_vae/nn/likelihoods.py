@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from gtex_vae.functional import processes
 from gtex_vae.functional.elbo import LOG_2PI, gaussian_nll, optimal_gaussian_nll
+from gtex_vae.nn import distributed as processes
 
 LikelihoodName = Literal["mse", "shared", "per_sample", "per_gene", "negative_binomial"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gtex_vae.functional import processes
+from gtex_vae.nn import distributed as processes
 
 
 class BatchNorm(nn.BatchNorm1d):

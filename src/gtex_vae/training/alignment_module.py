@@ -13,13 +13,13 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from gtex_vae.analysis.alignment import pooled
-from gtex_vae.analysis.retrieval import retrieval_metrics
+from gtex_vae.analysis.alignment.compare import pooled
+from gtex_vae.analysis.metrics.retrieval import retrieval_metrics
 from gtex_vae.config import build
-from gtex_vae.data.donor_cells import DonorCells
-from gtex_vae.data.loader import Batch, BatchLoader
+from gtex_vae.data.loading.memory import Batch, BatchLoader
+from gtex_vae.data.single_cell.donors import DonorCells
 from gtex_vae.errors import ConfigError
-from gtex_vae.functional.contrastive import clamped_scale, similarity
+from gtex_vae.functional.contrastive_losses import clamped_scale, similarity
 from gtex_vae.functional.masking import seed_generators, step_seed
 from gtex_vae.models.aligner import Aligner
 

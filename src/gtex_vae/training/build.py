@@ -87,7 +87,7 @@ def build_trainer(
 
     from gtex_vae.training.callbacks.checkpoints import AtomicCheckpointIO, place_checkpoints
     from gtex_vae.training.callbacks.resumed_curves import ResumedCurves
-    from gtex_vae.training.callbacks.unfinished_session import UnfinishedSession
+    from gtex_vae.training.callbacks.unfinished_hparams import UnfinishedSession
 
     for key in ("max_epochs", "check_val_every_n_epoch"):
         if trainer.get(key) is not None and trainer[key] < 1:

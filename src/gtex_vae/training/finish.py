@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gtex_vae.analysis.baselines import PCA
-from gtex_vae.analysis.rate import rate_metrics
-from gtex_vae.analysis.reference import Reference
-from gtex_vae.analysis.score import score
-from gtex_vae.models.trained import TrainedModel
+from gtex_vae.analysis.evaluation.rate import rate_metrics
+from gtex_vae.analysis.evaluation.score import score
+from gtex_vae.inference.calibration import Reference
+from gtex_vae.inference.trained_model import TrainedModel
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -90,7 +90,7 @@ def report(
     run_dir: Path,
 ) -> None:
     """Print the headline beside PCA, and show the result in TensorBoard."""
-    from gtex_vae.training.result_page import show_result
+    from gtex_vae.training.hparams import show_result
 
     show_result(metrics, model, trainer, config, run_dir)
     genes = config["data"]["axis"] == "genes"

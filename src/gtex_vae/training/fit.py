@@ -13,18 +13,18 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch import Tensor
 
-from gtex_vae import runs
-from gtex_vae.analysis.model_card import write_card
+from gtex_vae.analysis.report.model_card import write_card
 from gtex_vae.config import build
 from gtex_vae.data.counts import LENGTH, size_factors
 from gtex_vae.data.datamodule import BLOCK, ExpressionDataModule
-from gtex_vae.data.lazy_rows import blocks_of
+from gtex_vae.data.rows import blocks_of
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError, RunError
+from gtex_vae.inference.projection import PROJECTION
 from gtex_vae.models.conditioning import free_latent, start_conditional
-from gtex_vae.models.projector import PROJECTION
 from gtex_vae.nn.likelihoods import NegativeBinomial
 from gtex_vae.paths import write_json
+from gtex_vae.runs import directory as runs
 from gtex_vae.training import environment
 from gtex_vae.training.build import build_trainer, check_values
 from gtex_vae.training.callbacks.masking import Masking

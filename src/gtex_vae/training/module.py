@@ -18,20 +18,20 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from gtex_vae.config import build, nearest
 from gtex_vae.data.counts import size_factors
 from gtex_vae.data.covariates import Covariates
-from gtex_vae.data.loader import Batch
+from gtex_vae.data.loading.memory import Batch
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError
 from gtex_vae.functional.basis import coordinates
 from gtex_vae.functional.masking import draw_observed, hide, seed_generators, step_seed
+from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.models.contrastive import ContrastiveTerm
 from gtex_vae.models.objective import Objective
-from gtex_vae.models.trained import TrainedModel
 from gtex_vae.models.vae import VAE
 from gtex_vae.nn.likelihoods import NegativeBinomial
 from gtex_vae.training import environment
-from gtex_vae.training.captured_step import CapturedStep
+from gtex_vae.training.cuda_graphs import CapturedStep
 from gtex_vae.training.devices import shard
-from gtex_vae.training.optimizers import parameter_groups
+from gtex_vae.training.parameter_groups import parameter_groups
 from gtex_vae.training.validation import (
     CONTRAST_STREAM,
     SAMPLE_STREAM,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from gtex_vae.data.readers.annotated import (
+from gtex_vae.data.readers.anndata import (
     DECLARED,
     explain_damage,
     find_axes,

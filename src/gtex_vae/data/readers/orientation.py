@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from gtex_vae.data.genes import bundled_genes, parse_ensembl
+from gtex_vae.data.genes.table import bundled_genes, parse_ensembl
 from gtex_vae.data.readers.matrix import Orientation
 from gtex_vae.errors import ConfigError, DataError
 

@@ -42,7 +42,7 @@ def read_matrix(
         Take a GCT whose header promises other dimensions than the file holds.
     scratch
         Folder to put down the values of a text file in, where they do not fit into memory; ``x_ng`` is then a
-        `gtex_vae.data.readers.spill.Spilled`.
+        `gtex_vae.data.readers.text.spill.Spilled`.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def read_matrix(
         )
     try:
         if kind.format == "gct":
-            from gtex_vae.data.readers.gct import read_gct
+            from gtex_vae.data.readers.text.gct import read_gct
 
             if orientation not in (None, "genes_in_rows"):
                 raise ConfigError(
@@ -87,17 +87,17 @@ def read_matrix(
                 scratch=scratch,
             )
         elif kind.format == "delimited":
-            from gtex_vae.data.readers.delimited import read_delimited
+            from gtex_vae.data.readers.text.delimited import read_delimited
 
             matrix = read_delimited(
                 path, kind.compression, keep_gene=keep_gene, orientation=orientation, scratch=scratch
             )
         elif kind.format == "parquet":
-            from gtex_vae.data.readers.tables import read_parquet
+            from gtex_vae.data.readers.parquet import read_parquet
 
             matrix = read_parquet(path, keep_gene=keep_gene, orientation=orientation)
         else:
-            from gtex_vae.data.readers.annotated import read_annotated
+            from gtex_vae.data.readers.anndata import read_annotated
 
             matrix = read_annotated(
                 path, kind.format, keep_gene=keep_gene, orientation=orientation, layer=layer

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
-from gtex_vae.analysis.plots import latent_map, reconstruction_scatter
+from gtex_vae.analysis.report.plots import latent_map, reconstruction_scatter
 from gtex_vae.errors import ConfigError
 from gtex_vae.models.vae import VAE
 from gtex_vae.training.module import VAEModule

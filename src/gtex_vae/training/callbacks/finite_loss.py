@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from gtex_vae.data.loader import Batch
+from gtex_vae.data.loading.memory import Batch
 from gtex_vae.errors import NonFiniteLossError
 from gtex_vae.training.module import VAEModule
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from filelock import FileLock
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gtex_vae import search
 from gtex_vae.errors import ConfigError, PrunedError
+from gtex_vae.runs import study as search
 from gtex_vae.training.callbacks.kl_annealing import in_warmup
 from gtex_vae.training.callbacks.monitored import refuse_unknown
 

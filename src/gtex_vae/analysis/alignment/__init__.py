@@ -1,0 +1,1 @@
+"""Alignment of donors with their cell types: comparison, figures and report."""

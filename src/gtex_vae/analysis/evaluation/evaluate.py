@@ -1,0 +1,286 @@
+"""Everything that is measured of a trained model on held-out donors, beside the baselines a sceptic asks for.
+
+Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gtex_vae.analysis.baselines import PCA, Mean
+from gtex_vae.analysis.evaluation.latent_space import known_factors, latent_tables
+from gtex_vae.analysis.evaluation.missing_genes import OnPresentGenes, on_present_genes
+from gtex_vae.analysis.evaluation.predictions import Predicted
+from gtex_vae.analysis.evaluation.rate import rate_metrics
+from gtex_vae.analysis.evaluation.run_samples import open_samples
+from gtex_vae.analysis.evaluation.score import Reconstructor, examine, told
+from gtex_vae.analysis.genes.embedding_file import genes_table, write_gene_embeddings
+from gtex_vae.analysis.genes.evaluation import evaluate_genes
+from gtex_vae.analysis.genes.function import Members
+from gtex_vae.analysis.genes.gene_sets import collections_for
+from gtex_vae.analysis.metrics.covariate_prediction import predictability
+from gtex_vae.analysis.metrics.interval_table import interval_table
+from gtex_vae.analysis.metrics.latent import effective_rank
+from gtex_vae.analysis.metrics.reconstruction_tables import gene_table, tissue_table
+from gtex_vae.analysis.metrics.tissue import accuracy, knn_predict, labelled, logreg_predict
+from gtex_vae.analysis.nearest import NearestProfiles
+from gtex_vae.analysis.report.model_card import write_card
+from gtex_vae.analysis.report.tensorboard import show_metrics
+from gtex_vae.data.splits import SPLITS
+from gtex_vae.inference.calibration import Reference
+from gtex_vae.inference.intervals import Coverage
+from gtex_vae.inference.out_of_distribution import sentence, summary
+from gtex_vae.inference.trained_model import TrainedModel
+from gtex_vae.paths import write_beside, write_json
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+COVARIATES = ("tissue", "donor", "sex", "age", "ischemic_time", "rin", "hardy", "batch")
+
+
+@dataclass
+class Evaluation:
+    """Result of `evaluate`.
+
+    Attributes
+    ----------
+    metrics
+        Flat keys as in metrics.json.
+    tables
+        File stem to table: ``intervals``, ``genes``, ``tissues``, ``covariates``, ``out_of_distribution``, those of
+        `latent_tables`, and those of `evaluate_genes`.
+    gene_embeddings
+        Name to embedding, shape (g, d).
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    gene_embeddings: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def forget(self, group: str) -> None:
+        """Drop a group of metrics, the model's and the baselines'."""
+        self.metrics = {key: value for key, value in self.metrics.items() if group not in key}
+        intervals = self.tables["intervals"]
+        kept = ~intervals.index.get_level_values("metric").str.startswith(group)
+        self.tables["intervals"] = intervals[kept]
+
+    def lines(self) -> list[str]:
+        """What a user is shown: intervals and, as far as they were measured, gene function and the verdict in words."""
+        said = [self.tables["intervals"].round(4).to_string()]
+        if "gene_function" in self.tables:
+            said.append(f"gene function\n{self.tables['gene_function'].iloc[:, :8].round(3).to_string()}")
+        if "out_of_distribution" in self.tables:
+            said.append(sentence(self.tables["out_of_distribution"]["verdict"]))
+        return said
+
+
+def evaluate_run(
+    run: Path,
+    model: TrainedModel,
+    genesets: Sequence[str] = (),
+    *,
+    further_genes: Mapping[str, NDArray[np.float32]] | None = None,
+    supervised_terms: int = 0,
+    seed: int = 0,
+) -> Evaluation:
+    """Evaluate a run on its own held-out donors and write ``evaluation/`` and the gene embeddings into it.
+
+    Parameters
+    ----------
+    run, model
+        A finished training run and its model.
+    genesets
+        GMT files.
+    further_genes, supervised_terms, seed
+        As for `evaluate`.
+    """
+    parts, adata = open_parts(run, model)
+    gene_sets = collections_for(adata, genesets)
+    factors = known_factors(adata[(adata.obs["split"] == "test").to_numpy()])
+    result = evaluate(
+        model,
+        parts["train"],
+        parts["test"],
+        gene_sets=gene_sets,
+        reference=Reference.of_run(run, model, parts),
+        factors=factors,
+        further_genes=further_genes,
+        supervised_terms=supervised_terms,
+        seed=seed,
+    )
+    write_gene_embeddings(run, result.gene_embeddings, genes_table(model))
+    write_evaluation(run / "evaluation", result)
+    show_metrics(run)
+    if os.access(run / "model", os.W_OK):
+        write_card(run)
+    return result
+
+
+def open_parts(
+    run: Path, model: TrainedModel
+) -> tuple[dict[str, tuple[NDArray[np.float32], pd.DataFrame]], AnnData]:
+    """Standardized expression and annotations of each split of a run, and its AnnData without the expression."""
+    adata = open_samples(run, model)
+    parts = split_parts(adata)
+    # AnnData refer to themselves: one that nobody needs any more would hold its matrix until the collector comes
+    adata.X = None
+    return parts, adata
+
+
+def split_parts(adata: AnnData) -> dict[str, tuple[NDArray[np.float32], pd.DataFrame]]:
+    """Expression and annotations of each split."""
+    split = adata.obs["split"].to_numpy()
+    return {name: (adata.X[split == name], adata.obs[split == name]) for name in SPLITS}
+
+
+def write_evaluation(folder: Path, result: Evaluation) -> None:
+    """Write the tables, and last the metrics: they say that all is there."""
+    for name, table in result.tables.items():
+        with write_beside(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, float_format="%.6g")
+    write_json(folder / "metrics.json", result.metrics)
+
+
+def evaluate(
+    model: TrainedModel,
+    train: tuple[NDArray[np.float32], pd.DataFrame],
+    test: tuple[NDArray[np.float32], pd.DataFrame],
+    *,
+    gene_sets: Mapping[str, Members],
+    reference: Reference | None = None,
+    present_g: NDArray[np.bool_] | None = None,
+    factors: pd.DataFrame | None = None,
+    further_genes: Mapping[str, NDArray[np.float32]] | None = None,
+    supervised_terms: int = 0,
+    seed: int = 0,
+) -> Evaluation:
+    """Score a model, PCA, the mean, tissue means and nearest neighbours on the same held-out samples and masks.
+
+    Parameters
+    ----------
+    model
+        The trained model.
+    train, test
+        Standardized expression (n, g) and annotations of training and held-out samples.
+    gene_sets
+        Name of a collection to its sets' gene indices, for ``gene/function_auroc``; may be empty.
+    reference
+        For interval coverage and out-of-distribution scores, fitted to the genes that the held-out samples have; left
+        out where it is None.
+    present_g
+        Genes that the held-out samples have, where these are not all of the model's: theirs are the columns of the
+        held-out expression.
+    factors
+        Known truth of the held-out samples, for DCI and MIG.
+    further_genes
+        Name to gene embedding, shape (g, d), to judge beside the model's own.
+    supervised_terms
+        Gene sets to predict from the gene embeddings.
+    seed
+        Of masks, k-means and resamples.
+    """
+    (x_train_ng, train_obs), (x_test_ng, test_obs) = train, test
+    present_g = np.ones(len(model.gene_ids), dtype=bool) if present_g is None else present_g
+    pca = PCA.fit(x_train_ng, model.vae.latent_dim, seed=seed)
+    methods: dict[str, Reconstructor] = {
+        "": model,
+        "baseline/pca/": pca,
+        "baseline/mean/": Mean(),
+        "baseline/knn/": NearestProfiles.neighbours(x_train_ng),
+    }
+    if labelled(train_obs["tissue"]).any():
+        methods["baseline/tissue_mean/"] = NearestProfiles.tissue_means(x_train_ng, train_obs["tissue"])
+    methods = {prefix: on_present_genes(method, present_g) for prefix, method in methods.items()}
+    intervals = None if reference is None else reference.intervals
+    predicted = Predicted(x_test_ng.shape, ("", "baseline/pca/"), intervals)
+    scores = examine(methods, x_train_ng, x_test_ng, train_obs, test_obs, seed=seed, watch=predicted)
+    result = Evaluation(metrics=scores.metrics)
+    z_train_nd, z_test_nd = scores.embeddings[""]["train"], scores.embeddings[""]["test"]
+    ours = told(methods[""], test_obs)
+    whole_ng = ours.complete(x_test_ng) if isinstance(ours, OnPresentGenes) else x_test_ng
+    size_n = model.sizes(test_obs) if present_g.all() else None  # predicted genes have no counts
+    result.metrics |= rate_metrics(model.vae, whole_ng, model.design(test_obs), size_n, seed=seed)
+    del whole_ng
+    result.metrics["latent/effective_rank"] = effective_rank(z_test_nd)
+    _raw_logreg(result, (x_train_ng if present_g.all() else x_train_ng[:, present_g], train_obs), test)
+    x_hat_ng, by_pca_ng = predicted.x_hat_ng[""], predicted.x_hat_ng.pop("baseline/pca/")
+    result.tables["intervals"] = interval_table(
+        scores.samples, test_obs["donor"], seed, of_genes=(x_test_ng, x_hat_ng, by_pca_ng)
+    )
+    del by_pca_ng
+    genes = np.flatnonzero(present_g)
+    result.tables["genes"] = gene_table(
+        x_test_ng,
+        x_hat_ng,
+        pd.Index(np.array(model.gene_ids)[genes], name="gene_id"),
+        [model.gene_names[g] for g in genes],
+    )
+    result.tables["tissues"] = tissue_table(x_test_ng, x_hat_ng, test_obs["tissue"])
+    result.tables["covariates"] = predictability(z_test_nd, test_obs, COVARIATES, seed=seed)
+    if reference is not None and predicted.coverage is not None:
+        _coverage(result, predicted.coverage.result(), test_obs)
+        judged = reference.judge_encoded(z_test_nd, x_test_ng, x_hat_ng)
+        judged = judged.set_index(test_obs.index.rename("sample"))
+        result.metrics |= summary(judged)
+        result.tables["out_of_distribution"] = _beside_labels(
+            judged, z_train_nd, z_test_nd, train_obs, test_obs
+        )
+    latent = latent_tables(model, z_test_nd, test_obs, COVARIATES, factors=factors, seed=seed)
+    result.metrics |= latent.metrics
+    result.tables |= latent.tables
+    genes_judged = evaluate_genes(
+        model, z_train_nd, pca, x_train_ng, gene_sets,
+        further=further_genes, supervised_terms=supervised_terms, seed=seed,
+    )  # fmt: skip
+    result.metrics |= genes_judged.metrics
+    result.tables |= genes_judged.tables
+    result.gene_embeddings = genes_judged.embeddings
+    return result
+
+
+def _coverage(result: Evaluation, found: Coverage, obs: pd.DataFrame) -> None:
+    """How often intervals hold what was measured: overall, by gene and by tissue."""
+    result.metrics |= found.metrics
+    table = result.tables["genes"]
+    result.tables["genes"] = table.join(found.genes.set_axis(table.index))
+    by_tissue = found.samples.groupby(obs["tissue"].astype(object).to_numpy()).mean()
+    result.tables["tissues"] = result.tables["tissues"].join(by_tissue)
+
+
+def _beside_labels(
+    judged: pd.DataFrame,
+    z_train_nd: NDArray[np.float32],
+    z_test_nd: NDArray[np.float32],
+    train_obs: pd.DataFrame,
+    test_obs: pd.DataFrame,
+) -> pd.DataFrame:
+    """The verdicts with what is known of each sample, and the tissue of its nearest training samples."""
+    known = labelled(train_obs["tissue"])
+    if known.any():
+        judged["nearest_tissue"] = knn_predict(z_train_nd[known], z_test_nd, train_obs["tissue"][known])
+    return judged.join(test_obs[["tissue", "donor"]].set_axis(judged.index))
+
+
+def _raw_logreg(
+    result: Evaluation,
+    train: tuple[NDArray[np.float32], pd.DataFrame],
+    test: tuple[NDArray[np.float32], pd.DataFrame],
+) -> None:
+    """Tissue by logistic regression on the expression itself."""
+    (x_train_ng, train_obs), (x_test_ng, test_obs) = train, test
+    known = labelled(train_obs["tissue"])
+    if not known.any() or not labelled(test_obs["tissue"]).any():
+        return
+    if not known.all():
+        x_train_ng, train_obs = x_train_ng[known], train_obs[known]
+    predicted = logreg_predict(x_train_ng, x_test_ng, train_obs["tissue"])
+    result.metrics["baseline/expression/tissue/logreg_accuracy"] = accuracy(predicted, test_obs["tissue"])

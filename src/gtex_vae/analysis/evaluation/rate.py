@@ -1,0 +1,70 @@
+"""What the latent code costs: KL and evidence lower bound on held-out samples.
+
+Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from gtex_vae.analysis.metrics.latent import kl_per_dimension
+from gtex_vae.models.vae import VAE
+from gtex_vae.nn.likelihoods import NegativeBinomial
+
+
+@torch.inference_mode()
+def rate_metrics(
+    vae: VAE,
+    x_ng: np.ndarray,
+    c_nk: np.ndarray | None = None,
+    size_n: np.ndarray | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int = 512,
+) -> dict[str, float]:
+    """KL and ELBO of held-out samples, one posterior sample each.
+
+    Parameters
+    ----------
+    vae
+        In evaluation mode.
+    x_ng
+        Standardized expression, shape (n, g), float32.
+    c_nk
+        Covariates' design, for a conditional model.
+    size_n
+        Size factors, for a likelihood of counts; without them its ELBO is NaN.
+    seed
+        Of the posterior samples.
+    batch_size
+        Samples at a time.
+
+    Returns
+    -------
+    dict
+        ``rate/kl_nats`` and ``elbo/nats_per_gene``, a density of standardized expression, or with a
+        likelihood of counts their log probability.
+    """
+    device = next(vae.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+    log_likelihood, kl = 0.0, 0.0
+    for start in range(0, len(x_ng), batch_size):
+        x = torch.as_tensor(x_ng[start : start + batch_size], device=device)
+        c = None if c_nk is None else torch.as_tensor(c_nk[start : start + batch_size], device=device)
+        c = vae.complete(c, vae.project(x))
+        mu_nd, log_var_nd = vae.encode(x, c)
+        noise_nd = torch.randn(mu_nd.shape, generator=generator, device=device)
+        x_hat_ng = vae.decode(mu_nd + torch.exp(0.5 * log_var_nd) * noise_nd, c)
+        if not isinstance(vae.likelihood, NegativeBinomial):
+            log_likelihood -= float(vae.likelihood((x - x_hat_ng).square())) * x.numel()
+        elif size_n is None:
+            log_likelihood = math.nan
+        else:
+            size = torch.as_tensor(size_n[start : start + batch_size], device=device)
+            log_likelihood -= float(vae.likelihood.of_counts(x_hat_ng, x, size)) * x.numel()
+        kl += float(kl_per_dimension(mu_nd.cpu().numpy(), log_var_nd.cpu().numpy()).sum()) * len(x)
+    n, g = x_ng.shape
+    return {"rate/kl_nats": kl / n, "elbo/nats_per_gene": (log_likelihood - kl) / (n * g)}

@@ -1,0 +1,99 @@
+"""The samples of a run, standardized and split as the run had them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gtex_vae.data.gene_axis import SPLITS as GENE_SPLITS
+from gtex_vae.data.gene_axis import genes_as_samples, of_genes
+from gtex_vae.data.loading.disk_matrix import open_larger_than, subset
+from gtex_vae.data.preprocess import processed
+from gtex_vae.data.splits import SPLITS, read_splits
+from gtex_vae.data.standardize import Standardizer
+from gtex_vae.errors import DataError, RunError
+from gtex_vae.inference.trained_model import TrainedModel
+from gtex_vae.runs import directory as runs
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+log = logging.getLogger(__name__)
+
+
+def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
+    """Read the run's processed AnnData and recall its split.
+
+    Parameters
+    ----------
+    run_dir
+        A finished training run.
+    model
+        Its model.
+
+    Returns
+    -------
+    AnnData
+        X not standardized, ``obs["split"]`` as in the run's ``splits.csv``. Of a run with ``data.axis=genes`` the
+        observations are genes, as `genes_as_samples` gives them. Of data that stayed on disk, the samples of
+        each split that fit into ``data.memory_gib``: the same ones as at the end of training.
+
+    Raises
+    ------
+    RunError
+        The data is gone, or no longer what the run was trained on.
+    """
+    data = runs.read_config(run_dir)["data"]
+    path = processed.choose(data["path"], data["processed"])
+    memory_gib = data.get("memory_gib")
+    try:
+        disk = open_larger_than(path, memory_gib)
+        adata = processed.read(path) if disk is None else disk.adata
+    except DataError as error:
+        raise RunError(f"the data of {run_dir} cannot be read: {error}") from error
+    split = read_splits(run_dir / "splits.csv", list(adata.obs_names))
+    adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
+    if of_genes(run_dir):
+        adata = _genes(adata, run_dir, data)
+    if list(adata.var_names) != model.gene_ids:
+        raise RunError(
+            f"{path} has other {'samples' if of_genes(run_dir) else 'genes'} than the model of {run_dir}: it was made "
+            "anew since"
+        )
+    if disk is None:
+        own = Standardizer(adata.n_vars, **model.scaler.settings).fit(
+            adata.X, np.flatnonzero(adata.obs["split"] == "train")
+        )
+        if not own.agrees_with(model.scaler.center_g, model.scaler.scale_g):
+            raise RunError(
+                f"{path}: its training samples have other values than those that {run_dir} was trained on: it was made "
+                "anew since"
+            )
+        return adata
+    parts = [subset(np.flatnonzero(split == part), adata.n_vars, memory_gib) for part in SPLITS]
+    rows = np.sort(np.concatenate(parts))
+    log.info("%d of %d samples: data.memory_gib=%g", len(rows), adata.n_obs, memory_gib)
+    adata = adata[rows].copy()
+    adata.X = disk[rows]
+    return adata
+
+
+def _genes(adata: AnnData, run_dir: Path, data: Mapping[str, Any]) -> AnnData:
+    """The training samples' matrix turned around, with the genes' split."""
+    settings = {"method": data["standardize"], "clip": data["clip"], "min_scale": data["min_scale"]}
+    genes = genes_as_samples(adata, settings)
+    split = read_splits(run_dir / GENE_SPLITS, list(genes.obs_names))
+    genes.obs["split"] = pd.Categorical(split, categories=SPLITS)
+    return genes
+
+
+def open_samples(run_dir: Path, model: TrainedModel) -> AnnData:
+    """The samples of `read_samples`, standardized with the model's scaler."""
+    adata = read_samples(run_dir, model)
+    model.scaler.apply_(adata.X)
+    return adata

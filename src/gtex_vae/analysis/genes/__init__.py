@@ -1,0 +1,1 @@
+"""Gene embeddings and the functions they recover."""

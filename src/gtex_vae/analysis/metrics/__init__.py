@@ -1,0 +1,1 @@
+"""Metrics computed from arrays, without files or models."""

@@ -1,0 +1,61 @@
+"""The table of intervals over donors: the model's figures, and its paired differences from each baseline.
+
+Shapes: ``n`` samples, ``g`` genes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gtex_vae.analysis.metrics.bootstrap import gene_interval, interval, metric_names
+
+OVER_GENES = ("reconstruction/gene_r2_median", "reconstruction/gene_pearson_median")
+
+
+def interval_table(
+    samples: Mapping[str, pd.DataFrame],
+    donors: pd.Series,
+    seed: int,
+    *,
+    of_genes: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]] | None = None,
+) -> pd.DataFrame:
+    """Bootstrap 95 % intervals over donors.
+
+    Parameters
+    ----------
+    samples
+        Prefix of each method, ``""`` for the model, to its table of `gtex_vae.analysis.evaluation.score.Scores`.
+    donors
+        Of each held-out sample.
+    seed
+        Of the resamples.
+    of_genes
+        Held-out samples, and what the model and the PCA make of them, each (n, g): for medians over genes, which are left
+        out without.
+
+    Returns
+    -------
+    DataFrame
+        ``value``, ``low`` and ``high``, indexed by ``metric`` and ``minus``: empty for the model's own figure, else the
+        baseline that it is the difference from.
+    """
+    rows: list[tuple[str, str, float, float, float]] = []
+    for name in metric_names(samples[""]):
+        rows.append((name, "", *interval(name, samples[""], donors, seed=seed)))
+        for prefix, table in samples.items():
+            if prefix and name in metric_names(table):
+                difference = interval(name, samples[""], donors, against=table, seed=seed)
+                rows.append((name, prefix.strip("/"), *difference))
+    if of_genes is not None:
+        x_ng, x_hat_ng, by_pca_ng = of_genes
+        for name in OVER_GENES:
+            rows.append((name, "", *gene_interval(name, x_ng, x_hat_ng, donors, seed=seed)))
+            paired = gene_interval(name, x_ng, x_hat_ng, donors, against_ng=by_pca_ng, seed=seed)
+            rows.append((name, "baseline/pca", *paired))
+    return pd.DataFrame(rows, columns=["metric", "minus", "value", "low", "high"]).set_index(
+        ["metric", "minus"]
+    )

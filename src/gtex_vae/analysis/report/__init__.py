@@ -1,0 +1,1 @@
+"""HTML reports, figures, model cards and TensorBoard summaries."""

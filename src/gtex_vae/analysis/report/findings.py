@@ -1,0 +1,228 @@
+"""Everything that the report shows of a run, as tables.
+
+Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions, ``k`` neighbours.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from gtex_vae.analysis.baselines import PCA
+from gtex_vae.analysis.evaluation.by_gene_and_tissue import by_gene_and_tissue
+from gtex_vae.analysis.evaluation.leakage import audit
+from gtex_vae.analysis.evaluation.run_samples import read_samples
+from gtex_vae.analysis.evaluation.score import Reconstructor, embed_in_batches
+from gtex_vae.analysis.genes.embedding import DECODER_LOADINGS, decoder_jacobian, model_embeddings
+from gtex_vae.analysis.genes.embedding_file import (
+    STEM,
+    choose,
+    genes_table,
+    read_gene_embeddings,
+    write_gene_embeddings,
+)
+from gtex_vae.analysis.genes.neighbours import cosine_neighbours
+from gtex_vae.analysis.metrics.bootstrap import Interval
+from gtex_vae.analysis.metrics.latent import kl_per_dimension
+from gtex_vae.analysis.metrics.tissue import knn_predict, labelled
+from gtex_vae.analysis.report import projections
+from gtex_vae.analysis.report.comparisons import Intervals
+from gtex_vae.analysis.report.evaluated_tables import read_evaluated
+from gtex_vae.data.rows import LazyRows
+from gtex_vae.inference.trained_model import TrainedModel
+
+NEIGHBOURS = 10
+CURVES = ("train/loss", "val/loss", "val/r2", "val/imputation_r2_20", "val/kl_nats", "train/beta")
+
+
+@dataclass
+class Findings:
+    """Result of `collect`.
+
+    Attributes
+    ----------
+    run
+        Directory of the run.
+    unit
+        Of expression.
+    obs
+        Annotations of all samples, with ``split``.
+    maps
+        ``PCA``, ``UMAP``, ``t-SNE`` to coordinates, shape (n, 2).
+    genes, tissues
+        As of `by_gene_and_tissue`; the genes with ``gene_name``, indexed by id.
+    kl_d
+        KL of each latent dimension on held-out samples, nats, the largest first.
+    curves
+        Tag to steps and values.
+    confusion
+        Held-out samples by true (rows) and predicted tissue; empty without tissues.
+    gene_embedding
+        What genes are similar by.
+    neighbours_gk, cosine_gk
+        Positions of the most similar genes, and their cosines.
+    checks, pairs
+        Leakage, as of `audit`.
+    metrics, intervals
+        As evaluate wrote them.
+    record
+        The run's provenance.
+    evaluated
+        File stem to table, of all that evaluate wrote.
+    """
+
+    run: Path
+    unit: str
+    obs: pd.DataFrame
+    maps: dict[str, NDArray[np.float32]]
+    genes: pd.DataFrame
+    tissues: pd.DataFrame
+    kl_d: NDArray[np.float64]
+    curves: dict[str, tuple[list[int], list[float]]]
+    confusion: pd.DataFrame
+    gene_embedding: str
+    neighbours_gk: NDArray[np.intp]
+    cosine_gk: NDArray[np.float32]
+    checks: pd.DataFrame
+    pairs: pd.DataFrame
+    metrics: dict[str, float | None]
+    intervals: Intervals
+    record: dict[str, Any]
+    evaluated: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def collect(
+    run: Path, model: TrainedModel, *, gene_embedding: str = DECODER_LOADINGS, seed: int = 0
+) -> Findings:
+    """Work out what the report shows; ``run`` holds ``evaluation/`` already.
+
+    Parameters
+    ----------
+    run, model
+        A finished run and its model.
+    gene_embedding
+        Which of ``gene_embeddings.h5ad`` neighbours are by.
+    seed
+        Of maps, hidden entries and PCA.
+    """
+    from tqdm import tqdm
+
+    with tqdm(total=8, desc="analyzing", unit="step", leave=False, disable=None) as bar:
+
+        def begin(what: str) -> None:
+            bar.set_postfix_str(what)
+            bar.update()
+
+        begin("leakage")
+        adata = read_samples(run, model)
+        checks, pairs = audit(adata.X, adata.obs, model.scaler)
+        model.scaler.apply_(adata.X)
+        obs, x_ng = adata.obs, adata.X
+        train, test = ((obs["split"] == split).to_numpy() for split in ("train", "test"))
+        begin("embedding")
+        z_nd = embed_in_batches(model.told(obs), x_ng)
+        maps = {"PCA": projections.pca_map(z_nd)}
+        begin("UMAP")
+        maps["UMAP"] = projections.umap_map(z_nd, seed=seed)
+        begin("t-SNE")
+        maps["t-SNE"] = projections.tsne_map(z_nd, seed=seed)
+        begin("PCA of the expression")
+        x_test_ng = x_ng[test]
+        rows = np.flatnonzero(train)
+        x_train_ng = LazyRows((len(rows), x_ng.shape[1]), lambda part: x_ng[rows[part]])
+        pca = PCA.fit(x_train_ng, z_nd.shape[1], seed=seed)
+        begin("genes and tissues")
+        methods: dict[str, Reconstructor] = {"model": model.told(obs[test]), "pca": pca}
+        genes, tissues = by_gene_and_tissue(methods, x_test_ng, obs["tissue"][test], seed=seed)
+        genes.index = pd.Index(model.gene_ids, name="gene_id")
+        genes.insert(0, "gene_name", model.gene_names)
+        begin("gene neighbours")
+        if not (run / f"{STEM}.h5ad").exists():  # evaluated by an earlier version
+            jacobian_gd = decoder_jacobian(model.vae, z_nd[train], seed=seed)
+            write_gene_embeddings(
+                run, model_embeddings(model.vae, jacobian_gd, z_nd[train]), genes_table(model)
+            )
+        embedding_gd = choose(read_gene_embeddings(run), gene_embedding)
+        neighbours_gk, cosine_gk = cosine_neighbours(embedding_gd, NEIGHBOURS)
+        begin("latent dimensions")
+        return Findings(
+            run=run,
+            unit=model.unit,
+            obs=obs,
+            maps=maps,
+            genes=genes,
+            tissues=tissues,
+            kl_d=np.sort(_kl(model, x_test_ng, model.design(obs[test])))[::-1],
+            curves=read_curves(run / "tensorboard"),
+            confusion=_confusion(z_nd, obs["tissue"], train, test),
+            gene_embedding=gene_embedding,
+            neighbours_gk=neighbours_gk,
+            cosine_gk=cosine_gk,
+            checks=checks,
+            pairs=pairs,
+            metrics=json.loads((run / "evaluation" / "metrics.json").read_text(encoding="utf-8")),
+            intervals=read_intervals(run / "evaluation" / "intervals.csv"),
+            record=json.loads((run / "provenance.json").read_text(encoding="utf-8")),
+            evaluated=read_evaluated(run / "evaluation"),
+        )
+
+
+def read_intervals(path: Path) -> Intervals:
+    """Intervals that evaluate wrote."""
+    table = pd.read_csv(path, dtype={"metric": str, "minus": str}).fillna({"minus": ""})
+    keys = zip(table["metric"], table["minus"], strict=True)
+    bounds = table[["value", "low", "high"]].to_numpy(dtype=float)
+    return {key: Interval(*map(float, row)) for key, row in zip(keys, bounds, strict=True)}
+
+
+def read_curves(folder: Path, tags: Sequence[str] = CURVES) -> dict[str, tuple[list[int], list[float]]]:
+    """Training curves from the event files; none where the run was not logged."""
+    from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+        EventAccumulator,
+    )
+
+    if not list(folder.glob("events*")):
+        return {}
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it reports every file that it opens
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 2000}).Reload()
+    logged = set(events.Tags()["scalars"])
+    found = {tag: events.Scalars(tag) for tag in tags if tag in logged}
+    return {tag: ([p.step for p in points], [p.value for p in points]) for tag, points in found.items()}
+
+
+@torch.inference_mode()
+def _kl(
+    model: TrainedModel, x_ng: NDArray[np.float32], c_nk: NDArray[np.float32] | None
+) -> NDArray[np.float64]:
+    """KL per latent dimension over the samples."""
+    device = model.scaler.center_g.device
+    sums = np.zeros(model.vae.latent_dim)
+    for start in range(0, len(x_ng), 512):
+        rows = slice(start, start + 512)
+        c = None if c_nk is None else torch.as_tensor(c_nk[rows], device=device)
+        mu_nd, log_var_nd = model.vae.encode(torch.as_tensor(x_ng[rows], device=device), c)
+        sums = sums + kl_per_dimension(mu_nd.cpu().numpy(), log_var_nd.cpu().numpy()) * len(mu_nd)
+    return sums / len(x_ng)
+
+
+def _confusion(
+    z_nd: NDArray[np.float32], tissue: pd.Series, train: NDArray[np.bool_], test: NDArray[np.bool_]
+) -> pd.DataFrame:
+    """Tissues of held-out samples by the vote of their nearest training samples."""
+    train, test = train & labelled(tissue), test & labelled(tissue)
+    if not train.any() or not test.any():
+        return pd.DataFrame()
+    predicted = knn_predict(z_nd[train], z_nd[test], tissue[train])
+    truth = tissue[test].astype(str).to_numpy()
+    names = sorted({*truth, *predicted})
+    table = pd.crosstab(pd.Series(truth, name="tissue"), pd.Series(predicted, name="predicted"))
+    return table.reindex(index=names, columns=names, fill_value=0)

@@ -1,0 +1,258 @@
+"""A model's card, in Markdown with the YAML header of Hugging Face: what it is of, what for, and how good.
+
+It lies beside the weights as ``README.md``, so that the ``model`` folder can be handed on as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from gtex_vae.analysis.report.comparisons import LABELS, Intervals
+from gtex_vae.analysis.report.findings import read_intervals
+from gtex_vae.data.preprocess import processed
+from gtex_vae.data.splits import SPLITS
+from gtex_vae.errors import DataError
+from gtex_vae.paths import write_text
+from gtex_vae.runs import directory as runs
+
+CARD = "README.md"
+PCA = "baseline/pca"
+TYPES = {"r2": "r2", "accuracy": "accuracy", "mse": "mse", "mae": "mae"}  # names that Hugging Face knows
+SHOWN = (
+    *LABELS, "rate/kl_nats", "latent/active_units", "gene/function_auroc",
+    "reconstruction/coverage_90", "imputation/coverage_90", "out_of_distribution/well_inside",
+    "out_of_distribution/at_the_edge", "out_of_distribution/outside",
+)  # fmt: skip
+
+
+def write_card(run: Path) -> None:
+    """Write or refresh ``model/README.md`` of a training run, from what lies in it.
+
+    Parameters
+    ----------
+    run
+        With ``config.yaml``, ``provenance.json``, ``splits.csv``, ``metrics.json`` and ``model/``; with intervals once
+        it was evaluated.
+    """
+    write_text(run / "model" / CARD, model_card(run))
+
+
+def model_card(run: Path) -> str:
+    """The card's text; see `write_card`."""
+    config = runs.read_config(run)
+    model = _read(run / "model" / "model.json")
+    record = _read(run / "provenance.json")
+    metrics, intervals = _measured(run)
+    alignment = config.get("alignment") is not None
+    name = "single cells and bulk" if alignment else str(config["data"].get("name") or "expression")
+    title = f"{name}: {model['architecture']['latent_dim']} dimensions"
+    text = [
+        _header(name, metrics, alignment),
+        f"# {title}\n",
+        f"A variational autoencoder of bulk gene expression ({len(model['gene_ids']):,} genes, {model['unit']}), trained with "
+        f"gtex-vae {record.get('version', '')}. Its posterior mean is the embedding of a sample.\n",
+        _use(alignment),
+        _data(run, config, model, alignment),
+        _split(run / "splits.csv", config, alignment),
+        _architecture(model),
+        _metrics(metrics, intervals, alignment),
+        _limits(metrics, intervals, model),
+        _made(record),
+    ]
+    return "\n".join(text)
+
+
+def metrics_section(run: Path) -> str:
+    """The card's table of metrics alone."""
+    alignment = runs.read_config(run).get("alignment") is not None
+    return _metrics(*_measured(run), alignment)
+
+
+def _measured(run: Path) -> tuple[dict[str, float | None], Intervals]:
+    """Metrics of training and of evaluate, and the latter's intervals."""
+    metrics = {**_read(run / "metrics.json"), **_read(run / "evaluation" / "metrics.json")}
+    path = run / "evaluation" / "intervals.csv"
+    return metrics, read_intervals(path) if path.exists() else {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON file; empty where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _header(name: str, metrics: Mapping[str, float | None], alignment: bool) -> str:
+    """The YAML that model hubs read."""
+    chosen = [key for key in metrics if key.startswith("contrastive/")] if alignment else LABELS
+    results = [
+        {"type": TYPES.get(key.rpartition("_")[2].rpartition("/")[2], key), "name": LABELS.get(key, key),
+         "value": round(float(value), 4)}
+        for key in chosen if (value := metrics.get(key)) is not None
+    ]  # fmt: skip
+    entry = {
+        "task": {"type": "feature-extraction", "name": "embedding of held-out donors"},
+        "dataset": {"type": name, "name": name, "split": "test"},
+        "metrics": results,
+    }
+    header: dict[str, Any] = {
+        "library_name": "gtex-vae",
+        "pipeline_tag": "feature-extraction",
+        "tags": ["biology", "transcriptomics", "gene-expression", "bulk-rna-seq", "variational-autoencoder"],
+        "model-index": [{"name": name, "results": [entry] if results else []}],
+    }
+    return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _use(alignment: bool) -> str:
+    """Intended use."""
+    lines = [
+        "## Intended use\n",
+        "- Embedding bulk RNA-seq samples of human tissues like those below, for maps, neighbours and as features.",
+        "- Filling in genes that were not measured, with intervals.",
+        "- Telling whether other samples are what the model has seen.",
+        "\nNot meant for diagnosis or any decision about a person, nor for the tissues, species and kinds of data that it was "
+        "not trained on.\n",
+        "    import gtex_vae",
+        "    embedded = gtex_vae.load(FOLDER).encode(adata)    # any unit, Ensembl ids or symbols\n",
+    ]
+    if alignment:
+        lines.insert(4, "- With `alignment/` beside it: finding the donor that a cell type's profile is of.")
+    return "\n".join(lines)
+
+
+def _data(run: Path, config: Mapping[str, Any], model: Mapping[str, Any], alignment: bool) -> str:
+    """Where the expression is from, and what was left out."""
+    lines = ["## Data\n"]
+    if alignment:
+        source = config.get("input") or "simulated single cells"
+        return "\n".join(
+            [
+                *lines,
+                f"The alignment: {source}. The model itself is of the run {config.get('pretrained')}, whose card says its data.\n",
+            ]
+        )
+    data = config["data"]
+    try:
+        record, obs = processed.describe(processed.choose(data.get("path"), data["processed"]))
+    except DataError:
+        return "\n".join([*lines, f"`data={data.get('name')}`; the processed file is no longer there.\n"])
+    kept = obs["tissue"].dropna().astype(str)
+    lines.append(
+        f"{len(obs):,} samples of {obs['donor'].nunique():,} donors and {kept.nunique()} tissues x {len(model['gene_ids']):,} "
+        f"genes, {model['unit']}.\n"
+    )
+    sources = record.get("sources", {})
+    lines += [f"- source `{Path(path).name}`, sha256 `{digest}`" for path, digest in sources.items()]
+    if not sources:
+        lines.append(f"- no source file: made by `{record.get('config', {}).get('_target_', 'unknown')}`")
+    for what in ("samples", "genes"):
+        counts = record.get("dropped", {}).get(what, {})
+        found = ", ".join(f"{count:,} {why}" for why, count in counts.items() if isinstance(count, int))
+        lines.append(f"- {what} left out: {found or 'none'}")
+    lines.append(f"- standardized gene by gene with training samples alone ({data.get('standardize')})")
+    listed = ", ".join(f"{tissue} ({count:,})" for tissue, count in kept.value_counts().items())
+    return "\n".join([*lines, f"- tissues: {listed or 'not annotated'}\n"])
+
+
+def _split(path: Path, config: Mapping[str, Any], alignment: bool) -> str:
+    """Samples and donors of each part."""
+    table = pd.read_csv(path, dtype=str)
+    by = "donor" if alignment else config["data"].get("split_by", "donor")
+    lines = ["## Split\n", "| | samples | donors |", "|---|--:|--:|"]
+    for part in SPLITS:
+        rows = table[table["split"] == part]
+        lines.append(f"| {part} | {len(rows):,} | {rows['donor'].nunique():,} |")
+    given = {part: set(table.loc[table["split"] == part, "donor"].dropna()) for part in SPLITS}
+    shared = len((given["train"] | given["val"]) & given["test"])
+    said = (
+        "No donor is in two parts."
+        if not shared
+        else f"**{shared} donors are in training and test: every figure is too good.**"
+    )
+    return "\n".join(
+        [*lines, f"\nBy {by}. {said} The best epoch was chosen on `val`; every figure below is on `test`.\n"]
+    )
+
+
+def _architecture(model: Mapping[str, Any]) -> str:
+    """The constructor's arguments."""
+    rows = [f"| {key} | {value} |" for key, value in model["architecture"].items()]
+    return "\n".join(["## Architecture\n", "| `model.` | |", "|---|---|", *rows, ""])
+
+
+def _metrics(metrics: Mapping[str, float | None], intervals: Intervals, alignment: bool) -> str:
+    """Figures on held-out donors, a PCA's beside, with intervals where it was evaluated."""
+    if alignment:
+        rows = [
+            f"| {key} | {_figure(value)} |"
+            for key, value in metrics.items()
+            if key.startswith("contrastive/")
+        ]
+        return "\n".join(["## Metrics, held-out donors\n", "| | |", "|---|--:|", *rows, ""])
+    lines = [
+        "## Metrics, held-out donors\n",
+        "| | model | 95 % interval | PCA | difference | 95 % interval |",
+        "|---|--:|---|--:|--:|---|",
+    ]
+    for key in [key for key in SHOWN if metrics.get(key) is not None]:
+        ours, pca = metrics[key], metrics.get(f"{PCA}/{key}")
+        own, paired = intervals.get((key, "")), intervals.get((key, PCA))
+        difference = "" if ours is None or pca is None else f"{ours - pca:+.3f}"
+        lines.append(
+            f"| {LABELS.get(key, key)} | {_figure(ours)} | {_bounds(own)} | {_figure(pca)} | {difference} | {_bounds(paired)} |"
+        )
+    said = (
+        "Intervals are over donors (bootstrap)."
+        if intervals
+        else "Without intervals: `python -m gtex_vae.evaluate run=RUN` adds them."
+    )
+    return "\n".join([*lines, f"\nPCA: as many components, same training samples. {said}\n"])
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def _bounds(interval: Any) -> str:
+    return "" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"
+
+
+def _limits(metrics: Mapping[str, float | None], intervals: Intervals, model: Mapping[str, Any]) -> str:
+    """What it cannot do, as far as it is known."""
+    lines = [
+        "## Limits\n",
+        f"- Expression in another unit than {model['unit']} is converted where that is possible; differences between laboratories "
+        "are not corrected.",
+        "- A model of a cohort knows its tissues, its donors' ages and ancestries, and its laboratory's protocol; on others its "
+        "figures are unknown. `ood_verdict` of encode says which samples are unlike what it has seen.",
+        "- Embeddings carry technical variation (ischemic time, RNA quality, batch) where the data does: "
+        "`evaluation/covariates.csv` says how much.",
+        "- Its predictions are averages: a gene's rare extremes are smoothed.",
+    ]
+    behind = [
+        LABELS[key]
+        for key in LABELS
+        if (key, PCA) in intervals and intervals[key, PCA].low <= 0 <= intervals[key, PCA].high
+    ]
+    if behind:
+        lines.append(f"- Not told from a PCA: {', '.join(behind)}.")
+    if not intervals:
+        lines.append("- Not evaluated beyond the end of training: no intervals, no coverage, no verdicts.")
+    return "\n".join([*lines, ""])
+
+
+def _made(record: Mapping[str, Any]) -> str:
+    """How to make it again."""
+    git = record.get("git") or {}
+    packages = ", ".join(f"{name} {version}" for name, version in record.get("packages", {}).items())
+    command = " ".join(["python -m gtex_vae.train", *map(str, record.get("command", [])[1:])])
+    return "\n".join([
+        "## How it was made\n", f"    {command}\n",
+        f"- {record.get('created', 'unknown time')}, revision {git.get('revision', 'unknown')}"
+        f"{' (edited)' if git.get('dirty') else ''}, Python {record.get('python', '?')}", f"- {packages}", "",
+    ])  # fmt: skip

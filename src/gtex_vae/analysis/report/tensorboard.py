@@ -1,0 +1,62 @@
+"""What evaluate and analyze add to a run's TensorBoard: each stage one file of events, written anew every time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gtex_vae.analysis.report.findings import read_curves
+from gtex_vae.analysis.report.model_card import metrics_section
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+FOLDER = "tensorboard"
+
+
+@contextmanager
+def events_of(run: Path, stage: str) -> Iterator[SummaryWriter | None]:
+    """A writer of the stage's own event file, in the place of an earlier one; None where the run was not logged."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    folder, suffix = run / FOLDER, f".{stage}"
+    if not folder.is_dir():
+        yield None
+        return
+    for earlier in folder.glob(f"events.*{suffix}"):
+        earlier.unlink()
+    writer = SummaryWriter(str(folder), filename_suffix=suffix)
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+def show_figures(run: Path, pictures: Sequence[Path]) -> None:
+    """The figures of the report, as PNG, under ``analysis/``."""
+    from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+
+    with events_of(run, "analyze") as writer:
+        if writer is None:
+            return
+        step = _last_step(run)
+        for path in pictures:
+            png = path.read_bytes()
+            width, height = (int.from_bytes(png[at : at + 4]) for at in (16, 20))  # of the header
+            image = Summary.Image(encoded_image_string=png, width=width, height=height, colorspace=4)
+            value = Summary.Value(tag=f"analysis/{path.stem}", image=image)
+            writer._get_file_writer().add_summary(Summary(value=[value]), step)
+
+
+def show_metrics(run: Path) -> None:
+    """The figures of `evaluate` with their intervals, as text, under ``evaluation/``."""
+    with events_of(run, "evaluate") as writer:
+        if writer is not None:
+            writer.add_text("evaluation/metrics", metrics_section(run), _last_step(run))
+
+
+def _last_step(run: Path) -> int:
+    """The step that the training ended at."""
+    return max((steps[-1] for steps, _ in read_curves(run / FOLDER).values()), default=0)

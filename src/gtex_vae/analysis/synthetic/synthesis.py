@@ -1,0 +1,259 @@
+"""Synthetic samples of a run, those of a PCA beside, and what the audit says of both.
+
+Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gtex_vae.analysis.baselines import PCA
+from gtex_vae.analysis.metrics.tissue import knn_predict, labelled
+from gtex_vae.analysis.synthetic.audit import REAL, Profiles, audit
+from gtex_vae.data.genes.columns import log_offset
+from gtex_vae.errors import ConfigError
+from gtex_vae.inference.generation import TissueGaussians, between_positions, posteriors, profiles
+from gtex_vae.inference.trained_model import TrainedModel
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+How = Literal["tissue", "prior", "interpolation"]
+MODEL, MEANS, PRINCIPAL = "model", "model, without noise", "PCA"
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Result of `synthesize`.
+
+    Attributes
+    ----------
+    x_ng
+        Expression in the model's unit.
+    z_nd
+        Latent positions that it was drawn at.
+    obs
+        ``donor`` (each sample its own), ``tissue``, ``tissue_group``, ``how``, ``made_from`` and, where the positions are
+        not a tissue's own, ``nearest_tissue``; of a conditional model the covariates, those of a training sample each.
+    """
+
+    x_ng: NDArray[np.float32]
+    z_nd: NDArray[np.float32]
+    obs: pd.DataFrame
+
+
+def synthesize(
+    model: TrainedModel,
+    samples: AnnData,
+    *,
+    how: How,
+    n_samples: int,
+    tissues: Sequence[str] = (),
+    between: Sequence[str] = (),
+    seed: int = 0,
+) -> Synthetic:
+    """Draw new samples from p(x | z) at positions of one's choice.
+
+    Parameters
+    ----------
+    model, samples
+        A run's model, and its samples as `gtex_vae.analysis.evaluation.run_samples.open_samples` gives them.
+    how
+        ``tissue``: positions as the training samples of a tissue lie, see `TissueGaussians`; ``prior``: from N(0, I);
+        ``interpolation``: in equal steps from one position to another.
+    n_samples
+        How many.
+    tissues
+        For ``tissue``: which; all of them where none is named. In the proportions of the training samples.
+    between
+        For ``interpolation``: two, each a tissue (its mean over training samples) or the id of any sample of the run.
+    seed
+        Of positions and noise.
+
+    Raises
+    ------
+    ConfigError
+        A value is impossible, or a tissue or sample is not known.
+    """
+    _check(how, n_samples, tissues, between)
+    random = np.random.default_rng(seed)
+    train = (samples.obs["split"] == "train").to_numpy()
+    train &= labelled(samples.obs["tissue"]) if how == "tissue" else True
+    if not train.any():
+        raise ConfigError("how=tissue: no training sample has a tissue; how=prior needs none")
+    obs = samples.obs[train]
+    mu_nd, var_nd = posteriors(model, samples.X[train], model.design(obs))
+    if how == "tissue":
+        gaussians = TissueGaussians.fit(mu_nd, var_nd, obs["tissue"].astype(str).tolist())
+        tissue = gaussians.shares(tissues, n_samples, random)
+        z_nd, table = gaussians.draw(tissue, random), pd.DataFrame({"tissue": tissue, "made_from": tissue})
+    elif how == "prior":
+        z_nd = random.standard_normal((n_samples, mu_nd.shape[1]), dtype=np.float32)
+        table = pd.DataFrame({"tissue": [None] * n_samples, "made_from": "N(0, I)"})
+    else:
+        first_d, second_d = (_position(model, samples, mu_nd, train, name) for name in between)
+        z_nd = between_positions(first_d, second_d, n_samples)
+        share = np.linspace(0, 1, n_samples)
+        table = pd.DataFrame({"tissue": None, "made_from": " to ".join(between), "share_of_second": share})
+    if how != "tissue" and labelled(obs["tissue"]).any():
+        known = labelled(obs["tissue"])
+        table["nearest_tissue"] = knn_predict(mu_nd[known], z_nd, obs["tissue"][known])
+    table.insert(0, "donor", [f"synthetic_{i:06d}" for i in range(n_samples)])
+    if "tissue_group" in obs:
+        group = obs.dropna(subset=["tissue"]).groupby(obs["tissue"].astype(object))["tissue_group"].first()
+        table.insert(2, "tissue_group", table["tissue"].map(group.astype(object)))
+    table["how"] = how
+    for name in table.columns.difference(["share_of_second"]):
+        table[name] = table[name].astype("category")  # text that is missing throughout has no type of its own
+    if model.covariates is not None and how != "interpolation":
+        _take_covariates(table, obs, list(model.covariates.columns), random)
+    table.index = pd.Index(table["donor"], name="sample")
+    return Synthetic(profiles(model, z_nd, random, model.design(table)), z_nd, table)
+
+
+def judge(
+    model: TrainedModel, samples: AnnData, synthetic: Synthetic, *, seed: int = 0
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Audit synthetic samples on held-out donors; see `gtex_vae.analysis.synthetic.audit.audit`.
+
+    Beside them the decoded means alone; a PCA of as many components with its own noise, its scores drawn from the same
+    kind of Gaussians; and real training samples. Where only some tissues were asked for, all is of these.
+
+    Parameters
+    ----------
+    model, samples
+        As for `synthesize`.
+    synthetic
+        Of ``how="tissue"`` or ``"prior"``.
+    seed
+        Of the baselines' draws and of the audit's.
+
+    Returns
+    -------
+    table, metrics
+        The former as `audit` gives it; the latter with flat keys, the baselines' behind ``baseline/``.
+    """
+    random = np.random.default_rng(seed + 1)
+    tissue = synthetic.obs["tissue"].reset_index(drop=True)
+    wanted = samples.obs["tissue"].astype(object).isin(set(tissue.dropna())).to_numpy() | bool(
+        tissue.isna().all()
+    )
+    split = samples.obs["split"].to_numpy()
+    real = {}
+    for part in ("train", "test"):
+        rows = wanted & (split == part)
+        obs = samples.obs[rows]
+        real[part] = Profiles(samples.X[rows], obs["tissue"].astype(object)), obs["donor"]
+    (train, train_donors), held_out = real["train"], real["test"]
+
+    def standard(x_ng: NDArray[np.float32]) -> Profiles:
+        return Profiles(model.scaler.apply_(x_ng), tissue)
+
+    generated = {
+        MODEL: standard(synthetic.x_ng.copy()),
+        MEANS: standard(profiles(model, synthetic.z_nd, None, model.design(synthetic.obs))),
+        PRINCIPAL: Profiles(_of_pca(model, train, tissue, len(synthetic.x_ng), random), tissue),
+    }
+    table, halves = audit(generated, train, train_donors, *held_out, seed=seed)
+    metrics: dict[str, float] = {"mmd2_of_halves": halves}
+    prefixes = {MODEL: "", MEANS: "baseline/means/", PRINCIPAL: "baseline/pca/", REAL: "baseline/training/"}
+    for name, values in table.to_dict(orient="index").items():
+        metrics |= {f"{prefixes[str(name)]}{key}": float(value) for key, value in values.items()}
+    return table, metrics
+
+
+def sentence(metrics: dict[str, float]) -> str:
+    """What the audit found, in words.
+
+    >>> print(sentence({"mmd2": 0.02, "mmd2_of_halves": 0.01, "too_near": 0.04, "tissue_accuracy": float("nan")}))
+    squared MMD 0.0200, beyond the 0.0100 of halves of the held-out donors: not their distribution; 4 % nearer to a \
+training sample than 95 % of real held-out samples are (5 % by definition for these): no copies
+    """
+    mmd2, halves, near = metrics["mmd2"], metrics["mmd2_of_halves"], metrics["too_near"]
+    usual = f"the {halves:.4f} of halves of the held-out donors"
+    if np.isnan(halves):
+        beside = "of too few held-out donors to say what is usual"
+    else:
+        beside = f"beyond {usual}: not their distribution" if mmd2 > halves else f"within {usual}"
+    parts = [f"squared MMD {mmd2:.4f}, {beside}"]
+    if np.isfinite(metrics["tissue_accuracy"]):
+        real = metrics["baseline/training/tissue_accuracy"]
+        parts.append(
+            f"held-out tissues by a classifier trained on them {metrics['tissue_accuracy']:.3f}, "
+            f"on as many real samples {real:.3f}"
+        )
+    parts.append(
+        f"{near:.0%} nearer to a training sample than 95 % of real held-out samples are (5 % by definition for these): ".replace(
+            "%", " %", 1
+        )
+        + ("copies" if near > 0.5 else "too near" if near > 0.1 else "no copies")
+    )
+    return "; ".join(parts)
+
+
+def _check(how: How, n_samples: int, tissues: Sequence[str], between: Sequence[str]) -> None:
+    """Refuse what contradicts itself."""
+    if n_samples < 2:
+        raise ConfigError(f"n_samples={n_samples} must be at least 2")
+    if tissues and how != "tissue":
+        raise ConfigError(f"tissues={list(tissues)} is for how=tissue, not how={how}")
+    if (how == "interpolation") != bool(between) or (between and len(between) != 2):
+        raise ConfigError(
+            f"between={list(between)}: how=interpolation needs two tissues or sample ids, how={how} takes {2 if how == 'interpolation' else 'none'}"
+        )
+
+
+def _take_covariates(
+    table: pd.DataFrame, obs: pd.DataFrame, columns: Sequence[str], random: np.random.Generator
+) -> None:
+    """Give each sample the covariates of a training sample, one of its tissue where it has one."""
+    tissue = obs["tissue"].astype(object).to_numpy()
+    rows = np.array([
+        random.choice(np.flatnonzero(tissue == name) if isinstance(name, str) else len(obs))
+        for name in table["tissue"].astype(object)
+    ])  # fmt: skip
+    for name in set(columns) - {"tissue"}:
+        table[name] = obs[name].iloc[rows].to_numpy()
+
+
+def _position(
+    model: TrainedModel, samples: AnnData, mu_nd: NDArray[np.float32], train: NDArray[np.bool_], name: str
+) -> NDArray[np.float32]:
+    """Latent position of a sample, or mean of a tissue's training samples."""
+    if name in samples.obs_names:
+        sample = samples[[name]]
+        return posteriors(model, sample.X, model.design(sample.obs))[0][0]
+    tissue = samples.obs["tissue"][train].astype(str).to_numpy()
+    if name not in tissue:
+        raise ConfigError(
+            f"between: {name!r} is neither a sample of the run nor a tissue of its training samples"
+        )
+    return np.asarray(mu_nd[tissue == name].mean(axis=0))
+
+
+def _of_pca(
+    model: TrainedModel, train: Profiles, tissue: pd.Series, n: int, random: np.random.Generator
+) -> NDArray[np.float32]:
+    """Standardized samples of a probabilistic PCA, no lower than the unit allows."""
+    pca = PCA.fit(train.x_ng, model.vae.latent_dim)
+    if tissue.isna().all():
+        scores_nd = random.standard_normal((n, len(pca.variance_d)), dtype=np.float32) * np.sqrt(
+            pca.variance_d
+        )
+    else:
+        known = labelled(train.tissue)
+        labels = train.tissue[known].astype(str).tolist()
+        scores_nd = TissueGaussians.fit(pca.embed(train.x_ng[known]), None, labels).draw(
+            tissue.to_numpy(dtype=str), random
+        )
+    x_ng = scores_nd @ pca.components_dg + pca.mean_g
+    x_ng += np.float32(np.sqrt(pca.noise)) * random.standard_normal(x_ng.shape, dtype=np.float32)
+    if log_offset(model.unit) == 1.0:
+        np.maximum(x_ng, (-model.scaler.center_g / model.scaler.scale_g).numpy(), out=x_ng)
+    return x_ng

@@ -1,0 +1,1 @@
+"""Gene ids, symbols, and mapping of columns to genes."""

@@ -1,0 +1,216 @@
+"""Every matrix's genes made the same: unversioned Ensembl ids, each once, of the biotypes asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from gtex_vae.data.genes.columns import Columns, Matrix, choose, log_offset
+from gtex_vae.data.genes.table import GeneTable, parse_ensembl, warn_of_other_species
+from gtex_vae.errors import DataError
+
+EXAMPLES = 10
+
+
+@dataclass
+class KeepGenes:
+    """Predicate ``keep_gene(label, name)`` for readers that skip unwanted rows before parsing their numbers.
+
+    Parameters
+    ----------
+    table
+        The genes that are wanted.
+
+    Attributes
+    ----------
+    dropped
+        Reason to number of rows refused so far, for the provenance.
+
+    Examples
+    --------
+    >>> from gtex_vae.data.genes.table import bundled_genes
+    >>> keep = KeepGenes(bundled_genes().of_biotype())
+    >>> keep("ENSG00000000003.14", "TSPAN6"), keep("ENSG00000223972.5", "DDX11L1"), keep("nonsense", "")
+    (True, False, False)
+    >>> keep.dropped
+    Counter({'gene of another biotype or list': 1, 'unknown gene': 1})
+    """
+
+    table: GeneTable
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def __call__(self, label: str, name: str | None = "") -> bool:
+        """Whether the row is one of the wanted genes; counted where not."""
+        if self.table.trace(label, name) is not None:
+            return True
+        self.dropped[_reason(self.table, label, name)] += 1
+        return False
+
+
+@dataclass(frozen=True)
+class Harmonised:
+    """A matrix with one column per gene.
+
+    Parameters
+    ----------
+    x_ng
+        Samples x genes, float32, in the unit it came in.
+    var
+        Indexed by gene id, with ``gene_name``, ``biotype`` and ``label`` (what the source calls the gene).
+    report
+        Counts and examples of what was matched, renamed, added, left out and dropped.
+    """
+
+    x_ng: Matrix
+    var: pd.DataFrame
+    report: dict[str, Any]
+
+
+def _reason(table: GeneTable, label: str, name: str | None) -> str:
+    """Why a column is not among the wanted genes."""
+    if table.whole is not None and table.whole.trace(label, name) is not None:
+        return "gene of another biotype or list"
+    return "unknown gene"
+
+
+def some(pairs: Sequence[Any]) -> dict[str, Any]:
+    """Count and first examples of a list, for reports."""
+    return {"count": len(pairs), "examples": list(pairs[:EXAMPLES])}
+
+
+@dataclass(frozen=True)
+class GenePlan:
+    """How the columns of a matrix become genes, before any is moved.
+
+    Parameters
+    ----------
+    columns
+        Which columns make up each gene.
+    var, report
+        As in `Harmonised`.
+    """
+
+    columns: Columns
+    var: pd.DataFrame
+    report: dict[str, Any]
+
+
+def harmonise(
+    x_ng: Matrix, labels: Sequence[str], names: Sequence[str] | None, table: GeneTable, *, unit: str
+) -> Harmonised:
+    """Identify the genes of a matrix and make each a single column, in the order of the input.
+
+    Parameters
+    ----------
+    x_ng
+        Samples x columns, dense or CSR.
+    labels
+        Ensembl ids of any kind, or symbols.
+    names
+        Symbols beside the ids; None or empty strings where there are none.
+    table
+        The genes that are wanted. An Ensembl id that the annotation does not know (any more) counts as the
+        gene of its symbol, but keeps its id; where the table is a whole annotation rather than a selection,
+        it is kept in any case.
+    unit
+        Unit of ``x_ng``; it decides how two copies of a gene add up (see :mod:`gtex_vae.data.genes.columns`).
+
+    Raises
+    ------
+    DataError
+        No column is a gene of the table.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gtex_vae.data.genes.table import bundled_genes
+    >>> x_ng = np.float32([[1, 2, 3]])
+    >>> out = harmonise(x_ng, ["ENSG00000182378.13", "ENSG00000182378.13_PAR_Y", "IL8"], None,
+    ...                 bundled_genes().of_biotype(), unit="TPM")
+    >>> out.x_ng, list(out.var["gene_name"])
+    (array([[3., 3.]], dtype=float32), ['PLCXD1', 'CXCL8'])
+    """
+    plan = plan_genes(x_ng, labels, names, table)
+    return Harmonised(plan.columns.take(x_ng, log_offset(unit)), plan.var, plan.report)
+
+
+def plan_genes(
+    x_ng: Matrix, labels: Sequence[str], names: Sequence[str] | None, table: GeneTable
+) -> GenePlan:
+    """Identify the genes of a matrix; see `harmonise`.
+
+    Parameters
+    ----------
+    x_ng
+        Samples x columns, read only to choose between duplicates; on disk as well.
+    labels, names, table
+        As for `harmonise`.
+
+    Raises
+    ------
+    DataError
+        No column is a gene of the table.
+    """
+    names = [""] * len(labels) if names is None else names
+    gene_of: list[str | None] = []
+    kind_of: list[str] = []
+    biotype_of: dict[str, str] = {}
+    dropped: Counter[str] = Counter()
+    renamed: list[str] = []
+    retired: list[str] = []
+    for label, name in zip(labels, names, strict=True):
+        found = table.trace(label, name)
+        ensembl = parse_ensembl(label)
+        if found is None and (ensembl is None or table.whole is not None):
+            dropped[_reason(table, label, name)] += 1
+            gene_of.append(None)
+            kind_of.append("")
+            continue
+        if found is not None:
+            gene = found.gene_id if ensembl is None else ensembl.gene_id
+            biotype_of[gene] = str(table.frame.loc[found.gene_id, "biotype"])
+            if found.kind != "id" and ensembl is not None:
+                retired.append(f"{label} ({name}, now {found.gene_id})")
+            elif found.kind not in ("id", "symbol"):
+                renamed.append(f"{label} -> {gene} ({found.kind})")
+        # an id that was given stays, even a retired one: its successor may be another locus
+        gene_of.append(ensembl.gene_id if ensembl is not None else found.gene_id if found else None)
+        kind_of.append("id" if ensembl is not None else found.kind if found else "")
+    genes = [gene for gene in dict.fromkeys(gene_of) if gene is not None]
+    if not genes:
+        raise DataError(
+            f"none of the {len(labels)} genes ({', '.join(labels[:3])}...) is in {table.source}: "
+            "they must be human Ensembl ids or symbols, or give the annotation that names them"
+        )
+    identified = [label for label, gene in zip(labels, gene_of, strict=True) if gene is not None]
+    warn_of_other_species(identified, len(identified))
+    columns = choose(labels, gene_of, kind_of, genes, x_ng)
+    if columns.left_out:
+        dropped["duplicate of a gene"] = len(columns.left_out)
+    symbols = table.frame["gene_name"].reindex(genes, fill_value="")
+    own = [names[c] for c in columns.source_g]
+    var = pd.DataFrame(
+        {
+            "gene_name": [name or given for name, given in zip(symbols, own, strict=True)],
+            "biotype": [biotype_of.get(gene, "") for gene in genes],
+            "label": [labels[c] for c in columns.source_g],
+        },
+        index=pd.Index(genes, name="gene_id"),
+    )
+    duplicates = [f"{labels[c]} left out for {labels[columns.source_g[g]]}" for g, c in columns.left_out]
+    report = {
+        "annotation": table.source,
+        "genes_in": len(labels),
+        "genes_out": len(genes),
+        "identified_by": dict(Counter(kind for kind in kind_of if kind)),
+        "renamed": some(renamed),
+        "retired_ids": some(retired),
+        "y_copies_added": len(columns.added),
+        "duplicates": some(duplicates),
+        "dropped": dict(dropped),
+    }
+    return GenePlan(columns, var, report)

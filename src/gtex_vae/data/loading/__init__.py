@@ -1,0 +1,1 @@
+"""Batches of a processed AnnData, in memory or from disk."""

@@ -1,0 +1,1 @@
+"""From a raw matrix to a processed AnnData."""

@@ -1,0 +1,246 @@
+"""The processed AnnData of every later stage: made once, checked when read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from inspect import signature
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from filelock import FileLock
+
+from gtex_vae import provenance
+from gtex_vae.config import build, find_target
+from gtex_vae.data.expression_file import write_expression
+from gtex_vae.data.preprocess.gene_lists import write_lists
+from gtex_vae.data.rows import StreamedAnnData
+from gtex_vae.errors import DataError
+from gtex_vae.paths import write_beside
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+
+def make_processed(
+    processed: Path,
+    prepare: dict[str, Any],
+    *,
+    overwrite: bool = False,
+    common_with: Sequence[str] = (),
+    in_chunks: bool = False,
+) -> bool:
+    """Make the processed file if there is none, or one that other settings made, and the gene lists beside it.
+
+    Parameters
+    ----------
+    processed
+        Where the AnnData lies, or will.
+    prepare
+        ``_target_`` and arguments of the function that returns it.
+    overwrite
+        Make it anew in any case.
+    common_with
+        Other data sets, for ``common_gene.txt``: see `gtex_vae.data.preprocess.gene_lists.write_lists`.
+    in_chunks
+        Make it a block of samples at a time, by way of a scratch folder beside it, where its maker can; the result is
+        the same.
+
+    Returns
+    -------
+    bool
+        Whether it was made now.
+    """
+    sources = [prepare.get("path"), *prepare.get("annotations", ()), prepare.get("gene_list")]
+    state = [part for source in sources for part in _source_state(source)]
+    settings = provenance.fingerprint({**prepare, "source": state})
+    processed.parent.mkdir(parents=True, exist_ok=True)
+    # the jobs of a sweep start together: one makes the file, the others wait for it
+    with FileLock(processed.with_name(f".{processed.name}.lock")):
+        if processed.exists() and not overwrite and _settings_of(processed) == settings:
+            if common_with:
+                write_lists(processed, common_with)
+            return False
+        if in_chunks and "scratch" in signature(find_target(prepare["_target_"])).parameters:
+            with TemporaryDirectory(prefix=".scratch.", dir=processed.parent) as scratch:
+                _write_in_chunks(processed, build(prepare, scratch=scratch), prepare, settings)
+            write_lists(processed, common_with)
+            return True
+        adata: AnnData = build(prepare)
+        adata.uns["provenance"] = _record(adata, prepare, settings)
+        check(adata, str(processed))
+        with write_beside(processed) as temporary:
+            adata.write_h5ad(temporary)
+        write_lists(processed, common_with)
+    return True
+
+
+def _write_in_chunks(processed: Path, made: StreamedAnnData, prepare: dict[str, Any], settings: str) -> None:
+    """Write what was prepared a block of samples at a time."""
+    from tqdm import tqdm
+
+    tables, where = made.tables, str(processed)
+    check_tables(tables, where)
+    uns = {**tables.uns, "provenance": _record(tables, prepare, settings)}
+    unit = tables.uns["expression"]["unit"]
+    step = max(1, CHUNK_VALUES // tables.n_vars)
+    with write_expression(processed, tables.obs, tables.var, unit=unit, uns=uns) as file:
+        starts = range(0, tables.n_obs, step)
+        for start in tqdm(starts, desc="writing", unit=" blocks", delay=2, leave=False, disable=None):
+            rows = slice(start, min(start + step, tables.n_obs))
+            block = made.x_ng[rows]
+            check_values(block, tables.obs_names[rows], tables.var_names, where)
+            file.write(rows, X=block)
+
+
+def _record(adata: AnnData, prepare: dict[str, Any], settings: str) -> dict[str, str]:
+    """What the processed file says of its making; HDF5 has no null and no empty list, and text is read everywhere."""
+    record = adata.uns.get("provenance") or provenance.describe()
+    return {"settings": settings, "record": json.dumps({**record, "config": prepare})}
+
+
+def write_made(
+    path: Path,
+    x_ng: np.ndarray,
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+    *,
+    unit: str,
+    record: dict[str, Any],
+    obsm: dict[str, np.ndarray],
+) -> None:
+    """Write expression that comes from no file, such as synthetic samples, as a processed AnnData.
+
+    Parameters
+    ----------
+    path
+        Where to.
+    x_ng, obs, var
+        Expression (n, g), samples and genes.
+    unit
+        Of the expression, logarithmic.
+    record
+        What made it, for ``uns["provenance"]``.
+    obsm
+        Arrays with a row for each sample, by name.
+    """
+    import anndata
+
+    adata = anndata.AnnData(x_ng, obs=obs, var=var, obsm=obsm, uns={"expression": {"unit": unit}})
+    text = json.dumps(provenance.describe(**record))
+    adata.uns["provenance"] = {"settings": provenance.fingerprint(record), "record": text}
+    check(adata, str(path))
+    with write_beside(path) as temporary:
+        adata.write_h5ad(temporary)
+
+
+def read(path: Path | str) -> AnnData:
+    """Read and check a processed AnnData, .h5ad or .zarr, X as float32 in memory.
+
+    Raises
+    ------
+    DataError
+        It cannot be read, or is not what `check` asks for.
+    """
+    import anndata
+    from scipy.sparse import issparse
+
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    try:
+        adata = anndata.read_zarr(path) if path.suffix == ".zarr" else anndata.read_h5ad(path)
+    except Exception as error:
+        raise DataError(f"{path} is not a readable AnnData: {error}") from error
+    if adata.X is None:
+        raise DataError(f"{path} has no matrix X")
+    if issparse(adata.X):
+        adata.X = adata.X.toarray()
+    adata.X = np.ascontiguousarray(adata.X, dtype=np.float32)
+    check(adata, str(path))
+    return adata
+
+
+CHUNK_VALUES = 1 << 24
+HIGHEST = 100.0  # of any logarithm of an expression
+WAY_OUT = "run `python -m gtex_vae.preprocess data=file data.path=...` on the raw matrix first"
+
+
+def check(adata: AnnData, where: str) -> None:
+    """Refuse an AnnData that is not samples x genes on a log scale with a donor for every sample.
+
+    Raises
+    ------
+    DataError
+        Naming the file, what is wrong and the way out.
+    """
+    check_tables(adata, where)
+    check_values(adata.X, adata.obs_names, adata.var_names, where)
+
+
+def check_tables(adata: AnnData, where: str) -> None:
+    """Refuse an AnnData whose tables lack what training needs, see `check`; X is not looked at."""
+    for column in ("donor", "tissue"):
+        if column not in adata.obs:
+            raise DataError(f"{where}: obs has no column {column!r}; {WAY_OUT}")
+    if adata.n_obs == 0 or adata.n_vars == 0:
+        raise DataError(f"{where} is empty: {adata.n_obs} samples x {adata.n_vars} genes")
+    for name, index in (("sample", adata.obs_names), ("gene", adata.var_names)):
+        if not index.is_unique:
+            raise DataError(f"{where}: {name} id {index[index.duplicated()][0]} is there twice; {WAY_OUT}")
+
+
+def check_values(x_ng: np.ndarray, samples: Sequence[str], genes: Sequence[str], where: str) -> None:
+    """Refuse values (n, g) that are not finite or not on a log scale, see `check`."""
+    low, high = float(np.min(x_ng)), float(np.max(x_ng))
+    if not np.isfinite(low + high):
+        row, gene = (int(i[0]) for i in np.nonzero(~np.isfinite(x_ng)))
+        raise DataError(f"{where}: {x_ng[row, gene]} at sample {samples[row]}, gene {genes[gene]}; {WAY_OUT}")
+    if high > HIGHEST:
+        raise DataError(f"{where}: values up to {high:.4g} are not on a log2 scale; {WAY_OUT}")
+
+
+def choose(path: str | None, processed: str) -> Path:
+    """The file to train from: ``path`` itself where `make_processed` wrote it, else ``processed``."""
+    is_processed = path is not None and Path(path).is_file() and _settings_of(Path(path)) is not None
+    return Path(path) if path is not None and is_processed else Path(processed)
+
+
+def describe(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """What a processed file says of its making, and its samples, without reading the matrix.
+
+    Raises
+    ------
+    DataError
+        There is no such file, or nothing that this package wrote.
+    """
+    import h5py
+    from anndata.io import read_elem
+
+    try:
+        with h5py.File(path) as file:
+            return json.loads(file["uns/provenance/record"].asstr()[()]), read_elem(file["obs"])
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"{path} does not say how it was made: {error}") from error
+
+
+def _source_state(path: str | None) -> list[Any]:
+    """Cheap identity of a file that goes into it: resolved path, size and time of change."""
+    if path is None or not Path(path).exists():
+        return []
+    state = Path(path).stat()
+    return [str(Path(path).resolve()), state.st_size, state.st_mtime_ns]
+
+
+def _settings_of(processed: Path) -> str | None:
+    """Fingerprint that an existing processed file was made with; ``None`` for a foreign or broken file."""
+    import h5py
+
+    try:
+        with h5py.File(processed) as file:
+            return file["uns/provenance/settings"].asstr()[()]
+    except (OSError, KeyError, TypeError, AttributeError):  # not there, or something else by that name
+        return None

@@ -1,0 +1,1 @@
+"""Single cells to pseudobulk, profiles and donors."""

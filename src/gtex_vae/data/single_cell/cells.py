@@ -1,0 +1,215 @@
+"""Single-cell data opened for streaming: who and what each cell is at once, its counts in blocks of rows."""
+
+# i cells, g genes
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from gtex_vae.data.readers.anndata import element_of, gene_ids_and_names, refuse_pickle
+from gtex_vae.errors import DataError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+DONOR_NAMES = ("donor", "donor_id", "individual", "indiv", "individual_id", "subject", "subject_id", "patient",
+               "patient_id")  # fmt: skip
+CELL_TYPE_NAMES = ("cell_type", "celltype", "cell_types", "cell_label", "predicted.celltype.l2",
+                   "predicted_celltype", "celltype_l2", "majority_voting")  # fmt: skip
+BLOCK_ROWS = 16_384
+BLOCK_VALUES = 1 << 26  # of a dense block
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells of an AnnData, counts not yet read.
+
+    Parameters
+    ----------
+    where
+        What to call it in messages: a path, or ``AnnData``.
+    obs
+        One row per cell.
+    gene_ids, gene_names, biotypes
+        One for each column; names and biotypes None where there are none.
+    element
+        Cells x genes: array, sparse matrix, or a dataset on disk that can be sliced by rows.
+    layers
+        What else could be read.
+    """
+
+    where: str
+    obs: pd.DataFrame
+    gene_ids: list[str]
+    gene_names: list[str] | None
+    biotypes: list[str] | None
+    element: Any
+    layers: tuple[str, ...]
+
+    def blocks(self, rows: int | None = None) -> Iterator[tuple[slice, sp.csr_matrix | np.ndarray]]:
+        """Read rows after rows.
+
+        Parameters
+        ----------
+        rows
+            Cells in a block; when None, as many as 0.3 GB hold of a dense matrix, 16,384 of a sparse one.
+        """
+        n_cells, n_genes = self.element.shape
+        dense = not _is_sparse(self.element)
+        if rows is None:
+            rows = min(BLOCK_ROWS, max(1, BLOCK_VALUES // max(1, n_genes))) if dense else BLOCK_ROWS
+        for start in range(0, n_cells, rows):
+            block = slice(start, min(start + rows, n_cells))
+            values = self.element[block]
+            yield block, np.asarray(values) if dense else sp.csr_matrix(values)
+
+
+@contextmanager
+def open_cells(source: AnnData | Path | str, *, layer: str | None = None) -> Iterator[Cells]:
+    """Open an AnnData, in memory or on disk (.h5ad, .zarr), without reading its counts.
+
+    A matrix that is stored by columns (CSC) is read whole, since its rows are scattered over it.
+
+    Parameters
+    ----------
+    source
+        The data or their path.
+    layer
+        A layer, or ``raw`` for ``raw.X``; X if None.
+
+    Yields
+    ------
+    Cells
+        Valid until the context is left.
+
+    Raises
+    ------
+    DataError
+        There is no such file or layer, or it is no AnnData.
+    """
+    if not isinstance(source, Path | str):
+        yield _of_anndata(source, layer)
+        return
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    with _open_store(path) as store:
+        missing = [name for name in ("obs", "var") if name not in store]
+        if missing:
+            raise DataError(f"{path}: no AnnData, {' and '.join(missing)} missing")
+        from anndata.io import read_elem, sparse_dataset
+
+        element = element_of(path, store, layer)
+        obs, var = read_elem(store["obs"]), read_elem(store["raw/var" if layer == "raw" else "var"])
+        encoding = str(element.attrs.get("encoding-type", "array"))
+        if encoding == "csr_matrix":
+            element = sparse_dataset(element)
+        elif encoding == "csc_matrix":
+            element = read_elem(element).tocsr()
+        layers = [*store["layers"]] if "layers" in store else []
+        yield _describe(str(path), obs, var, element, [*layers, *(["raw"] if "raw" in store else [])])
+
+
+@contextmanager
+def _open_store(path: Path) -> Iterator[Any]:
+    """Open an .h5ad or .zarr for reading."""
+    if path.is_dir():
+        import zarr
+
+        refuse_pickle(path)
+        try:
+            store = zarr.open_group(str(path), mode="r")
+        except Exception as error:
+            raise DataError(f"{path} is no readable AnnData: {error}") from error
+        yield store
+        return
+    import h5py
+
+    try:
+        store = h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(f"{path} is no readable .h5ad: {error}") from error
+    with store:
+        yield store
+
+
+def _of_anndata(adata: AnnData, layer: str | None) -> Cells:
+    """Cells of an AnnData object, in memory or backed."""
+    layers = [*adata.layers, *(["raw"] if adata.raw is not None else [])]
+    if layer == "raw" and adata.raw is not None:
+        element, var = adata.raw.X, adata.raw.var
+    elif layer in (None, "X"):
+        element, var = adata.X, adata.var
+    elif layer in adata.layers:
+        element, var = adata.layers[layer], adata.var
+    else:
+        raise DataError(f"AnnData: has no layer {layer!r}; it has {', '.join(['X', *layers])}")
+    if element is None:
+        raise DataError(f"AnnData: has no X; name one of the layers {', '.join(layers)} with layer=")
+    if sp.issparse(element) and element.format != "csr":
+        element = element.tocsr()
+    elif getattr(element, "format", "csr") == "csc":  # backed
+        element = element.to_memory().tocsr()
+    return _describe("AnnData", adata.obs, adata.var if var is None else var, element, layers)
+
+
+def _describe(where: str, obs: pd.DataFrame, var: pd.DataFrame, element: Any, layers: Sequence[str]) -> Cells:
+    """Check that the tables fit the matrix."""
+    if tuple(element.shape) != (len(obs), len(var)):
+        raise DataError(
+            f"{where}: X is {tuple(element.shape)} but obs has {len(obs)} rows and var {len(var)}"
+        )
+    if 0 in element.shape:
+        raise DataError(f"{where} is empty: {element.shape[0]} cells x {element.shape[1]} genes")
+    ids, names = gene_ids_and_names(var)
+    biotypes = var["biotype"].astype(str).tolist() if "biotype" in var else None
+    return Cells(where, obs, ids, names, biotypes, element, tuple(layers))
+
+
+def _is_sparse(element: Any) -> bool:
+    """Whether slices of it are sparse."""
+    return sp.issparse(element) or hasattr(element, "to_memory")
+
+
+def find_column(cells: Cells, wanted: str | None, names: Sequence[str], key: str) -> str:
+    """Find the column of ``obs`` that holds the donors, or the cell types.
+
+    Parameters
+    ----------
+    cells
+        The data.
+    wanted
+        What the user named; None to guess.
+    names
+        Common names, the likeliest first; case does not matter.
+    key
+        Config key, for the message.
+
+    Raises
+    ------
+    DataError
+        It is not there; the message lists the columns.
+    """
+    columns = [str(name) for name in cells.obs.columns]
+    if wanted is not None:
+        if wanted in columns:
+            return wanted
+        raise DataError(
+            f"{cells.where}: obs has no column {key}={wanted}; it has {', '.join(columns) or 'none'}"
+        )
+    by_lower = {name.lower(): name for name in reversed(columns)}
+    for name in names:
+        if name in by_lower:
+            return by_lower[name]
+    raise DataError(
+        f"{cells.where}: no column of obs looks like {key} ({', '.join(names[:4])}...); "
+        f"it has {', '.join(columns) or 'none'}: name one with {key}=COLUMN"
+    )

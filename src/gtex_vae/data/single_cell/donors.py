@@ -1,0 +1,280 @@
+"""Donors and their cell types in a model's genes, split by donor: what contrastive alignment learns from.
+
+Shapes: ``n`` donors, ``a`` donor samples, ``s`` cell-type profiles, ``c`` cell types, ``g`` the model's genes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gtex_vae.data.genes.mapping import MIN_OVERLAP, align
+from gtex_vae.data.single_cell.pseudobulk import Pseudobulk, make_pseudobulk
+from gtex_vae.data.splits import SPLITS, check_split, split_samples
+from gtex_vae.data.standardize import Standardizer
+from gtex_vae.errors import DataError
+from gtex_vae.paths import write_beside
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+log = logging.getLogger(__name__)
+
+FILES = ("pseudobulk.h5ad", "celltype_profiles.h5ad", "proportions.csv")
+
+
+@dataclass(frozen=True)
+class DonorCells:
+    """Standardized expression of donors and of their cell types.
+
+    Attributes
+    ----------
+    donors, cell_types
+        Names; only donors with a profile.
+    x_ag, owner_a, mixture_a
+        Donor samples: the first n are the donors' own pseudobulk in order, then mixtures; donor of each, and its number
+        among the donor's mixtures from 1, 0 for what was measured.
+    x_sg, owner_s, type_s
+        Cell-type profiles, donor and type of each.
+    proportion_nc
+        Measured shares of the cell types.
+    split_n
+        ``train``, ``val`` or ``test`` of each donor.
+    report
+        How the genes were aligned.
+    """
+
+    donors: list[str]
+    cell_types: list[str]
+    x_ag: np.ndarray
+    owner_a: np.ndarray
+    mixture_a: np.ndarray
+    x_sg: np.ndarray
+    owner_s: np.ndarray
+    type_s: np.ndarray
+    proportion_nc: np.ndarray
+    split_n: np.ndarray
+    report: dict[str, Any]
+
+    def write_splits(self, path: Path) -> None:
+        """Write sample, donor and split of the donors' own samples as CSV."""
+        table = pd.DataFrame({"sample": self.donors, "donor": self.donors, "split": self.split_n})
+        with write_beside(path) as temporary:
+            table.to_csv(temporary, index=False)
+
+
+def holds_pseudobulk(folder: Path) -> bool:
+    """Whether a folder has the files of `pseudobulk_folder`."""
+    return all((folder / name).exists() for name in FILES)
+
+
+def pseudobulk_folder(folder: Path, source: AnnData | Path, **settings: Any) -> Path:
+    """Make pseudobulk of single cells into a folder, unless it lies there already.
+
+    Parameters
+    ----------
+    folder
+        Where ``pseudobulk.h5ad``, ``celltype_profiles.h5ad`` and ``proportions.csv`` go.
+    source
+        Single cells. A folder that ``gtex_vae.pseudobulk`` wrote is taken as it is.
+    **settings
+        Of `gtex_vae.data.single_cell.pseudobulk.make_pseudobulk`.
+
+    Returns
+    -------
+    Path
+        The folder with the three files.
+    """
+    if isinstance(source, Path) and holds_pseudobulk(source):
+        return source
+    if not holds_pseudobulk(folder):
+        made = make_pseudobulk(source, **settings)
+        for name, adata in zip(FILES[:2], (made.donors, made.profiles), strict=True):
+            with write_beside(folder / name) as temporary:
+                adata.write_h5ad(temporary)
+        with write_beside(folder / FILES[2]) as temporary:
+            made.proportions.to_csv(temporary)
+    return folder
+
+
+def read_pseudobulk(folder: Path) -> Pseudobulk:
+    """Read the three files of a pseudobulk folder.
+
+    Raises
+    ------
+    DataError
+        One cannot be read.
+    """
+    import anndata
+
+    try:
+        donors, profiles = (anndata.read_h5ad(folder / name) for name in FILES[:2])
+        proportions = pd.read_csv(folder / FILES[2], index_col=0)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder} holds no readable pseudobulk: {error}") from error
+    return Pseudobulk(donors, profiles, proportions, {})
+
+
+def donor_cells(
+    made: Pseudobulk,
+    scaler: Standardizer,
+    *,
+    gene_ids: Sequence[str],
+    gene_names: Sequence[str],
+    unit: str,
+    min_overlap: float = MIN_OVERLAP,
+    val: float = 0.15,
+    test: float = 0.25,
+    split_seed: int = 0,
+    known: Mapping[str, str] | None = None,
+    held_out: bool = False,
+) -> DonorCells:
+    """Bring donors and cell types to a model's genes and split them by donor.
+
+    Parameters
+    ----------
+    made
+        Pseudobulk with mixtures.
+    scaler, gene_ids, gene_names, unit
+        The model's.
+    min_overlap
+        Share of the model's genes that the data must have.
+    val, test, split_seed
+        Fractions of the donors to hold out, and the seed of the split.
+    known
+        Split of donors that the model has seen or held out already: they keep it, so that no held-out donor was
+        trained on.
+    held_out
+        Hold all donors out, whatever else is said.
+
+    Raises
+    ------
+    DataError
+        Too few genes, or no donor with a profile.
+    SplitError
+        Too few donors.
+    """
+    samples, profiles = made.donors, made.profiles
+    own = samples.obs["kind"].to_numpy() == "measured"
+    have_profile = set(profiles.obs["donor"].astype(str))
+    donors = [donor for donor in samples.obs["donor"][own].astype(str) if donor in have_profile]
+    if not donors:
+        raise DataError("no donor has a cell-type profile: lower alignment.pseudobulk.min_cells")
+    number = {donor: n for n, donor in enumerate(donors)}
+    cell_types = [str(name) for name in made.proportions.columns[2:]]
+    names = samples.obs["donor"].astype(object).map(lambda donor: number.get(str(donor), -1))
+    owner_all = names.fillna(-1).to_numpy(int)
+    kind = samples.obs["kind"].to_numpy().astype(str)
+    order = np.concatenate(
+        [np.flatnonzero(own & (owner_all >= 0)), np.flatnonzero((kind == "mixture") & (owner_all >= 0))]
+    )
+    owner_a = owner_all[order]
+    type_number = {name: c for c, name in enumerate(cell_types)}
+    n_genes = len(gene_ids)
+    mean_g = scaler.center_g.cpu().numpy()
+
+    def aligned(adata: AnnData) -> tuple[np.ndarray, dict[str, Any]]:
+        found = align(
+            np.asarray(adata.X, np.float32), list(adata.var_names), _names(adata), gene_ids,
+            mean_g=mean_g, unit=unit, model_gene_names=gene_names, min_overlap=min_overlap,
+        )  # fmt: skip
+        # the aligned matrix may be the data's own
+        x_ng = scaler.apply_(np.array(found.x_ng, np.float32, order="C"))
+        assert x_ng.shape[1] == n_genes
+        return x_ng, found.report
+
+    x_ag, report = aligned(samples)
+    x_sg, _ = aligned(profiles)
+    return DonorCells(
+        donors=donors,
+        cell_types=cell_types,
+        x_ag=x_ag[order],
+        owner_a=owner_a,
+        mixture_a=pd.Series(owner_a).groupby(owner_a).cumcount().to_numpy(),
+        x_sg=x_sg,
+        owner_s=profiles.obs["donor"].astype(str).map(number).to_numpy(int),
+        type_s=profiles.obs["cell_type"].astype(str).map(type_number).to_numpy(int),
+        proportion_nc=made.proportions.iloc[order[: len(donors)], 2:].to_numpy(float),
+        split_n=np.full(len(donors), "test")
+        if held_out
+        else _split(donors, known or {}, val=val, test=test, seed=split_seed),
+        report=report,
+    )
+
+
+def beside_training(own: DonorCells, new: DonorCells) -> DonorCells:
+    """The training donors of one data set, and all donors of another, held out.
+
+    Cell types that the first does not have are left out, and with them donors who have no others; so are donors whom the
+    first trained on. Both are named in a warning.
+
+    Raises
+    ------
+    DataError
+        No donor is left.
+    """
+    train = own.split_n == "train"
+    type_c = np.array(
+        [own.cell_types.index(name) if name in own.cell_types else -1 for name in new.cell_types]
+    )
+    unknown = [name for name, c in zip(new.cell_types, type_c, strict=True) if c < 0]
+    if unknown:
+        log.warning("%d cell types are left out, since the alignment does not know them: %s",
+                    len(unknown), ", ".join(unknown[:5]))  # fmt: skip
+    trained_on = np.isin(new.donors, np.array(own.donors)[train])
+    if trained_on.any():
+        log.warning("%d donors are left out, since the alignment was trained on them", trained_on.sum())
+    kept_s = type_c[new.type_s] >= 0
+    stays = ~trained_on & (np.bincount(new.owner_s[kept_s], minlength=len(new.donors)) > 0)
+    if not stays.any():
+        raise DataError("no donor is left to measure on: none is new, or none has a cell type that is known")
+    shares_nc = np.zeros((len(new.donors), len(own.cell_types)))
+    shares_nc[:, type_c[type_c >= 0]] = new.proportion_nc[:, type_c >= 0]
+    all_s = np.ones(len(own.type_s), dtype=bool)
+    parts = [
+        (own, train, all_s, own.type_s, own.proportion_nc),
+        (new, stays, kept_s, type_c[new.type_s], shares_nc),
+    ]
+    columns: dict[str, list[np.ndarray]] = {}
+    offset = 0
+    for cells, chosen_n, known_s, type_s, proportion_nc in parts:
+        number_n = np.where(chosen_n, offset + np.cumsum(chosen_n) - 1, -1)
+        offset += int(chosen_n.sum())
+        in_a, in_s = chosen_n[cells.owner_a], chosen_n[cells.owner_s] & known_s
+        found = {
+            "donors": np.array(cells.donors)[chosen_n], "x_ag": cells.x_ag[in_a], "owner_a": number_n[cells.owner_a[in_a]],
+            "mixture_a": cells.mixture_a[in_a], "x_sg": cells.x_sg[in_s], "owner_s": number_n[cells.owner_s[in_s]],
+            "type_s": type_s[in_s], "proportion_nc": proportion_nc[chosen_n],
+            "split_n": np.full(chosen_n.sum(), "train" if cells is own else "test"),
+        }  # fmt: skip
+        for name, column in found.items():
+            columns.setdefault(name, []).append(column)
+    whole: dict[str, Any] = {name: np.concatenate(column) for name, column in columns.items()}
+    order = np.argsort(whole["mixture_a"] > 0, kind="stable")  # the donors' own samples come first
+    whole |= {name: whole[name][order] for name in ("x_ag", "owner_a", "mixture_a")}
+    whole["donors"] = whole["donors"].tolist()
+    return DonorCells(cell_types=own.cell_types, report=new.report, **whole)
+
+
+def _names(adata: AnnData) -> list[str] | None:
+    """Symbols, where there are any."""
+    return adata.var["gene_name"].astype(str).tolist() if "gene_name" in adata.var else None
+
+
+def _split(donors: list[str], known: Mapping[str, str], *, val: float, test: float, seed: int) -> np.ndarray:
+    """Split donors; those that are known keep theirs."""
+    split_n = np.array([known.get(donor, "") for donor in donors], dtype=object)
+    new = np.flatnonzero(split_n == "")
+    if len(new) >= len(SPLITS):
+        names = [donors[n] for n in new]
+        split_n[new] = split_samples(names, ["all"] * len(new), val=val, test=test, seed=seed)
+    else:
+        split_n[new] = "train"
+    check_split(split_n.astype(str), donors, by="donor")
+    return split_n.astype(str)

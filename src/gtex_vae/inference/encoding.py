@@ -1,0 +1,242 @@
+"""From any matrix to embeddings with a trained model, a block of samples at a time.
+
+Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gtex_vae.data.genes.columns import log_offset
+from gtex_vae.data.genes.mapping import MIN_OVERLAP
+from gtex_vae.data.readers.matrix import RawMatrix
+from gtex_vae.inference.calibration import Reference
+from gtex_vae.inference.covariates import Told
+from gtex_vae.inference.judging import imputed_bounds
+from gtex_vae.inference.model_input import ModelInput
+from gtex_vae.inference.projection import Projector
+
+if TYPE_CHECKING:
+    from gtex_vae.inference.trained_model import TrainedModel
+
+BATCH_SIZE = 512
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Consecutive samples, encoded.
+
+    Attributes
+    ----------
+    rows
+        Where they stand.
+    mu_nd, sd_nd
+        Posterior means and standard deviations (n, d).
+    x_ng
+        Expression (n, g) in the model's unit; missing genes at their training mean, or as predicted.
+    x_hat_ng
+        Decoded means (n, g) in the model's unit, where they were asked for.
+    judged
+        Out-of-distribution scores, as of `Reference.judge`, where the run has a reference.
+    projected_nf
+        Features of projections, where the run has any.
+    as_if_ng
+        Expression (n, g) in the model's unit as it would be with other covariates, where it was asked for.
+    low_ng, high_ng
+        Bounds (n, g) in the model's unit of what was predicted, where they were asked for; what was measured bounds
+        itself.
+    c_nk
+        What a conditional model was told, with its own guess of what it was not.
+    """
+
+    rows: slice
+    mu_nd: np.ndarray
+    sd_nd: np.ndarray
+    x_ng: np.ndarray
+    x_hat_ng: np.ndarray | None = None
+    judged: pd.DataFrame | None = None
+    projected_nf: Tensor | None = None
+    low_ng: np.ndarray | None = None
+    high_ng: np.ndarray | None = None
+    as_if_ng: np.ndarray | None = None
+    c_nk: Tensor | None = None
+
+    @property
+    def layers(self) -> dict[str, np.ndarray | None]:
+        """What stands beside the expression in ``expression.h5ad``, by name."""
+        return {
+            "reconstruction": self.x_hat_ng,
+            "lower": self.low_ng,
+            "upper": self.high_ng,
+            "as_if": self.as_if_ng,
+        }
+
+
+def model_input(
+    model: TrainedModel, matrix: RawMatrix, *, impute: bool, min_overlap: float = MIN_OVERLAP
+) -> ModelInput:
+    """Bring a matrix to a model's genes and unit; see `ModelInput`."""
+    data = ModelInput(
+        matrix,
+        gene_ids=model.gene_ids,
+        gene_names=model.gene_names,
+        unit=model.unit,
+        mean_g=model.scaler.center_g.cpu().numpy(),
+        min_overlap=min_overlap,
+    )
+    if impute:
+        data.report["missing_filled_with"] = "the model's prediction"
+    return data
+
+
+def encode_blocks(
+    model: TrainedModel,
+    data: ModelInput,
+    *,
+    impute: bool = False,
+    reconstruct: bool = False,
+    reference: Reference | None = None,
+    projector: Projector | None = None,
+    interval: float | None = None,
+    told: Told | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> Iterator[Encoded]:
+    """Encode block after block, with a progress bar where it takes more than two seconds.
+
+    A sample's result does not depend on the block it comes in, nor on its neighbours there.
+
+    Parameters
+    ----------
+    model
+        Trained model.
+    data
+        The samples.
+    impute
+        Fill missing genes with the model's prediction, as `VAE.reconstruct` makes it, and encode what results.
+    reconstruct
+        Decode the posterior means too.
+    reference
+        To judge each sample by, and for intervals.
+    projector
+        For projections, of the run that the model is of.
+    interval
+        Level of the intervals of predicted genes; needs ``impute`` and a reference.
+    told
+        For a conditional model; without it all covariates are unknown.
+    batch_size
+        Samples in a block.
+    """
+    from tqdm import tqdm
+
+    present_g = torch.as_tensor(data.present_g, device=model.scaler.center_g.device)
+    with tqdm(
+        total=len(data), desc="encode", unit=" samples", delay=2, leave=False, disable=None
+    ) as progress:
+        for rows, x_ng in data.blocks(batch_size):
+            here = None if told is None else told.part(rows)
+            part = _encode(
+                model,
+                rows,
+                x_ng,
+                present_g,
+                here,
+                impute=impute,
+                reconstruct=reconstruct,
+                projector=projector,
+            )
+            if reference is not None:
+                part = _judge(model, part, x_ng, data.present_g, here, reference, interval)
+            yield part
+            progress.update(rows.stop - rows.start)
+
+
+@torch.inference_mode()
+def _encode(
+    model: TrainedModel,
+    rows: slice,
+    x_ng: np.ndarray,
+    present_g: Tensor,
+    told: Told | None,
+    *,
+    impute: bool,
+    reconstruct: bool,
+    projector: Projector | None,
+) -> Encoded:
+    """Encode one block."""
+    vae, scaler = model.vae, model.scaler
+    c_nk = None if told is None else _like(model, told.c_nk)
+    z_ng = scaler(torch.as_tensor(x_ng, device=present_g.device))
+    if impute and not present_g.all():
+        predicted_ng = vae.reconstruct(z_ng, present_g.expand_as(z_ng), c_nk)
+        x_ng = np.where(present_g.cpu().numpy(), x_ng, in_unit(model, scaler.inverse(predicted_ng)))
+        z_ng = scaler(torch.as_tensor(x_ng, device=present_g.device))
+    # the product with the basis is most of the work where there are many genes: once
+    x_nf = vae.project(z_ng)
+    c_nk = vae.complete(c_nk, x_nf)
+    mu_nd, log_var_nd = vae.infer(x_nf, c_nk)
+    x_hat_ng = in_unit(model, scaler.inverse(vae.decode(mu_nd, c_nk))) if reconstruct else None
+    as_if_ng = None
+    if told is not None and told.supposed_nk is not None:
+        # what the model says changes, and what it does not say of this sample stays
+        supposed_nk = vae.complete(_like(model, told.supposed_nk), x_nf)
+        change_ng = vae.decode(mu_nd, supposed_nk) - vae.decode(mu_nd, c_nk)
+        as_if_ng = in_unit(model, scaler.inverse(z_ng + change_ng))
+    sd_nd = torch.exp(0.5 * log_var_nd)
+    projected_nf = None if projector is None else projector.features(z_ng, mu_nd).cpu()
+    return Encoded(
+        rows,
+        mu_nd.float().cpu().numpy(),
+        sd_nd.float().cpu().numpy(),
+        x_ng,
+        x_hat_ng,
+        projected_nf=projected_nf,
+        as_if_ng=as_if_ng,
+        c_nk=c_nk,
+    )
+
+
+def _judge(
+    model: TrainedModel,
+    part: Encoded,
+    x_ng: np.ndarray,
+    present_g: np.ndarray,
+    told: Told | None,
+    reference: Reference,
+    interval: float | None,
+) -> Encoded:
+    """Add what the reference says of a block."""
+    ours = model if told is None else model.given(told.c_nk)
+    standard_ng = model.scaler(_like(model, x_ng)).cpu().numpy()
+    if present_g.all():  # encoded already
+        with torch.inference_mode():
+            x_hat_ng = model.vae.decode(_like(model, part.mu_nd), part.c_nk).cpu().numpy()
+        judged = reference.seen.judge(part.mu_nd, standard_ng - x_hat_ng)
+    else:
+        judged = reference.judge(ours, standard_ng, present_g)
+    part = replace(part, judged=judged)
+    if interval is None:
+        return part
+    bounds = imputed_bounds(ours, standard_ng, present_g, reference.intervals, interval)
+    low_ng, high_ng = (
+        np.where(present_g, x_ng, in_unit(model, model.scaler.inverse(_like(model, bound_ng))))
+        for bound_ng in bounds
+    )
+    return replace(part, low_ng=low_ng, high_ng=high_ng)
+
+
+def _like(model: TrainedModel, array: np.ndarray) -> Tensor:
+    """An array on the model's device."""
+    return torch.as_tensor(array, device=model.scaler.center_g.device)
+
+
+def in_unit(model: TrainedModel, x_ng: Tensor) -> np.ndarray:
+    """Predictions within what the model's unit allows: none below 0 in log2(v+1)."""
+    allowed = x_ng.clamp_min(0.0) if log_offset(model.unit) == 1.0 else x_ng
+    return allowed.float().cpu().numpy()

@@ -1,0 +1,144 @@
+"""Projections by the contrastive part of a run: what its loss compared.
+
+Shapes: ``n`` samples or profiles, ``k`` donors, ``g`` genes, ``d`` latent dimensions, ``f`` features, ``p`` dimensions of
+a projection.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from gtex_vae.data.single_cell.cells import CELL_TYPE_NAMES, DONOR_NAMES
+from gtex_vae.models.aligner import Aligner
+from gtex_vae.models.contrastive import load_head
+
+if TYPE_CHECKING:
+    from gtex_vae.inference.trained_model import TrainedModel
+
+log = logging.getLogger(__name__)
+
+ALIGNMENT, PROJECTION = "alignment", "projection"
+
+
+class Projector:
+    """Projects samples block by block.
+
+    Attributes
+    ----------
+    side
+        What was projected, for people.
+    """
+
+    side = "samples"
+
+    def __init__(self, head: nn.Module) -> None:
+        self._head = head
+
+    def features(self, x_ng: Tensor, mu_nd: Tensor) -> Tensor:
+        """What is to be kept (n, f) of a block, of standardized expression and its embedding."""
+        features_nf: Tensor = self._head(mu_nd)
+        return features_nf
+
+    def finish(self, features_nf: Tensor) -> Tensor:
+        """Projections (n, p) from the features of all blocks."""
+        return features_nf
+
+
+class DonorProjector(Projector):
+    """Samples of donors, such as pseudobulk or bulk, through the donors' side of an alignment."""
+
+    side = "donors"
+
+    def __init__(self, aligner: Aligner) -> None:
+        self._aligner = aligner
+
+    def features(self, x_ng: Tensor, mu_nd: Tensor) -> Tensor:
+        """See `Projector.features`."""
+        encoder = self._aligner.encoder
+        return self._aligner.project_donors(encoder(encoder.features(x_ng)))
+
+
+class CellProjector(Projector):
+    """Cell-type profiles through the other side: pooled by donor, so that all profiles of a donor have one projection.
+
+    Parameters
+    ----------
+    aligner
+        Trained.
+    donor_n, type_n
+        Number of each profile's donor and cell type, negative where unknown: such profiles take no part, and their rows
+        are NaN.
+    """
+
+    side = "cell types, pooled by donor"
+
+    def __init__(self, aligner: Aligner, donor_n: np.ndarray, type_n: np.ndarray) -> None:
+        self._aligner = aligner
+        self._known = (donor_n >= 0) & (type_n >= 0)
+        names, owner = np.unique(donor_n[self._known], return_inverse=True)
+        self._owner, self._type = torch.from_numpy(owner), torch.from_numpy(type_n[self._known])
+        self._donors = len(names)
+
+    def features(self, x_ng: Tensor, mu_nd: Tensor) -> Tensor:
+        """See `Projector.features`."""
+        encoder = self._aligner.encoder
+        features_nf: Tensor = encoder(encoder.features(x_ng), cells=True)
+        return features_nf
+
+    def finish(self, features_nf: Tensor) -> Tensor:
+        """See `Projector.finish`."""
+        device = self._aligner.log_scale.device
+        known_nf = features_nf[torch.from_numpy(self._known)].to(device)
+        owner, kind = self._owner.to(device), self._type.to(device)
+        projected_kp = self._aligner.project_cells(known_nf, owner, kind, self._donors)
+        projected_np = torch.full((len(features_nf), projected_kp.shape[1]), torch.nan)
+        projected_np[torch.from_numpy(self._known)] = projected_kp[owner].cpu()
+        return projected_np
+
+
+def find_projector(model: TrainedModel, obs: pd.DataFrame) -> Projector | None:
+    """The projector of the run that a model was loaded from, for samples of which ``obs`` is known.
+
+    With an alignment, samples that name a donor and a cell type are taken for cell-type profiles, all others for
+    samples of donors. None for a run without a contrastive part, or whose loss saw the embedding itself.
+
+    Raises
+    ------
+    RunError
+        The run's contrastive part is damaged.
+    """
+    run, device = Path(model.origin).parent, model.scaler.center_g.device
+    if not model.origin:
+        return None
+    if (run / PROJECTION).is_dir():
+        return Projector(load_head(run / PROJECTION).to(device))
+    if not (run / ALIGNMENT).is_dir():
+        return None
+    aligner = Aligner.load(run / ALIGNMENT, model.vae).to(device)
+    donor, cell_type = (_column(obs, names) for names in (DONOR_NAMES, CELL_TYPE_NAMES))
+    if donor is None or cell_type is None:
+        return DonorProjector(aligner)
+    types = obs[cell_type].astype("string")
+    type_n = pd.Index(aligner.cell_types).get_indexer(pd.Index(types))
+    unknown = sorted(types[type_n < 0].dropna().unique())
+    if unknown:
+        log.warning(
+            "%d cell types that the alignment does not know have no projection: %s",
+            len(unknown),
+            ", ".join(unknown[:5]),
+        )
+    return CellProjector(aligner, pd.factorize(obs[donor])[0], type_n)
+
+
+def _column(obs: pd.DataFrame, names: Sequence[str]) -> str | None:
+    """The first column of a common name."""
+    by_lower = {str(column).lower(): str(column) for column in obs.columns}
+    return next((by_lower[name] for name in names if name in by_lower), None)

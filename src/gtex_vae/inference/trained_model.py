@@ -1,0 +1,263 @@
+"""A trained model with all that is needed to apply it: genes in order, standardization, weights.
+
+Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions, ``k`` columns of the covariates' design.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gtex_vae.data.counts import SIZE
+from gtex_vae.data.covariates import Covariates
+from gtex_vae.data.standardize import Standardizer
+from gtex_vae.errors import RunError
+from gtex_vae.models.storage import read_part, write_part
+from gtex_vae.models.vae import VAE
+from gtex_vae.nn.likelihoods import NegativeBinomial
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+FORMAT, DESCRIPTION = 1, "model.json"
+
+
+class TrainedModel(nn.Module):
+    """VAE, scaler and genes.
+
+    Parameters
+    ----------
+    vae, scaler
+        The parts, fitted.
+    gene_ids, gene_names
+        Ensembl ids without version and symbols, in the order of the input.
+    unit
+        Unit of expression before standardizing.
+    architecture
+        Arguments of `VAE` without ``n_genes``, plain.
+    covariates
+        What a conditional model takes beside the expression.
+
+    Attributes
+    ----------
+    origin
+        Folder that it was loaded from; empty for a model that was not.
+    """
+
+    origin = ""
+
+    def __init__(
+        self,
+        vae: VAE,
+        scaler: Standardizer,
+        *,
+        gene_ids: Sequence[str],
+        gene_names: Sequence[str],
+        unit: str,
+        architecture: dict[str, Any],
+        covariates: Covariates | None = None,
+    ) -> None:
+        super().__init__()
+        self.vae, self.scaler = vae, scaler
+        self.gene_ids, self.gene_names = list(gene_ids), list(gene_names)
+        self.unit, self.architecture, self.covariates = unit, architecture, covariates
+        self.eval()
+
+    @torch.inference_mode()
+    def embed(
+        self, x_ng: np.ndarray, observed_ng: np.ndarray | None = None, c_nk: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Posterior means (n, d) of standardized expression (n, g) and, in a conditional model, covariates (n, k)."""
+        return self.vae.embed(*self._tensors(x_ng, observed_ng, c_nk)).cpu().numpy()
+
+    @torch.inference_mode()
+    def reconstruct(
+        self, x_ng: np.ndarray, observed_ng: np.ndarray | None = None, c_nk: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Decoded posterior means (n, g), standardized; entries with ``observed_ng`` False are imputed."""
+        return self.vae.reconstruct(*self._tensors(x_ng, observed_ng, c_nk)).cpu().numpy()
+
+    def design(self, obs: pd.DataFrame) -> np.ndarray | None:
+        """Covariates (n, k) of the samples of a table of annotations; None for a model that takes none."""
+        return None if self.covariates is None else self.covariates.design(obs)
+
+    def sizes(self, obs: pd.DataFrame) -> np.ndarray | None:
+        """Size factors (n,) of samples that were counted; None where the table does not say, or no count is asked for."""
+        known = SIZE in obs and isinstance(self.vae.likelihood, NegativeBinomial)
+        return obs[SIZE].to_numpy(dtype=np.float32) if known else None
+
+    def told(self, obs: pd.DataFrame) -> TrainedModel | ToldModel:
+        """The model for the samples of a table of annotations: itself, or a `ToldModel` where it is conditional."""
+        c_nk = self.design(obs)
+        return self if c_nk is None else self.given(c_nk)
+
+    def given(self, c_nk: np.ndarray) -> ToldModel:
+        """The conditional model for samples with these covariates (n, k)."""
+        return ToldModel(self, c_nk)
+
+    def part(self, rows: slice) -> TrainedModel:
+        """The model for a part of the samples: itself."""
+        return self
+
+    def _tensors(self, *arrays: np.ndarray | None) -> Iterator[Any]:
+        """Arrays on the model's device."""
+        device = self.scaler.center_g.device
+        return (None if array is None else torch.as_tensor(array, device=device) for array in arrays)
+
+    def encode(
+        self, adata: AnnData, *, unit: str | None = None, sd: bool = False, impute: bool = False
+    ) -> AnnData:
+        """Embed an AnnData of samples x genes: posterior means, never samples of the posterior.
+
+        Genes are matched by id or symbol, the unit is recognised and converted, genes that the data does not have
+        are filled with the training mean, and what was done is in ``uns["embedding"]``.
+
+        Parameters
+        ----------
+        adata
+            Processed or raw, dense, sparse or backed.
+        unit
+            One of `gtex_vae.data.readers.UNITS`, where neither ``uns["expression"]["unit"]`` nor the values tell it.
+        sd
+            Add ``layers["sd"]``, the posterior standard deviations.
+        impute
+            Fill missing genes with what the model predicts from the others, not with their training mean.
+
+        Returns
+        -------
+        AnnData
+            n x d, with the ``obs`` of ``adata``; ``obsm["projection"]`` where the run has a contrastive part (see
+            `gtex_vae.inference.projection.find_projector`).
+
+        Raises
+        ------
+        DataError
+            Too few of the model's genes, or a unit that cannot be told or converted.
+        """
+        from gtex_vae.inference.embedding_file import encode_anndata
+
+        return encode_anndata(self, adata, unit=unit, sd=sd, impute=impute)
+
+    def impute(self, adata: AnnData, *, unit: str | None = None) -> AnnData:
+        """Expression of all of the model's genes in its unit: as measured, or predicted where the data has none.
+
+        Parameters
+        ----------
+        adata, unit
+            See `encode`.
+
+        Returns
+        -------
+        AnnData
+            n x g, with the ``obs`` of ``adata``, ``var["measured"]``, and in ``layers["reconstruction"]`` the model's
+            own idea of every gene.
+        """
+        from gtex_vae.inference.embedding_file import impute_anndata
+
+        return impute_anndata(self, adata, unit=unit)
+
+    def export(self, path: Path | str) -> None:
+        """Write a ``torch.export`` program of the encoder: see `gtex_vae.inference.export`."""
+        from gtex_vae.inference.export import export
+
+        export(self, Path(path))
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 of weights, genes, scaler and architecture, wherever the model lies."""
+        digest = hashlib.sha256(json.dumps(self._description()).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy())
+        return digest.hexdigest()
+
+    def _description(self) -> dict[str, Any]:
+        """Everything but the weights."""
+        told = {} if self.covariates is None else {"covariates": self.covariates.columns}
+        return {
+            "format": FORMAT,
+            "architecture": self.architecture,
+            "standardize": self.scaler.settings,
+            "unit": self.unit,
+            "gene_ids": self.gene_ids,
+            "gene_names": self.gene_names,
+            **told,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write ``weights.safetensors`` and ``model.json``, whole or not at all."""
+        write_part(folder, DESCRIPTION, self._description(), self.state_dict())
+
+    @classmethod
+    def load(cls, folder: Path | str) -> TrainedModel:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        RunError
+            The folder is missing or incomplete, or the weights do not fit the description.
+        """
+        folder = Path(folder)
+        description, weights = read_part(folder, DESCRIPTION, "model", FORMAT)
+        n_genes = len(description["gene_ids"])
+        told = description.get("covariates")
+        covariates = None if told is None else Covariates(told)
+        n_covariates = 0 if covariates is None else sum(covariates.widths)
+        model = cls(
+            VAE(n_genes, n_covariates=n_covariates, **description["architecture"]),
+            Standardizer(n_genes, **description["standardize"]),
+            gene_ids=description["gene_ids"],
+            gene_names=description["gene_names"],
+            unit=description["unit"],
+            architecture=description["architecture"],
+            covariates=covariates,
+        )
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise RunError(
+                f"{folder}: the weights do not fit model.json: {str(error).splitlines()[0]}"
+            ) from error
+        model.origin = str(folder)
+        return model
+
+
+@dataclass(frozen=True)
+class ToldModel:
+    """A conditional model with the covariates of certain samples, to be given these samples, or a `part` of them.
+
+    Parameters
+    ----------
+    model
+        Conditional model.
+    c_nk
+        Design of the samples' covariates, in their order.
+    """
+
+    model: TrainedModel
+    c_nk: np.ndarray
+
+    def told(self, obs: pd.DataFrame) -> ToldModel | TrainedModel:
+        """The model for other samples."""
+        return self.model.told(obs)
+
+    def part(self, rows: slice) -> ToldModel:
+        """The model for a part of the samples."""
+        return ToldModel(self.model, self.c_nk[rows])
+
+    def embed(self, x_ng: np.ndarray, observed_ng: np.ndarray | None = None) -> np.ndarray:
+        """See `TrainedModel.embed`."""
+        return self.model.embed(x_ng, observed_ng, self.c_nk)
+
+    def reconstruct(self, x_ng: np.ndarray, observed_ng: np.ndarray | None = None) -> np.ndarray:
+        """See `TrainedModel.reconstruct`."""
+        return self.model.reconstruct(x_ng, observed_ng, self.c_nk)

@@ -1,0 +1,1 @@
+"""Stages as jobs: submitted, followed, requeued and chained."""

@@ -1,0 +1,152 @@
+"""A sweep: one run per job, a table of all of them, and a page that shows what the settings did."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock
+
+from gtex_vae.errors import RunError
+from gtex_vae.paths import write_beside, write_text
+from gtex_vae.runs import directory as runs
+
+SUMMARY, PAGE, STABILITY = "summary.csv", "summary.html", "stability.csv"
+BEST_VALIDATION = "checkpoints/best.json"
+OWN_KEYS = (".search.storage", ".search.trial", ".search.startup_trials", ".search.startup_epochs")
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """A run of a sweep.
+
+    Attributes
+    ----------
+    name
+        Of its directory.
+    status
+        As `gtex_vae.runs.directory.status`.
+    reason
+        Of a failure, or why the search gave it up.
+    overrides
+        Key to value, as the command line had them.
+    metrics
+        Final metrics on held-out donors, and ``val/...`` of the best epoch.
+    """
+
+    name: str
+    status: str
+    reason: str = ""
+    overrides: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def short(self) -> str:
+        """The number of its job, which its name begins with, where it has one."""
+        number = self.name.partition("_")[0]
+        return number if number.isdigit() else self.name
+
+
+def read_sweep(sweep_dir: Path) -> list[SweepRun]:
+    """All runs of a sweep, by the number of their job."""
+    entries = [entry.parent for entry in sweep_dir.glob(f"[!.]*/{runs.CONFIG}")]
+    return [_read(run_dir) for run_dir in sorted(entries, key=_job_order)]
+
+
+def summarise(sweep_dir: Path, metric: str | None = None) -> Path:
+    """Write ``summary.csv``, a row for every run, and ``summary.html``, which needs nothing beside it.
+
+    Every job does this when it ends, whoever started it, so both are complete when the last one has ended and tell of
+    killed jobs too (as ``unfinished``). They can be made anew at any time: ``python -m gtex_vae.summarize``.
+
+    Parameters
+    ----------
+    sweep_dir
+        Folder with one run directory per job.
+    metric
+        What the page shows at first; ``None``: reconstruction R2, or what the runs have in its place.
+
+    Returns
+    -------
+    Path
+        The table.
+    """
+    import pandas as pd
+
+    from gtex_vae.analysis.report.sweep_page import sweep_page
+
+    with FileLock(sweep_dir / ".summary.lock"):
+        found = read_sweep(sweep_dir)
+        path = sweep_dir / SUMMARY
+        rows = [
+            {"run": run.name, "status": run.status, "reason": run.reason, **run.overrides, **run.metrics}
+            for run in found
+        ]
+        with write_beside(path) as temporary:
+            pd.DataFrame(rows).to_csv(temporary, index=False)
+        pairs = sweep_dir / STABILITY
+        stability = pd.read_csv(pairs, dtype={"run_a": str, "run_b": str}) if pairs.exists() else None
+        write_text(sweep_dir / PAGE, sweep_page(sweep_dir.name, found, metric=metric, stability=stability))
+    return path
+
+
+def find_sweep(sweep: str, outputs: Path) -> Path:
+    """The directory that ``sweep=`` means: a path, or ``latest``.
+
+    Raises
+    ------
+    RunError
+        There is no such directory, or no run in it.
+    """
+    if sweep == "latest":
+        places = (outputs.glob(f"train/{kind}/*/[!.]*/{runs.CONFIG}") for kind in ("sweeps", "searches"))
+        started = {path.parents[1] for found in places for path in found}
+        if not started:
+            raise RunError(f"sweep=latest: no sweep under {outputs / 'train'}; start one with -m")
+        return max(started, key=lambda folder: folder.stat().st_mtime)
+    folder = Path(sweep)
+    if not folder.is_dir():
+        raise RunError(f"sweep={sweep} does not exist")
+    if (folder / runs.CONFIG).exists() or not any(folder.glob(f"[!.]*/{runs.CONFIG}")):
+        raise RunError(
+            f"sweep={sweep} is not the folder of a sweep: that holds one run directory for each job"
+        )
+    return folder
+
+
+def overrides_of(run_dir: Path) -> dict[str, str]:
+    """Overrides of a run's own command, key to value."""
+    path = run_dir / ".hydra" / "overrides.yaml"
+    listed = yaml.safe_load(path.read_text(encoding="utf-8")) or [] if path.exists() else []
+    split = (str(override).partition("=") for override in listed)
+    return {key: value for key, _, value in split if not key.endswith(OWN_KEYS)}
+
+
+def swept(run_dir: Path) -> list[str]:
+    """Keys that the sweep set in this run and not in all alike: those whose override the sweep's command did not have."""
+    try:
+        sweep = yaml.safe_load((run_dir.parent / "multirun.yaml").read_text(encoding="utf-8"))
+        given = dict(str(override).split("=", 1) for override in sweep["hydra"]["overrides"]["task"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return []
+    return [key for key, value in overrides_of(run_dir).items() if given.get(key) != value]
+
+
+def _job_order(run_dir: Path) -> tuple[int, str]:
+    """By the job's number, which its folder's name begins with."""
+    number = run_dir.name.partition("_")[0]
+    return (int(number), "") if number.isdigit() else (1 << 30, run_dir.name)
+
+
+def _read(run_dir: Path) -> SweepRun:
+    status = runs.status(run_dir)
+    marker = {"failed": runs.FAILED, "pruned": runs.PRUNED}.get(status)
+    reason = (run_dir / marker).read_text(encoding="utf-8").splitlines()[0] if marker else ""
+    metrics: dict[str, Any] = {}
+    for name in (BEST_VALIDATION, "metrics.json"):
+        if (run_dir / name).exists():
+            metrics |= json.loads((run_dir / name).read_text(encoding="utf-8"))
+    return SweepRun(run_dir.name, status, reason, overrides_of(run_dir), metrics)

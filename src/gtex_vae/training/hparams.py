@@ -1,0 +1,127 @@
+"""What TensorBoard is given once a run is measured: settings with final metrics, their table, held-out samples."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2  # type: ignore[import-untyped]
+
+from gtex_vae.inference.trained_model import TrainedModel
+from gtex_vae.runs import sweep
+from gtex_vae.training.callbacks.figures import show_held_out
+from gtex_vae.training.finish import HEADLINE, flatten
+
+# what the HPARAMS tab compares; the whole config lies in config.yaml
+COMPARED = (
+    "data/name", "data/batch_size", "data/standardize", "data/split_by", "model/", "objective/", "optimizer/",
+    "learning_rate/", "callbacks/kl_annealing/", "callbacks/masking/", "trainer/max_epochs", "trainer/precision",
+    "trainer/gradient_clip_val", "seed",
+)  # fmt: skip
+SHOWN = ("data/name", "model/latent_dim")  # at first, with those set on the command line
+NOT_COMPARED = (
+    "model/_target_", "objective/_target_", "callbacks/kl_annealing/_target_", "callbacks/masking/_target_",
+    "optimizer/fused",
+)  # fmt: skip
+COMPARED_METRICS = tuple(key for key, _ in HEADLINE)
+COMPARED_METRICS += (
+    "rate/kl_nats", "latent/active_units", "elbo/nats_per_gene", *(f"baseline/pca/{key}" for key in COMPARED_METRICS)
+)  # fmt: skip
+
+
+def show_result(
+    metrics: Mapping[str, float],
+    model: TrainedModel,
+    trainer: Trainer,
+    config: Mapping[str, Any],
+    run_dir: Path,
+) -> None:
+    """Give TensorBoard the final metrics with the settings, the table of metrics, and the held-out samples."""
+    settings = run_settings(config, run_dir)
+    final = {f"test/{key}": metrics[key] for key in COMPARED_METRICS if key in metrics}
+    for logger in trainer.loggers:
+        if not isinstance(logger, TensorBoardLogger):
+            logger.log_metrics(final, step=trainer.global_step)
+            continue
+        # Lightning wrote an empty one when the training ended, and never writes it twice
+        Path(logger.log_dir, logger.NAME_HPARAMS_FILE).unlink(missing_ok=True)
+        if trainer.is_global_zero:
+            shown = {*SHOWN, *overridden(run_dir)}
+            logger.experiment._get_file_writer().add_summary(columns(settings, final, shown))
+        logger.log_hyperparams(settings, final, step=trainer.global_step)
+        if trainer.is_global_zero:
+            logger.experiment.add_text("test/metrics", metrics_table(metrics), trainer.global_step)
+            show_held_out(model.vae, trainer)
+        logger.finalize("success")
+
+
+def run_settings(config: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
+    """The settings of `compared_settings`, and whatever else the run's sweep is about."""
+    flat = flatten(config)
+    return compared_settings(config) | {key: flat[key] for key in swept_settings(run_dir) if key in flat}
+
+
+def compared_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that runs are compared by, without those that are off.
+
+    >>> compared_settings({"model": {"_target_": "a.B", "latent_dim": 64}, "run": None, "seed": 0})
+    {'model/latent_dim': 64, 'seed': 0}
+    """
+    return {
+        key: value
+        for key, value in flatten(config).items()
+        if key.startswith(COMPARED) and key not in NOT_COMPARED and value != "None"
+    }
+
+
+def overridden(run_dir: Path) -> list[str]:
+    """Keys that the command line of the run set."""
+    return [key.lstrip("+~").replace(".", "/") for key in sweep.overrides_of(run_dir)]
+
+
+def swept_settings(run_dir: Path) -> list[str]:
+    """Keys that the sweep of the run is about."""
+    return [key.lstrip("+~").replace(".", "/") for key in sweep.swept(run_dir)]
+
+
+def columns(settings: Mapping[str, Any], metrics: Mapping[str, float], shown: Collection[str]) -> Any:
+    """Summary of the HPARAMS tab's columns; TensorBoard shows five settings, those that differ before the others.
+
+    TensorBoard takes the first such summary of any run, so a run can only guess which settings differ.
+    """
+    types = {bool: api_pb2.DATA_TYPE_BOOL, str: api_pb2.DATA_TYPE_STRING}
+    experiment = api_pb2.Experiment(
+        hparam_infos=[
+            api_pb2.HParamInfo(
+                name=key, type=types.get(type(value), api_pb2.DATA_TYPE_FLOAT64), differs=key in shown
+            )
+            for key, value in settings.items()
+        ],
+        metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=key)) for key in metrics],
+    )
+    content = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(experiment=experiment))
+    value = Summary.Value(tag=metadata.EXPERIMENT_TAG, metadata=content, tensor=metadata.NULL_TENSOR)
+    return Summary(value=[value])
+
+
+def metrics_table(metrics: Mapping[str, float]) -> str:
+    """Markdown: one row for each metric, the model and every baseline beside each other.
+
+    >>> print(metrics_table({"reconstruction/r2": 0.9, "baseline/pca/reconstruction/r2": 0.8}))
+    | held-out donors | VAE | PCA |
+    |---|--:|--:|
+    | reconstruction/r2 | 0.9000 | 0.8000 |
+    """
+    names = dict.fromkeys(key.split("/")[1] for key in metrics if key.startswith("baseline/"))
+    columns = {"VAE": "", **{"PCA" if name == "pca" else name: f"baseline/{name}/" for name in names}}
+    rows = dict.fromkeys(key.split("/", 2)[2] if key.startswith("baseline/") else key for key in metrics)
+    lines = ["| held-out donors | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
+    for row in rows:
+        values = (metrics.get(prefix + row) for prefix in columns.values())
+        cells = ("" if value is None else f"{value:.4f}" for value in values)
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,55 @@
+"""docs/bad_input.md shows what users read, word for word. To write it anew: ``python tests/data/readers/test_bad_input_page.py``."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from gtex_vae.data.readers import read_matrix
+from gtex_vae.errors import DataError
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from test_bad_input import TEXT
+
+PAGE = Path(__file__).parents[3] / "docs" / "bad_input.md"
+# these quote the words of a library, which change with its version
+OTHERS_WORDS = {"truncated h5ad", "truncated parquet", "broken quotes"}
+HEAD = """# What a wrong file says
+
+Every way in which a matrix can be wrong ends in one line: the file, the place in it, what is wrong, and often the way
+out. Nothing is guessed and nothing half-written stays behind. Written by `tests/data/readers/test_bad_input_page.py` from the
+cases of `tests/data/readers/test_bad_input.py`, which hold more: damaged gzip and zstd, unreadable files, full disks,
+wrong arguments.
+
+| case | message |
+|---|---|
+"""
+
+
+def page() -> str:
+    """The table, from running every case."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "matrix.gct"
+        for case, (content, _) in TEXT.items():
+            if case in OTHERS_WORDS:
+                continue
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+            try:
+                read_matrix(path)
+            except DataError as error:
+                message = str(error).replace(str(path), "matrix.gct").replace("|", "\\|")
+                rows.append(f"| {case} | {message} |\n")
+    return HEAD + "".join(rows)
+
+
+def test_the_page_is_what_users_read() -> None:
+    written = PAGE.read_text(encoding="utf-8")
+    assert written == page(), f"write it anew: python {Path(__file__).name}"
+    assert written.count("\n| ") > 60
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

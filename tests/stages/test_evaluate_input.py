@@ -1,0 +1,135 @@
+"""``python -m gtex_vae.evaluate run=... input=...`` scores any matrix as it scores held-out donors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from gtex_vae.inference.calibration import FILE
+
+TABLES = {
+    "intervals", "genes", "tissues", "covariates", "out_of_distribution", "latent_information",
+    "latent_correlations", "distances", "clustering", "traversals",
+}  # fmt: skip
+UNIT = "unit='log2(tpm+1)'"
+TISSUE_KEYS = {"tissue/knn_accuracy", "tissue/logreg_accuracy", "cluster/ari", "cluster/silhouette_tissue"}
+
+
+@pytest.fixture(scope="module")
+def evaluated(train, command, tmp_path_factory) -> Path:
+    """Folder with a small run, evaluated; its held-out samples as files: whole, and bare with fewer genes."""
+    folder = tmp_path_factory.mktemp("evaluate_input")
+    done = train(folder / "run", "trainer.max_epochs=3", f"paths.data={folder / 'data'}")
+    assert done.code == 0, done.stderr
+    done = command("gtex_vae.evaluate", "run=run", cwd=folder)
+    assert done.code == 0, done.stderr
+    assert "what the model has seen" in done.stdout
+    adata = anndata.read_h5ad(folder / "data/processed/demo.h5ad")
+    split = pd.read_csv(folder / "run/splits.csv", index_col="sample")["split"]
+    held_out = adata[(split.reindex(adata.obs_names) == "test").to_numpy()].copy()
+    held_out.write_h5ad(folder / "whole.h5ad")
+    frame = held_out[:, 30:].to_df().T
+    frame.index = frame.index + ".3"
+    frame.sample(frac=1, random_state=0).to_csv(folder / "bare.tsv.gz", sep="\t")
+    held_out.obs[["tissue", "sex"]].rename_axis("sample").to_csv(folder / "labels.csv")
+    return folder
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_the_run_keeps_its_reference_and_its_own_held_out_donors_are_judged(evaluated):
+    assert (evaluated / "run/model" / FILE).is_file()
+    folder = evaluated / "run/evaluation"
+    assert {path.stem for path in folder.glob("*.csv")} >= TABLES
+    found = metrics(folder)
+    judged = pd.read_csv(folder / "out_of_distribution.csv", index_col="sample")
+    assert len(judged) == sum(
+        found[f"out_of_distribution/{v}"] for v in ("well_inside", "at_the_edge", "outside")
+    )
+    assert found["latent/dci_informativeness"] < 1 and 0 <= found["latent/mig"] <= 1
+    genes, tissues = (pd.read_csv(folder / f"{name}.csv", index_col=0) for name in ("genes", "tissues"))
+    assert found["imputation/coverage_90"] == pytest.approx(0.9, abs=0.1)
+    assert genes["coverage_90"].mean() == pytest.approx(found["reconstruction/coverage_90"], abs=1e-4)
+    assert tissues["imputation_coverage_50"].between(0, 1).all()
+
+
+def test_the_same_samples_as_a_file_score_the_same(evaluated, command):
+    done = command("gtex_vae.evaluate", "run=run", "input=whole.h5ad", cwd=evaluated)
+    assert done.code == 0, done.stderr
+    own, theirs = metrics(evaluated / "run/evaluation"), metrics(evaluated / "run/evaluation/whole")
+    for key, value in own.items():
+        if not key.startswith(
+            (
+                "gene/",
+                "embedding/",
+                "baseline/pca/gene/",
+                "baseline/expression/gene/",
+                "latent/mig",
+                "latent/dci",
+            )
+        ):
+            assert theirs[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
+    assert theirs["samples_of_training_donors"] == 0
+    assert {path.stem for path in (evaluated / "run/evaluation/whole").glob("*.csv")} == TABLES
+
+
+def test_without_labels_what_needs_them_is_null(evaluated, command):
+    done = command("gtex_vae.evaluate", "run=run", "input=bare.tsv.gz", UNIT, cwd=evaluated)
+    assert done.code == 0, done.stderr
+    folder = evaluated / "run/evaluation/bare"
+    found = metrics(folder)
+    for key in TISSUE_KEYS:
+        assert found[key] is None and found[f"baseline/pca/{key}"] is None
+    assert found["genes_present"] == 0.75
+    whole = metrics(evaluated / "run/evaluation")
+    assert found["reconstruction/r2"] == pytest.approx(whole["reconstruction/r2"], abs=0.15)
+    assert found["imputation/coverage_90"] == pytest.approx(0.9, abs=0.1)
+    assert np.isfinite(found["baseline/knn/imputation/r2_20"])
+    report = json.loads((folder / "alignment.json").read_text())
+    assert (report["present"], report["missing"]["count"], report["version_stripped"]) == (90, 30, 90)
+    genes = pd.read_csv(folder / "genes.csv", index_col=0)
+    assert len(genes) == 90
+    judged = pd.read_csv(folder / "out_of_distribution.csv", index_col=0)
+    assert judged["nearest_tissue"].notna().all() and judged["tissue"].isna().all()
+
+
+def test_annotations_bring_the_labels_back(evaluated, command):
+    done = command(
+        "gtex_vae.evaluate", "run=run", "input=bare.tsv.gz", UNIT, "annotations=[labels.csv]",
+        cwd=evaluated,
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    found = metrics(evaluated / "run/evaluation/bare")
+    assert all(found[key] is not None for key in TISSUE_KEYS)
+    judged = pd.read_csv(evaluated / "run/evaluation/bare/out_of_distribution.csv", index_col=0)
+    right = (judged["nearest_tissue"] == judged["tissue"]).mean()
+    assert found["tissue/knn_accuracy"] == pytest.approx(right)
+
+
+def test_too_few_genes_are_one_line(evaluated, command):
+    done = command("gtex_vae.evaluate", "run=run", "input=bare.tsv.gz", "min_overlap=0.9", cwd=evaluated)
+    assert done.code == 1
+    assert "only 90 of the model's 120 genes (75.0%)" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_data_whose_values_have_changed_since_are_refused(evaluated, command, tmp_path):
+    shutil.copytree(evaluated / "run", tmp_path / "run")
+    adata = anndata.read_h5ad(evaluated / "data/processed/demo.h5ad")
+    adata.X *= 0.5
+    adata.write_h5ad(tmp_path / "changed.h5ad")
+    config = tmp_path / "run/config.yaml"
+    text = config.read_text().replace(
+        str(evaluated / "data/processed/demo.h5ad"), str(tmp_path / "changed.h5ad")
+    )
+    config.write_text(text)
+    done = command("gtex_vae.evaluate", "run=run", cwd=tmp_path)
+    assert done.code == 1
+    assert "changed.h5ad: its training samples have other values" in done.stderr.splitlines()[-1]

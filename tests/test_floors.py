@@ -1,0 +1,119 @@
+"""Imports go only downwards, and a stage's main starts without the heavy packages."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "gtex_vae"
+FLOORS = {
+    "functional": 0, "errors": 0, "paths": 0, "provenance": 0, "config": 0,
+    "nn": 1, "data": 1, "runs": 1,
+    "models": 2,
+    "inference": 3,
+    "analysis": 4,
+    "training": 5, "api": 5,
+    "stage": 6,
+    "launch": 7,
+    "train": 7, "preprocess": 7, "pseudobulk": 7, "encode": 7, "evaluate": 7, "analyze": 7, "generate": 7, "summarize": 7,
+    "pipeline": 7,
+    "__init__": 8,
+}  # fmt: skip
+# moved as they were; what they import from above is split off next
+UPWARDS = {
+    "inference.calibration",
+    "inference.intervals",
+    "inference.judging",
+    "models.conditioning",
+    "runs.sweep",
+}
+MAINS = sorted(name for name, floor in FLOORS.items() if floor == 7 and name != "launch")
+HYDRA_MAY = {"config", "stage", *MAINS, "training.build", "launch.plan"}
+LIGHTNING_MAY = {"stage", "train", "data.datamodule"}  # and everything in training
+HEAVY = {
+    "torch",
+    "lightning",
+    "sklearn",
+    "matplotlib",
+    "anndata",
+    "umap",
+    "polars",
+    "tensorboard",
+    "scipy",
+    "pandas",
+}
+
+MODULES = {
+    path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."): path for path in PACKAGE.rglob("*.py")
+}  # fmt: skip
+
+
+def imports(path: Path, *, top: bool = False) -> Iterator[str]:
+    """Full names of what a module imports; ``top``: outside functions and ``TYPE_CHECKING`` only."""
+
+    def walk(node: ast.AST) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from (alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}: relative import"
+                module = child.module or ""
+                yield from (f"{module}.{alias.name}" for alias in child.names)
+            elif (top and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)) or (
+                top and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+            ):
+                continue
+            else:
+                yield from walk(child)
+
+    return walk(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def floor(module: str) -> int:
+    top = module.split(".")[0]
+    assert top in FLOORS, f"give gtex_vae.{top} a floor"
+    return FLOORS[top]
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_go_down(module):
+    for name in imports(MODULES[module]):
+        if name.startswith("gtex_vae."):
+            target = name.removeprefix("gtex_vae.")
+            if target == "__version__":
+                continue
+            if module in UPWARDS:
+                continue
+            assert floor(target) <= floor(module), f"{module} imports {name} from a floor above"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_hydra_and_lightning_stay_where_they_live(module):
+    packages = {name.split(".")[0] for name in imports(MODULES[module])}
+    if module not in HYDRA_MAY:
+        assert not packages & {"hydra", "omegaconf"}
+    if module not in LIGHTNING_MAY and not module.startswith("training"):
+        checked_only = {name.split(".")[0] for name in imports(MODULES[module], top=True)}
+        assert "lightning" not in (checked_only if module.startswith("data") else packages)
+
+
+@pytest.mark.parametrize("main", [name for name in MAINS if name in MODULES])
+def test_a_main_starts_without_heavy_packages(main):
+    """So that --help and a refused key come at once."""
+    listing = subprocess.run(
+        [sys.executable, "-c", f"import sys, gtex_vae.{main}; print(*sys.modules)"],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert not HEAVY & set(listing.stdout.split())
+
+
+def test_no_main_is_long():
+    for name in MAINS:
+        if name in MODULES:
+            assert len(MODULES[name].read_text().splitlines()) <= 120
