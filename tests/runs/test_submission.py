@@ -126,8 +126,10 @@ def test_many_edits_are_counted(tmp_path, config):
 def test_the_package_itself(tmp_path):
     """The real code and configs are among the files, each once."""
     found = identity.record({})
-    assert {"gtex_vae/runs/submission.py", "conf/train.yaml", "conf/hydra/launcher/cluster/default.yaml"} <= found[
-        "files"
-    ].keys()
+    assert {
+        "gtex_vae/runs/submission.py",
+        "conf/train.yaml",
+        "conf/hydra/launcher/cluster/default.yaml",
+    } <= found["files"].keys()
     assert found["data"] == {}
     assert found["latest"] is None
