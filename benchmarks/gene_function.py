@@ -1,10 +1,9 @@
-"""Gene embeddings of a run beside PCA loadings and raw profiles, over every collection of gene sets.
+"""Gene embeddings of a run compared with PCA loadings and raw profiles, over every collection of gene sets.
 
-    python benchmarks/gene_function.py RUN GENE_RUN [--terms 100]
+    python benchmarks/gene_function.py RUN [--terms 100]
 
-RUN is of samples, GENE_RUN of genes (data.axis=genes), both on the real GTEx v6 extract with the same split. It computes
-what evaluate does of genes, and nothing else of it. How embeddings are whitened was chosen on a fifth of the sets, those whose name
-has a CRC-32 that 5 divides; the others are reported by themselves.
+RUN is trained on the real GTEx v6 extract. Computes only the gene metrics of evaluate. The whitening was chosen on the fifth
+of the gene sets whose name has a CRC-32 divisible by 5; the other sets are also reported separately.
 """
 
 from __future__ import annotations
@@ -20,10 +19,8 @@ import pandas as pd
 
 from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.evaluation.evaluate import split_parts
-from gtex_vae.analysis.evaluation.gene_run import read_gene_wise
 from gtex_vae.analysis.evaluation.run_samples import open_samples
 from gtex_vae.analysis.evaluation.score import embed_in_batches
-from gtex_vae.analysis.genes.embedding import GENE_WISE
 from gtex_vae.analysis.genes.evaluation import evaluate_genes
 from gtex_vae.analysis.genes.gene_sets import collections_for
 from gtex_vae.inference.trained_model import TrainedModel
@@ -33,14 +30,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 import record
 
 RESULT = Path(__file__).parent / "results" / "gene_function.json"
-NAMES = ["decoder_loadings", "output_weights", "gene_wise_vae", "pca", "expression"]
+NAMES = ["decoder_loadings", "output_weights", "pca", "expression"]
 
 
 def main() -> None:
     """Judge the embeddings, gather the tables, and print the means."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
-    parser.add_argument("gene_run", type=Path)
     parser.add_argument("--terms", type=int, default=100)
     arguments = parser.parse_args()
     load, model = os.getloadavg()[0], TrainedModel.load(arguments.run / "model")
@@ -50,12 +46,8 @@ def main() -> None:
     x_train_ng, train_obs = split_parts(adata)["train"]
     z_train_nd = embed_in_batches(model.told(train_obs), x_train_ng)
     pca = PCA.fit(x_train_ng, model.vae.latent_dim)
-    gene_wise_gd = read_gene_wise(arguments.gene_run, arguments.run, model.gene_ids)
     start = time.process_time()
-    judged = evaluate_genes(
-        model, z_train_nd, pca, x_train_ng, collections,
-        further={GENE_WISE: gene_wise_gd}, supervised_terms=arguments.terms,
-    )  # fmt: skip
+    judged = evaluate_genes(model, z_train_nd, pca, x_train_ng, collections, supervised_terms=arguments.terms)
     seconds = time.process_time() - start
     whole = judged.tables["gene_function"]
     rest = {}

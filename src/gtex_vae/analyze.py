@@ -35,16 +35,12 @@ def main(config: AnalyzeConfig, run_dir: Path) -> None:
     from gtex_vae.analysis.report.findings import collect
     from gtex_vae.analysis.report.page import report, tables
     from gtex_vae.analysis.report.tensorboard import show_figures
-    from gtex_vae.data.gene_axis import refuse_gene_run
     from gtex_vae.inference.trained_model import TrainedModel
 
     run = find_run(config.run, Path(config.paths["outputs"]))
     if is_alignment(run):
         log.info("report: %s", write_report(run, seed=config.seed))
         return
-    refuse_gene_run(
-        run, "the report is of samples; evaluate run=<a run of samples> gene_run=... puts the genes beside"
-    )
     model = TrainedModel.load(run / "model")
     if not (run / "evaluation" / "metrics.json").exists():
         log.info("measuring %s on held-out donors first", run)

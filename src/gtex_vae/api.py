@@ -31,7 +31,7 @@ def gene_neighbours(
     k
         How many for each.
     embedding
-        ``decoder_loadings``, ``output_weights``, or ``gene_wise_vae`` where the run has it; None: the run's first.
+        ``decoder_loadings`` or ``output_weights``; None: the run's first.
     outputs
         Where ``latest`` looks.
 

@@ -41,7 +41,6 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
     import torch
 
     from gtex_vae.data.expression_file import write_expression
-    from gtex_vae.data.gene_axis import refuse_gene_run
     from gtex_vae.data.readers.backed import open_matrix
     from gtex_vae.inference.calibration import Reference
     from gtex_vae.inference.covariates import told_of
@@ -57,7 +56,6 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
 
     tune_process()
     run = find_run(config.run, Path(config.paths["outputs"]))
-    refuse_gene_run(run, "evaluate writes the embeddings of its genes; encode embeds samples")
     model = TrainedModel.load(run / "model").to("cuda" if torch.cuda.is_available() else "cpu")
     reference = Reference.load(run / "model")
     check_interval(config.interval, config.impute, reference, str(run))

@@ -36,7 +36,6 @@ class EvaluateConfig:
     layer: str | None
     min_overlap: float
     genesets: list[str]
-    gene_run: str | None
     supervised_terms: int
     seed: int
     paths: dict[str, Any]
@@ -46,7 +45,6 @@ class EvaluateConfig:
 def main(config: EvaluateConfig, run_dir: Path) -> None:
     """Score the model and its baselines; write metrics, intervals and tables into the run."""
     from gtex_vae.analysis.alignment.run import is_alignment
-    from gtex_vae.data.gene_axis import of_genes, refuse_gene_run
     from gtex_vae.inference.trained_model import TrainedModel
 
     run = find_run(config.run, Path(config.paths["outputs"]))
@@ -55,10 +53,7 @@ def main(config: EvaluateConfig, run_dir: Path) -> None:
         return
     model = TrainedModel.load(run / "model")
     if config.input is not None:
-        refuse_gene_run(run, "input= is for runs of samples")
         result, folder = _matrix(config, run, model, config.input)
-    elif of_genes(run):
-        result, folder = _genes(config, run, model)
     else:
         result, folder = _samples(config, run, model)
     for line in result.lines():
@@ -75,28 +70,11 @@ def _alignment(config: EvaluateConfig, run: Path) -> None:
 
 
 def _samples(config: EvaluateConfig, run: Path, model: TrainedModel) -> Measured:
-    """A run of samples, on its held-out donors; the genes of another run beside its own."""
+    """Evaluate a run on its held-out donors."""
     from gtex_vae.analysis.evaluation.evaluate import evaluate_run
-    from gtex_vae.analysis.evaluation.gene_run import read_gene_wise
-    from gtex_vae.analysis.genes.embedding import GENE_WISE
 
     log.info("measuring %s on held-out donors", run)
-    further = None
-    if config.gene_run is not None:
-        gene_run = find_run(config.gene_run, Path(config.paths["outputs"]))
-        further = {GENE_WISE: read_gene_wise(gene_run, run, model.gene_ids)}
     return evaluate_run(
-        run, model, config.genesets, further_genes=further,
-        supervised_terms=config.supervised_terms, seed=config.seed,
-    ), run / "evaluation"  # fmt: skip
-
-
-def _genes(config: EvaluateConfig, run: Path, model: TrainedModel) -> Measured:
-    """A run of genes, on held-out genes."""
-    from gtex_vae.analysis.evaluation.gene_run import evaluate_gene_run
-
-    log.info("measuring %s on held-out genes", run)
-    return evaluate_gene_run(
         run, model, config.genesets, supervised_terms=config.supervised_terms, seed=config.seed
     ), run / "evaluation"
 

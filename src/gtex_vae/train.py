@@ -39,12 +39,10 @@ class TrainConfig:
 @stage("train", TrainConfig, resumable=True)
 def main(config: TrainConfig, run_dir: Path) -> float | None:
     """Train a VAE; or, with an alignment, take the one that is given (or train it first) and align donors with it."""
-    from gtex_vae.data.gene_axis import refuse_comparisons, refuse_gene_run
     from gtex_vae.training import devices
     from gtex_vae.training.fit import fit_vae
 
     devices.refuse_contrastive(asdict(config))
-    refuse_comparisons(asdict(config))
     if config.alignment is None:
         if config.input is not None:
             raise ConfigError("input= is for +experiment=contrastive; a VAE takes data=file data.path=FILE")
@@ -58,7 +56,6 @@ def main(config: TrainConfig, run_dir: Path) -> float | None:
             runs.mark(vae_dir)
     else:
         vae_dir = runs.find_run(config.pretrained, Path(config.paths["outputs"]))
-        refuse_gene_run(vae_dir, "an alignment starts from a VAE of samples")
     mrr: float = build(
         config.alignment, under="gtex_vae.training.alignment_fit",
         vae_dir=vae_dir, run_dir=run_dir, logger=config.logger, settings=asdict(config),

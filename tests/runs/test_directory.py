@@ -246,3 +246,16 @@ def test_find_run(tmp_path: Path) -> None:
         find_run(str(tmp_path / "nothing"), tmp_path)
     with pytest.raises(RunError, match=r"is no run directory: it holds no config.yaml"):
         find_run(str(tmp_path), tmp_path)
+
+
+def test_retired_keys_of_an_older_config(run_dir: Path) -> None:
+    for value in ("samples", "genes"):
+        run_dir.mkdir(exist_ok=True)
+        (run_dir / CONFIG).write_text(yaml.safe_dump({"data": {"axis": value, "val": 0.1}, "gene_run": None}))
+        (run_dir / SUCCESS).touch()
+        if value == "samples":
+            assert read_config(run_dir) == {"data": {"val": 0.1}}
+            assert find_run(str(run_dir), run_dir.parent) == run_dir
+        else:
+            with pytest.raises(RunError, match=r"made with data\.axis=genes, an option that was removed"):
+                find_run(str(run_dir), run_dir.parent)

@@ -19,7 +19,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gtex_vae.data.covariates import Covariates
-from gtex_vae.data.gene_axis import Axis, check_axis, genes_as_samples, split_genes, write_gene_splits
 from gtex_vae.data.loading.disk import DiskLoader, batches_in_buffer
 from gtex_vae.data.loading.disk_matrix import GIB, DiskMatrix, check_memory, open_larger_than, subset
 from gtex_vae.data.loading.memory import Batch, BatchLoader
@@ -53,9 +52,6 @@ class ExpressionDataModule(LightningDataModule):
         ``_target_`` and arguments of the function that makes it; ``None`` when ``processed`` is given as it is.
     path
         The user's raw file; the configs hand it to ``prepare``.
-    axis
-        ``samples``; or ``genes``: every gene is an observation, the training samples are its features, and ``val`` and
-        ``test`` are shares of the samples and, once more, of the genes.
     common_with
         Other data sets; the genes that all have in common are listed beside ``processed``.
     val, test
@@ -104,7 +100,6 @@ class ExpressionDataModule(LightningDataModule):
         prepare: dict[str, Any] | None = None,
         path: str | None = None,
         *,
-        axis: Axis = "samples",
         common_with: Sequence[str] = (),
         val: float = 0.1,
         test: float = 0.2,
@@ -137,10 +132,9 @@ class ExpressionDataModule(LightningDataModule):
         self.standardize: dict[str, Any] = {"method": standardize, "clip": clip, "min_scale": min_scale}
         check_fractions(val, test)
         check_memory(memory_gib)
-        check_axis(axis, memory_gib, covariates)
         Standardizer(1, **self.standardize)  # refuses impossible values now, not after the data is read
         self.batch_size, self.seed = batch_size, seed
-        self.memory_gib, self.covariates, self.axis = memory_gib, covariates, axis
+        self.memory_gib, self.covariates = memory_gib, covariates
         self._x_ng: Tensor | None = None
         self._coordinates: tuple[Tensor, Tensor] | None = None
         self._disk: DiskMatrix | None = None  # larger than the memory
@@ -179,13 +173,6 @@ class ExpressionDataModule(LightningDataModule):
             "%s: %d samples of %d donors x %d genes; train/val/test %s samples", self.name, self.adata.n_obs,
             self.adata.obs["donor"].nunique(), self.adata.n_vars, _sizes(split),
         )  # fmt: skip
-        if self.axis == "genes":
-            self.adata = genes_as_samples(self.adata, self.standardize)
-            split = split_genes(self.adata, val=self.val, test=self.test, seed=self.split_seed)
-            self.adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
-            log.info(
-                "genes as observations over the training samples; train/val/test %s genes", _sizes(split)
-            )
         self.conditions = Covariates.fit(self.adata.obs.iloc[self.rows("train")], self.covariates)
         self.scaler = Standardizer(self.adata.n_vars, **self.standardize)
         if self._disk is None:
@@ -296,7 +283,7 @@ class ExpressionDataModule(LightningDataModule):
         ):
             y_nf[rows], outside_n[rows] = coordinates(torch.from_numpy(x_ng), basis_fg)
         self._coordinates = y_nf, outside_n
-        if self._disk is None and self.axis == "samples":
+        if self._disk is None:
             matrix = DiskMatrix(self.processed)
             # the file may have been made anew since it was read
             same = matrix.adata.obs_names.equals(self.adata.obs_names)
@@ -317,11 +304,9 @@ class ExpressionDataModule(LightningDataModule):
         return str(self.adata.uns.get("expression", {}).get("unit", "log2(TPM+1)"))
 
     def write_splits(self, path: Path) -> None:
-        """Write sample, donor and split of every sample as CSV; of genes, beside it, where they are the observations."""
+        """Write sample, donor and split of every sample as CSV."""
         with write_beside(path) as temporary:
             self._samples.rename_axis("sample").to_csv(temporary)
-        if self.axis == "genes":
-            write_gene_splits(path.parent, self.adata)
 
     def train_dataloader(self) -> BatchLoader | DiskLoader:
         """Shuffled whole batches of the training samples."""

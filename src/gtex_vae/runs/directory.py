@@ -15,6 +15,10 @@ from gtex_vae.paths import remove_temporaries, write_text
 
 CONFIG, SUCCESS, FAILED, PRUNED = "config.yaml", "SUCCESS", "FAILED", "PRUNED"
 LAST = "checkpoints/last.ckpt"
+RETIRED = {
+    "data.axis": "samples",
+    "gene_run": None,
+}  # key of older configs: the only value that still has a meaning
 REPLACED = ".replaced"  # the finished run that this one is to take the place of
 
 
@@ -46,7 +50,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     Raises
     ------
     RunError
-        There is none, so this is no run directory.
+        There is none, so this is no run directory; or the run used an option that was retired.
     """
     try:
         config = yaml.safe_load((run_dir / CONFIG).read_text(encoding="utf-8"))
@@ -54,7 +58,30 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         raise RunError(f"run={run_dir} is no run directory: its {CONFIG} cannot be read") from error
     if not isinstance(config, dict):
         raise RunError(f"run={run_dir}: {CONFIG} holds no mapping")
+    _drop_retired_keys(config, run_dir)
     return config
+
+
+def _drop_retired_keys(config: dict[str, Any], run_dir: Path) -> None:
+    """Remove the keys that older versions wrote and this one does not know.
+
+    Raises
+    ------
+    RunError
+        The run used one of them.
+    """
+    for key, default in RETIRED.items():
+        *groups, name = key.split(".")
+        node: Any = config
+        for group in groups:
+            node = node.get(group) if isinstance(node, dict) else None
+        if isinstance(node, dict) and name in node:
+            value = node.pop(name)
+            if value != default:
+                raise RunError(
+                    f"run={run_dir} was made with {key}={value}, an option that was removed: use the version of "
+                    "gtex-vae named in its provenance.json"
+                )
 
 
 def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("overwrite",)) -> bool:
@@ -196,7 +223,9 @@ def find_run(run: str, outputs: Path, stage: str = "train") -> Path:
         finished = [marker.parent for marker in markers if marker.parent.name != REPLACED]
         if not finished:
             raise RunError(f"run=latest: no finished run under {outputs / stage}; train one first")
-        return max(finished, key=lambda run_dir: (run_dir / SUCCESS).stat().st_mtime)
+        newest = max(finished, key=lambda run_dir: (run_dir / SUCCESS).stat().st_mtime)
+        read_config(newest)  # refuses retired options
+        return newest
     run_dir = Path(run)
     if not run_dir.is_dir():
         raise RunError(f"run={run} does not exist")
@@ -206,4 +235,5 @@ def find_run(run: str, outputs: Path, stage: str = "train") -> Path:
     if state != "finished":
         reason = f": {(run_dir / FAILED).read_text().splitlines()[0]}" if state == "failed" else ""
         raise RunError(f"run={run} is {state}{reason}; finish it with `python -m gtex_vae.train run={run}`")
+    read_config(run_dir)  # refuses retired options
     return run_dir

@@ -118,8 +118,7 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
             trained, datamodule, pca.leading(module.vae.latent_dim), seed=settings["metrics_seed"]
         )
         write_json(run_dir / "metrics.json", metrics)
-        if datamodule.axis == "samples":  # the card is about models of samples
-            write_card(run_dir)
+        write_card(run_dir)
         report(metrics, trained, trainer, settings, run_dir)
     trainer.strategy.barrier()  # no process marks the run a success before it is one
     return metrics.get("reconstruction/r2")

@@ -88,7 +88,6 @@ def evaluate_run(
     model: TrainedModel,
     genesets: Sequence[str] = (),
     *,
-    further_genes: Mapping[str, NDArray[np.float32]] | None = None,
     supervised_terms: int = 0,
     seed: int = 0,
 ) -> Evaluation:
@@ -100,7 +99,7 @@ def evaluate_run(
         A finished training run and its model.
     genesets
         GMT files.
-    further_genes, supervised_terms, seed
+    supervised_terms, seed
         As for `evaluate`.
     """
     parts, adata = open_parts(run, model)
@@ -113,7 +112,6 @@ def evaluate_run(
         gene_sets=gene_sets,
         reference=Reference.of_run(run, model, parts),
         factors=factors,
-        further_genes=further_genes,
         supervised_terms=supervised_terms,
         seed=seed,
     )
@@ -159,7 +157,6 @@ def evaluate(
     reference: Reference | None = None,
     present_g: NDArray[np.bool_] | None = None,
     factors: pd.DataFrame | None = None,
-    further_genes: Mapping[str, NDArray[np.float32]] | None = None,
     supervised_terms: int = 0,
     seed: int = 0,
 ) -> Evaluation:
@@ -181,8 +178,6 @@ def evaluate(
         held-out expression.
     factors
         Known truth of the held-out samples, for DCI and MIG.
-    further_genes
-        Name to gene embedding, shape (g, d), to judge beside the model's own.
     supervised_terms
         Gene sets to predict from the gene embeddings.
     seed
@@ -238,9 +233,8 @@ def evaluate(
     result.metrics |= latent.metrics
     result.tables |= latent.tables
     genes_judged = evaluate_genes(
-        model, z_train_nd, pca, x_train_ng, gene_sets,
-        further=further_genes, supervised_terms=supervised_terms, seed=seed,
-    )  # fmt: skip
+        model, z_train_nd, pca, x_train_ng, gene_sets, supervised_terms=supervised_terms, seed=seed
+    )
     result.metrics |= genes_judged.metrics
     result.tables |= genes_judged.tables
     result.gene_embeddings = genes_judged.embeddings

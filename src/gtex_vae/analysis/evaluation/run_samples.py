@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from gtex_vae.data.gene_axis import SPLITS as GENE_SPLITS
-from gtex_vae.data.gene_axis import genes_as_samples, of_genes
 from gtex_vae.data.loading.disk_matrix import open_larger_than, subset
 from gtex_vae.data.preprocess import processed
 from gtex_vae.data.splits import SPLITS, read_splits
@@ -39,9 +36,8 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
     Returns
     -------
     AnnData
-        X not standardized, ``obs["split"]`` as in the run's ``splits.csv``. Of a run with ``data.axis=genes`` the
-        observations are genes, as `genes_as_samples` gives them. Of data that stayed on disk, the samples of
-        each split that fit into ``data.memory_gib``: the same ones as at the end of training.
+        X not standardized, ``obs["split"]`` as in the run's ``splits.csv``. Of data that stayed on disk, the
+        samples of each split that fit into ``data.memory_gib``: the same ones as at the end of training.
 
     Raises
     ------
@@ -58,13 +54,8 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
         raise RunError(f"the data of {run_dir} cannot be read: {error}") from error
     split = read_splits(run_dir / "splits.csv", list(adata.obs_names))
     adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
-    if of_genes(run_dir):
-        adata = _genes(adata, run_dir, data)
     if list(adata.var_names) != model.gene_ids:
-        raise RunError(
-            f"{path} has other {'samples' if of_genes(run_dir) else 'genes'} than the model of {run_dir}: it was made "
-            "anew since"
-        )
+        raise RunError(f"{path} has other genes than the model of {run_dir}: it was made anew since")
     if disk is None:
         own = Standardizer(adata.n_vars, **model.scaler.settings).fit(
             adata.X, np.flatnonzero(adata.obs["split"] == "train")
@@ -81,15 +72,6 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
     adata = adata[rows].copy()
     adata.X = disk[rows]
     return adata
-
-
-def _genes(adata: AnnData, run_dir: Path, data: Mapping[str, Any]) -> AnnData:
-    """The training samples' matrix turned around, with the genes' split."""
-    settings = {"method": data["standardize"], "clip": data["clip"], "min_scale": data["min_scale"]}
-    genes = genes_as_samples(adata, settings)
-    split = read_splits(run_dir / GENE_SPLITS, list(genes.obs_names))
-    genes.obs["split"] = pd.Categorical(split, categories=SPLITS)
-    return genes
 
 
 def open_samples(run_dir: Path, model: TrainedModel) -> AnnData:

@@ -21,8 +21,7 @@ SAMPLES = 512
 SCATTER_SAMPLES = 4096
 DIRECTIONS = 8  # at a time
 
-DECODER_LOADINGS, OUTPUT_WEIGHTS, GENE_WISE = "decoder_loadings", "output_weights", "gene_wise_vae"
-KINDS = (DECODER_LOADINGS, OUTPUT_WEIGHTS, GENE_WISE)
+DECODER_LOADINGS, OUTPUT_WEIGHTS = "decoder_loadings", "output_weights"
 
 
 def model_embeddings(
@@ -119,25 +118,6 @@ def gene_embedding(jacobian_gd: np.ndarray, z_nd: np.ndarray) -> np.ndarray:
         Shape (g, d); compare genes by cosine.
     """
     return whiten(jacobian_gd @ _scatter_root(z_nd), jacobian_gd.shape[1])
-
-
-def gene_wise_embedding(z_gd: NDArray[np.floating]) -> NDArray[np.float32]:
-    r"""Posterior means of genes, in units of the scatter of genes around their five nearest neighbours.
-
-    .. math:: E = (Z - \mathbf 1 \bar z^\top)\, L^{-\top}, \qquad L L^\top = \text{scatter}
-
-    Parameters
-    ----------
-    z_gd
-        Of a VAE whose observations are genes.
-
-    Returns
-    -------
-    ndarray of float32
-        Shape (g, d); compare genes by cosine.
-    """
-    centred_gd = z_gd - z_gd.mean(axis=0)
-    return np.linalg.solve(_scatter_root(z_gd), centred_gd.T).T.astype(np.float32)
 
 
 def _scatter_root(z_nd: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -50,7 +50,6 @@ def evaluate_genes(
     x_train_ng: NDArray[np.float32],
     collections: Mapping[str, Members],
     *,
-    further: Mapping[str, NDArray[np.float32]] | None = None,
     supervised_terms: int = 0,
     seed: int = 0,
 ) -> GeneEvaluation:
@@ -68,13 +67,11 @@ def evaluate_genes(
         Training samples, standardized.
     collections
         Name of a collection to its sets' gene indices; may be empty.
-    further
-        Other embeddings of the same genes to judge beside.
     supervised_terms, seed
         See `gene_benchmark`.
     """
     jacobian_gd = decoder_jacobian(model.vae, z_train_nd, seed=seed)
-    embeddings = {**model_embeddings(model.vae, jacobian_gd, z_train_nd), **(further or {})}
+    embeddings = model_embeddings(model.vae, jacobian_gd, z_train_nd)
     result = GeneEvaluation(embeddings, {}, {})
     if not collections:
         return result

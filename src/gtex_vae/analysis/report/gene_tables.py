@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 NAMES = {
     "decoder_loadings": "decoder loadings",
     "output_weights": "output weights",
-    "gene_wise_vae": "gene-wise VAE",
     "pca": "PCA loadings",
     "expression": "raw profiles",
 }
@@ -26,7 +25,6 @@ NAMES = {
 STYLES = {
     "decoder_loadings": ("#0072B2", "o"),
     "output_weights": ("#009E73", "s"),
-    "gene_wise_vae": ("#CC79A7", "D"),
     "pca": ("#D55E00", "^"),
     "expression": ("#555555", "v"),
 }
@@ -34,8 +32,6 @@ DESCRIPTIONS = {
     "decoder_loadings": "the decoder's Jacobian averaged over training samples, in units of the scatter of samples "
     "around their neighbours, without its mean over genes, largely whitened",
     "output_weights": "the weights of the decoder's last layer, without their mean over genes, largely whitened",
-    "gene_wise_vae": "posterior means of a VAE whose observations are genes, in units of the scatter of "
-    "genes around their neighbours",
 }
 SETS_NAMED = 3
 

@@ -70,7 +70,7 @@ def report(findings: Findings, figures: Mapping[str, str]) -> str:
         "leakage": _leakage(findings),
         "confusions": _confusions(findings.confusion),
         "tissues": _tissues(findings.tissues),
-        "gene_embedding": escape(DESCRIPTIONS[findings.gene_embedding]),
+        "gene_embedding": escape(DESCRIPTIONS.get(findings.gene_embedding, "")),
         "provenance": provenance_table(findings.run, findings.record),
         "json": embed(_embedded(findings)),
         "css": CSS.read_text(encoding="utf-8"),
