@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from gtex_vae import config
 from gtex_vae.config import (
     TARGETS,
     build,
@@ -248,3 +249,11 @@ def test_objective_is_built_from_its_config_as_it_stands() -> None:
     objective = build({"_target_": "gtex_vae.models.objective.Objective", "free_bits": 0.1})
     assert isinstance(objective, Objective)
     assert objective.free_bits == 0.1
+
+
+def test_targets_that_moved_are_found_by_their_former_paths() -> None:
+    for former, present in config.FORMER_TARGETS.items():
+        assert find_target(former) is find_target(present)
+        assert config.update_targets({"a": [{"_target_": former, "x": 1}]}) == {
+            "a": [{"_target_": present, "x": 1}]
+        }

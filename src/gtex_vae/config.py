@@ -22,6 +22,14 @@ from gtex_vae.errors import ConfigError
 from gtex_vae.paths import matrix_name
 
 TARGETS = ("gtex_vae", "torch.optim", "lightning.pytorch")
+# Dotted paths that moved, for configs of earlier versions: runs, sweeps, checkpoints and processed files contain them.
+FORMER_TARGETS = {
+    "gtex_vae.data.prepare.prepare_matrix": "gtex_vae.data.preprocess.prepare.prepare_matrix",
+    "gtex_vae.data.simulate.simulate_gtex": "gtex_vae.data.simulate.bulk.simulate_gtex",
+    "gtex_vae.data.simulate_cells.simulate_singlecell": "gtex_vae.data.simulate.cells.simulate_singlecell",
+    "gtex_vae.data.pseudobulk.make_pseudobulk": "gtex_vae.data.single_cell.pseudobulk.make_pseudobulk",
+    "gtex_vae.training.align.align_donors": "gtex_vae.training.alignment_fit.align_donors",
+}
 
 
 def register_resolvers() -> None:
@@ -99,7 +107,7 @@ def find_target(target: str, under: str | tuple[str, ...] = TARGETS) -> Callable
     def allowed(module: str) -> bool:
         return any(module == package or module.startswith(package + ".") for package in packages)
 
-    module_name, _, name = str(target).rpartition(".")
+    module_name, _, name = FORMER_TARGETS.get(str(target), str(target)).rpartition(".")
     if not allowed(module_name):
         raise ConfigError(f"_target_={target} is not allowed here: only {', '.join(packages)}")
     try:
@@ -109,6 +117,20 @@ def find_target(target: str, under: str | tuple[str, ...] = TARGETS) -> Callable
     if not (inspect.isclass(found) or inspect.isfunction(found)) or not allowed(found.__module__):
         raise ConfigError(f"_target_={target} is no class or function of {', '.join(packages)}")
     return found
+
+
+def update_targets(node: Any) -> Any:
+    """Replace each ``_target_`` of an earlier version by its present path, in the whole tree.
+
+    >>> update_targets({"prepare": {"_target_": "gtex_vae.data.prepare.prepare_matrix", "path": "a.tsv"}})
+    {'prepare': {'_target_': 'gtex_vae.data.preprocess.prepare.prepare_matrix', 'path': 'a.tsv'}}
+    """
+    if isinstance(node, Mapping):
+        updated = {key: update_targets(value) for key, value in node.items()}
+        if isinstance(updated.get("_target_"), str):
+            updated["_target_"] = FORMER_TARGETS.get(updated["_target_"], updated["_target_"])
+        return updated
+    return [update_targets(value) for value in node] if isinstance(node, list) else node
 
 
 def build(node: Mapping[str, Any], under: str | tuple[str, ...] = TARGETS, **filled_in: Any) -> Any:

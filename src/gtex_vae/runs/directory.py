@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
+from gtex_vae.config import update_targets
 from gtex_vae.errors import RunError
 from gtex_vae.paths import remove_temporaries, write_text
 
@@ -45,7 +46,7 @@ def written_here() -> bool:
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
-    """The resolved config that the run was started with.
+    """Read the resolved config that the run was started with; targets that moved since have their present path.
 
     Raises
     ------
@@ -59,7 +60,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise RunError(f"run={run_dir}: {CONFIG} holds no mapping")
     _drop_retired_keys(config, run_dir)
-    return config
+    return update_targets(config)
 
 
 def _drop_retired_keys(config: dict[str, Any], run_dir: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
@@ -15,6 +16,12 @@ from filelock import FileLock
 from gtex_vae import provenance
 from gtex_vae.config import build, find_target
 from gtex_vae.data.expression_file import write_expression
+from gtex_vae.data.preprocess.fingerprint import (
+    PREPARE_VERSION,
+    fingerprint,
+    stored_fingerprint,
+    why_stale,
+)
 from gtex_vae.data.preprocess.gene_lists import write_lists
 from gtex_vae.data.rows import StreamedAnnData
 from gtex_vae.errors import DataError
@@ -23,6 +30,8 @@ from gtex_vae.paths import write_beside
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
+
+log = logging.getLogger(__name__)
 
 
 def make_processed(
@@ -54,16 +63,17 @@ def make_processed(
     bool
         Whether it was made now.
     """
-    sources = [prepare.get("path"), *prepare.get("annotations", ()), prepare.get("gene_list")]
-    state = [part for source in sources for part in _source_state(source)]
-    settings = provenance.fingerprint({**prepare, "source": state})
+    settings = fingerprint(prepare)
     processed.parent.mkdir(parents=True, exist_ok=True)
     # the jobs of a sweep start together: one makes the file, the others wait for it
     with FileLock(processed.with_name(f".{processed.name}.lock")):
-        if processed.exists() and not overwrite and _settings_of(processed) == settings:
-            if common_with:
-                write_lists(processed, common_with)
-            return False
+        if processed.exists() and not overwrite:
+            reason = why_stale(processed, prepare)
+            if reason is None:
+                if common_with:
+                    write_lists(processed, common_with)
+                return False
+            log.info("making %s again: %s", processed, reason)
         if in_chunks and "scratch" in signature(find_target(prepare["_target_"])).parameters:
             with TemporaryDirectory(prefix=".scratch.", dir=processed.parent) as scratch:
                 _write_in_chunks(processed, build(prepare, scratch=scratch), prepare, settings)
@@ -99,7 +109,8 @@ def _write_in_chunks(processed: Path, made: StreamedAnnData, prepare: dict[str, 
 def _record(adata: AnnData, prepare: dict[str, Any], settings: str) -> dict[str, str]:
     """What the processed file says of its making; HDF5 has no null and no empty list, and text is read everywhere."""
     record = adata.uns.get("provenance") or provenance.describe()
-    return {"settings": settings, "record": json.dumps({**record, "config": prepare})}
+    text = json.dumps({**record, "config": prepare})
+    return {"settings": settings, "prepare_version": str(PREPARE_VERSION), "record": text}
 
 
 def write_made(
@@ -205,7 +216,7 @@ def check_values(x_ng: np.ndarray, samples: Sequence[str], genes: Sequence[str],
 
 def choose(path: str | None, processed: str) -> Path:
     """The file to train from: ``path`` itself where `make_processed` wrote it, else ``processed``."""
-    is_processed = path is not None and Path(path).is_file() and _settings_of(Path(path)) is not None
+    is_processed = path is not None and Path(path).is_file() and stored_fingerprint(Path(path)) is not None
     return Path(path) if path is not None and is_processed else Path(processed)
 
 
@@ -225,22 +236,3 @@ def describe(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
             return json.loads(file["uns/provenance/record"].asstr()[()]), read_elem(file["obs"])
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{path} does not say how it was made: {error}") from error
-
-
-def _source_state(path: str | None) -> list[Any]:
-    """Cheap identity of a file that goes into it: resolved path, size and time of change."""
-    if path is None or not Path(path).exists():
-        return []
-    state = Path(path).stat()
-    return [str(Path(path).resolve()), state.st_size, state.st_mtime_ns]
-
-
-def _settings_of(processed: Path) -> str | None:
-    """Fingerprint that an existing processed file was made with; ``None`` for a foreign or broken file."""
-    import h5py
-
-    try:
-        with h5py.File(processed) as file:
-            return file["uns/provenance/settings"].asstr()[()]
-    except (OSError, KeyError, TypeError, AttributeError):  # not there, or something else by that name
-        return None

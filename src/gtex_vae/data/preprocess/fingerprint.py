@@ -1,0 +1,91 @@
+"""Fingerprint of a processed file: whether an existing file is what its settings would give today."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gtex_vae import provenance
+from gtex_vae.config import FORMER_TARGETS, update_targets
+
+# Raise this when a correction of preprocessing changes its output: existing processed files are then made again.
+PREPARE_VERSION = 1
+
+
+def fingerprint(prepare: Mapping[str, Any]) -> str:
+    """Hash the settings, the state of the source files and `PREPARE_VERSION`.
+
+    Of ``_target_`` only the function's name counts, so that moving a module keeps processed files valid.
+
+    Parameters
+    ----------
+    prepare
+        ``_target_`` and arguments of the function that makes the processed AnnData.
+    """
+    name = str(prepare.get("_target_")).rpartition(".")[2]
+    return provenance.fingerprint(
+        {**prepare, "_target_": name, "source": _source_state(prepare), "prepare_version": PREPARE_VERSION}
+    )
+
+
+def stored_fingerprint(processed: Path) -> str | None:
+    """Read the fingerprint of a processed file; None if the file is missing, broken or not written by this package."""
+    return _read_text(processed, "settings")
+
+
+def why_stale(processed: Path, prepare: Mapping[str, Any]) -> str | None:
+    """Return why an existing processed file must be made again, or None if it is valid.
+
+    Parameters
+    ----------
+    processed
+        The file; it exists.
+    prepare
+        As for `fingerprint`.
+    """
+    stored = stored_fingerprint(processed)
+    if stored is None:
+        return "it was not written by preprocess"
+    version = int(_read_text(processed, "prepare_version") or 1)
+    if version != PREPARE_VERSION:
+        return f"it was made by version {version} of preprocessing, the present version is {PREPARE_VERSION}"
+    if stored == fingerprint(prepare) or stored in _former_fingerprints(prepare):
+        return None
+    made_with = json.loads(_read_text(processed, "record") or "{}").get("config") or {}
+    settings = {**made_with, **prepare}
+    different = [key for key in settings if key != "_target_" and made_with.get(key) != prepare.get(key)]
+    return f"other settings: {', '.join(different)}" if different else "its source files changed"
+
+
+def _former_fingerprints(prepare: Mapping[str, Any]) -> list[str]:
+    """Fingerprints of files made before `PREPARE_VERSION` existed, which hashed the module path of ``_target_``."""
+    if PREPARE_VERSION != 1:
+        return []
+    present = update_targets(prepare).get("_target_")
+    paths = [present, *(former for former, now in FORMER_TARGETS.items() if now == present)]
+    state = _source_state(prepare)
+    return [provenance.fingerprint({**prepare, "_target_": path, "source": state}) for path in paths]
+
+
+def _source_state(prepare: Mapping[str, Any]) -> list[Any]:
+    """Return resolved path, size and modification time of each file that the processed AnnData is made from."""
+    sources = [prepare.get("path"), *prepare.get("annotations", ()), prepare.get("gene_list")]
+    state: list[Any] = []
+    for source in sources:
+        if source is not None and Path(source).exists():
+            found = Path(source).stat()
+            state += [str(Path(source).resolve()), found.st_size, found.st_mtime_ns]
+    return state
+
+
+def _read_text(processed: Path, key: str) -> str | None:
+    """Read one text of ``uns["provenance"]``; None if the file has no such text."""
+    import h5py
+
+    try:
+        with h5py.File(processed) as file:
+            return file[f"uns/provenance/{key}"].asstr()[()]
+    except (OSError, KeyError, TypeError, AttributeError):
+        return None

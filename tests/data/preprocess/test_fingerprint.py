@@ -1,0 +1,56 @@
+"""Fingerprints of processed files: what keeps an existing file valid, and the line that says why one is made again."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+
+from gtex_vae import provenance
+from gtex_vae.data.preprocess import fingerprint
+from gtex_vae.data.preprocess.processed import make_processed
+
+PREPARE: dict[str, Any] = {
+    "_target_": "gtex_vae.data.simulate.bulk.simulate_gtex", "n_samples": 30, "n_genes": 60, "n_donors": 6, "seed": 1
+}  # fmt: skip
+FORMER = {**PREPARE, "_target_": "gtex_vae.data.simulate.simulate_gtex"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "demo.h5ad"
+    make_processed(path, PREPARE)
+    return path
+
+
+def test_a_correction_of_preprocessing_reaches_existing_files(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fingerprint, "PREPARE_VERSION", 2)
+    monkeypatch.setattr("gtex_vae.data.preprocess.processed.PREPARE_VERSION", 2)
+    with caplog.at_level(logging.INFO, "gtex_vae"):
+        assert make_processed(path, PREPARE)
+    assert "made by version 1 of preprocessing, the present version is 2" in caplog.text
+    assert not make_processed(path, PREPARE)
+
+
+def test_a_moved_module_keeps_files_valid(path: Path) -> None:
+    assert not make_processed(path, FORMER)
+
+
+def test_a_file_of_the_version_before_the_key_is_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["uns/provenance/prepare_version"]
+        file["uns/provenance/settings"][()] = provenance.fingerprint({**FORMER, "source": []})
+    assert not make_processed(path, PREPARE)
+    monkeypatch.setattr(fingerprint, "PREPARE_VERSION", 2)
+    assert make_processed(path, PREPARE)
+
+
+def test_the_log_names_the_settings_that_differ(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "gtex_vae"):
+        make_processed(path, {**PREPARE, "n_genes": 70, "seed": 2})
+    assert f"making {path} again: other settings: n_genes, seed" in caplog.text
