@@ -30,7 +30,7 @@ class GenerateConfig:
 def main(config: GenerateConfig, run_dir: Path) -> None:
     """Draw synthetic samples, write them as preprocess would, and measure them on held-out donors."""
     from gtex_vae.analysis.evaluation.run_samples import open_samples
-    from gtex_vae.analysis.synthetic.synthesis import judge, sentence, synthesize
+    from gtex_vae.analysis.synthetic.synthesis import audit_synthetic, sentence, synthesize
     from gtex_vae.data.preprocess.processed import write_made
     from gtex_vae.inference.trained_model import TrainedModel
     from gtex_vae.paths import write_beside, write_json
@@ -52,7 +52,7 @@ def main(config: GenerateConfig, run_dir: Path) -> None:
     if config.how == "interpolation":
         return
     log.info("auditing them on held-out donors")
-    table, metrics = judge(model, samples, synthetic, seed=config.seed)
+    table, metrics = audit_synthetic(model, samples, synthetic, seed=config.seed)
     with write_beside(run_dir / "audit.csv") as temporary:
         table.to_csv(temporary, float_format="%.6g")
     write_json(run_dir / "audit.json", metrics)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gtex_vae.analysis.alignment.compare import BASELINES, compare, without_composition
-from gtex_vae.analysis.alignment.figures import SETTINGS, found_within, top1_bars
-from gtex_vae.analysis.alignment.report import composition, retrieval_table, summary
 from gtex_vae.analysis.metrics.bootstrap import Interval
+from gtex_vae.analysis.report.alignment_figures import SETTINGS, found_within, top1_bars
+from gtex_vae.analysis.report.alignment_page import composition, retrieval_table, summary
 from gtex_vae.data.single_cell.donors import DonorCells
 
 N, C, G = 90, 3, 8

@@ -8,7 +8,8 @@ from scipy.stats import kstest, norm
 
 from gtex_vae.analysis.genes.enrichment import enrichment, enrichment_table
 from gtex_vae.analysis.genes.gene_sets import match
-from gtex_vae.data.simulate.bulk import module_gene_sets, simulate_gtex
+from gtex_vae.data.simulate.bulk import simulate_gtex
+from gtex_vae.data.simulate.genes import module_gene_sets
 
 
 def sets(count: int, g: int, seed: int = 0) -> dict[str, np.ndarray]:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gtex_vae.data.simulate.bulk import module_gene_sets, simulate_gtex
+from gtex_vae.data.simulate.bulk import simulate_gtex
+from gtex_vae.data.simulate.genes import module_gene_sets
 from gtex_vae.errors import ConfigError, DataError
 
 

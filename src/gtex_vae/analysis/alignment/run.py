@@ -17,7 +17,7 @@ from torch import Tensor
 from gtex_vae.analysis.alignment.compare import Compared, Views, baseline_views, compare
 from gtex_vae.data.single_cell.donors import (
     DonorCells,
-    beside_training,
+    combine_with_training_donors,
     donor_cells,
     holds_pseudobulk,
     read_pseudobulk,
@@ -73,7 +73,7 @@ def read_new_donors(run: Path, trained: TrainedModel, input: Path, own: DonorCel
     settings = runs.read_config(run)[ALIGNMENT]
     how = {key: value for key, value in settings["pseudobulk"].items() if key != "_target_"}
     made = read_pseudobulk(input) if holds_pseudobulk(input) else make_pseudobulk(input, **how)
-    return beside_training(own, _in_genes(made, trained, settings["min_overlap"], held_out=True))
+    return combine_with_training_donors(own, _in_genes(made, trained, settings["min_overlap"], held_out=True))
 
 
 def _in_genes(made: Pseudobulk, trained: TrainedModel, min_overlap: float, **split: Any) -> DonorCells:

@@ -134,7 +134,7 @@ def collections_for(adata: AnnData, paths: Sequence[str]) -> dict[str, dict[str,
     dict
         Collection to set to gene indices, as `match` returns.
     """
-    from gtex_vae.data.simulate.bulk import module_gene_sets
+    from gtex_vae.data.simulate.genes import module_gene_sets
 
     names = adata.var.get("gene_name", adata.var_names.to_series())
     collections = {Path(path).name.removesuffix(".gmt"): match(read_gmt(path), names) for path in paths}

@@ -117,7 +117,7 @@ def synthesize(
     return Synthetic(profiles(model, z_nd, random, model.design(table)), z_nd, table)
 
 
-def judge(
+def audit_synthetic(
     model: TrainedModel, samples: AnnData, synthetic: Synthetic, *, seed: int = 0
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """Audit synthetic samples on held-out donors; see `gtex_vae.analysis.synthetic.audit.audit`.

@@ -16,17 +16,20 @@ from gtex_vae.data.simulate.cohort import DETAILS, TISSUES_OF_ANYONE, simulate_c
 from gtex_vae.data.simulate.expression import (
     COVARIATES,
     SHARED_CELL_TYPES,
-    Genes,
     draw_genes,
     draw_samples,
     draw_tpm,
-    names,
 )
-from gtex_vae.errors import ConfigError, DataError
+from gtex_vae.data.simulate.genes import (
+    ENSEMBL_NUMBERS,
+    SMALLEST_MODULE,
+    check_whole,
+    default_modules,
+    describe_genes,
+    draw_modules,
+)
+from gtex_vae.errors import ConfigError
 
-# above every Ensembl number in use, so that no simulated gene passes for a real one
-FIRST_ENSEMBL, ENSEMBL_NUMBERS = 700_000, 300_000
-SMALLEST_MODULE, LARGEST_MODULE = 10, 200
 CHUNK_ENTRIES = 4_000_000
 
 
@@ -137,9 +140,9 @@ def simulate_gtex(
         np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(4)
     )
     obs = simulate_cohort(n_samples, n_donors, cohort_rng)
-    module_g = _draw_modules(n_genes, n_modules, gene_rng)
+    module_g = draw_modules(n_genes, n_modules, gene_rng)
     adata = ad.AnnData(
-        X=np.empty((n_samples, n_genes), dtype=np.float32), obs=obs, var=_describe_genes(module_g, gene_rng)
+        X=np.empty((n_samples, n_genes), dtype=np.float32), obs=obs, var=describe_genes(module_g, gene_rng)
     )
     adata.uns["truth"] = {
         "n_donors": n_donors,
@@ -152,110 +155,6 @@ def simulate_gtex(
     fill = _fill_linear if linear else _fill_tissues
     fill(adata, module_g, gene_rng, sample_rng, noise_rng)
     return adata
-
-
-def simulate_genes(
-    n_genes: int, n_modules: int | None = None, *, noise: float = 0.3, seed: int = 0
-) -> tuple[pd.DataFrame, Genes]:
-    """The genes of `simulate_gtex` with the same arguments, for other data about the same genes.
-
-    Parameters
-    ----------
-    n_genes, n_modules, noise, seed
-        As there.
-
-    Returns
-    -------
-    var
-        Ids, names and module of each gene.
-    genes
-        What the genes are like; ``log_profile_cg`` has a row for each of ``DETAILS``, then ``SHARED_CELL_TYPES``.
-
-    Examples
-    --------
-    >>> var, genes = simulate_genes(60, seed=1)
-    >>> var.index.equals(simulate_gtex(n_samples=30, n_genes=60, seed=1).var_names)
-    True
-    """
-    n_modules = default_modules(n_genes) if n_modules is None else n_modules
-    gene_rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(4)[1])
-    module_g = _draw_modules(n_genes, n_modules, gene_rng)
-    var = _describe_genes(module_g, gene_rng)
-    return var, draw_genes(n_genes, module_g, noise, gene_rng)
-
-
-def default_modules(n_genes: int) -> int:
-    """One module per 30 genes, at most 100.
-
-    >>> default_modules(2000), default_modules(20_000)
-    (66, 100)
-    """
-    return min(100, max(1, n_genes // 30))
-
-
-def module_gene_sets(adata: ad.AnnData) -> dict[str, list[str]]:
-    """Gene sets of simulated data: the modules' gene names, in the order of ``var``.
-
-    Parameters
-    ----------
-    adata
-        Simulated data, or a part of it that kept ``var["module"]``.
-
-    Returns
-    -------
-    dict of str to list of str
-        Module name to gene names.
-
-    Raises
-    ------
-    DataError
-        ``var`` has no column ``module``.
-
-    Examples
-    --------
-    >>> sets = module_gene_sets(simulate_gtex(n_samples=30, n_genes=60, seed=1))
-    >>> {name: len(genes) for name, genes in sets.items()}
-    {'module_001': 24, 'module_002': 11}
-    """
-    if "module" not in adata.var:
-        raise DataError("var has no column 'module': these are not simulated data; give genesets=FILE.gmt")
-    var = adata.var[adata.var["module"].astype(str) != ""]
-    by_module = var.groupby(var["module"].astype(str))["gene_name"]
-    return {str(module): genes.astype(str).tolist() for module, genes in by_module}
-
-
-def check_whole(key: str, value: object, low: int, high: int) -> None:
-    """Refuse anything but a whole number in the range."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
-        raise ConfigError(f"{key}={value!r}: give a whole number from {low} to {high}")
-
-
-def _draw_modules(n_genes: int, n_modules: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw the module index of each gene, -1 for none; at most six in ten genes have one."""
-    # a fixed smallest size first, then the rest by lot, cut at the largest size
-    extra = int(0.6 * n_genes) - n_modules * SMALLEST_MODULE
-    share = rng.dirichlet(np.full(n_modules, 2.0))
-    sizes = np.minimum(SMALLEST_MODULE + np.floor(extra * share).astype(int), LARGEST_MODULE)
-    if n_modules == 1:
-        sizes[:] = min(int(0.6 * n_genes), LARGEST_MODULE)
-    module_g = np.full(n_genes, -1)
-    module_g[rng.permutation(n_genes)[: sizes.sum()]] = np.repeat(np.arange(n_modules), sizes)
-    return module_g
-
-
-def _describe_genes(module_g: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:
-    """Ids, names and labels of the genes."""
-    n_genes = len(module_g)
-    numbers = FIRST_ENSEMBL + np.sort(rng.choice(ENSEMBL_NUMBERS, n_genes, replace=False))
-    labels = [*names("module", module_g.max() + 1), ""]
-    return pd.DataFrame(
-        {
-            "gene_name": [f"SIM{number}" for number in numbers - FIRST_ENSEMBL],
-            "biotype": pd.Categorical(["protein_coding"] * n_genes),
-            "module": pd.Categorical([labels[module] for module in module_g]),
-        },
-        index=pd.Index([f"ENSG{number:011d}" for number in numbers], name="gene_id"),
-    )
 
 
 def _chunks(adata: ad.AnnData) -> Iterator[slice]:

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from gtex_vae.data.simulate.bulk import check_whole, default_modules, simulate_genes
 from gtex_vae.data.simulate.cohort import DETAILS, GROUPS
 from gtex_vae.data.simulate.expression import COVARIATES, SHARED_CELL_TYPES, Genes, draw_activities
-from gtex_vae.errors import ConfigError
+from gtex_vae.data.simulate.genes import check_number, check_whole, default_modules, simulate_genes
 
 # name, relative frequency, lineage; the most frequent first
 CELL_TYPES: tuple[tuple[str, float, str], ...] = (
@@ -147,8 +146,7 @@ def draw_world(
         ("noise", noise, 0.0, 3.0),
         ("overdispersion", overdispersion, 0.0, 10.0),
     ):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise ConfigError(f"{key}={value!r}: give a number from {low:g} to {high:g}")
+        check_number(key, value, low, high)
     n_modules = default_modules(n_genes) if n_modules is None else n_modules
     check_whole("n_modules", n_modules, 1, n_genes // 20)
     var, genes = simulate_genes(n_genes, n_modules, seed=bulk_seed)

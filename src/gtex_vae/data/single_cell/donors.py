@@ -208,7 +208,7 @@ def donor_cells(
     )
 
 
-def beside_training(own: DonorCells, new: DonorCells) -> DonorCells:
+def combine_with_training_donors(own: DonorCells, new: DonorCells) -> DonorCells:
     """The training donors of one data set, and all donors of another, held out.
 
     Cell types that the first does not have are left out, and with them donors who have no others; so are donors whom the

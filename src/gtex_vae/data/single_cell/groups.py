@@ -28,7 +28,7 @@ class Grouping:
     key_s: np.ndarray  # (half * donors + donor) * (types + 1) + type; one more type for cells that have none
 
 
-def divide(
+def group_cells(
     donor: pd.Series[Any], cell_type: pd.Series[Any], rng: np.random.Generator | None, where: str
 ) -> Grouping:
     """Divide cells by donor and type, and by lot into two halves where ``rng`` is given.
@@ -40,7 +40,7 @@ def divide(
 
     Examples
     --------
-    >>> found = divide(pd.Series(["a", "b", None]), pd.Series(["T", None, "T"]), None, "AnnData")
+    >>> found = group_cells(pd.Series(["a", "b", None]), pd.Series(["T", None, "T"]), None, "AnnData")
     >>> found.group_i.tolist(), found.key_s.tolist()
     ([0, 1, -1], [0, 3])
     """

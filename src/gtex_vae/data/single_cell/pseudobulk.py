@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from gtex_vae.data.genes.harmonise import harmonise
 from gtex_vae.data.genes.table import bundled_genes
 from gtex_vae.data.single_cell.cells import CELL_TYPE_NAMES, DONOR_NAMES, Cells, find_column, open_cells
-from gtex_vae.data.single_cell.groups import Groups, divide, donor_table
+from gtex_vae.data.single_cell.groups import Groups, donor_table, group_cells
 from gtex_vae.data.single_cell.mixtures import Proportions, draw_proportions, mix
 from gtex_vae.data.single_cell.sums import sum_groups, to_log2_million
 from gtex_vae.errors import ConfigError, DataError
@@ -118,7 +118,7 @@ def make_pseudobulk(
     with open_cells(source, layer=layer) as cells:
         donor_column = find_column(cells, donor, DONOR_NAMES, "donor")
         type_column = find_column(cells, cell_type, CELL_TYPE_NAMES, "cell_type")
-        grouping = divide(
+        grouping = group_cells(
             cells.obs[donor_column], cells.obs[type_column], half_rng if disjoint else None, cells.where
         )
         donors, types = grouping.donors, grouping.cell_types

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from gtex_vae.analysis.alignment import figures as drawn
-from gtex_vae.analysis.alignment.figures import METHODS, SETTINGS, Metrics
 from gtex_vae.analysis.alignment.run import evaluate_alignment
+from gtex_vae.analysis.report import alignment_figures as drawn
+from gtex_vae.analysis.report.alignment_figures import METHODS, SETTINGS, Metrics
 from gtex_vae.analysis.report.comparisons import Intervals, tone
 from gtex_vae.analysis.report.figures import write_figure
 from gtex_vae.analysis.report.findings import read_curves, read_intervals
@@ -23,7 +23,7 @@ from gtex_vae.paths import write_text
 
 log = logging.getLogger(__name__)
 
-PAGE = Path(__file__).parents[1] / "report" / "page_template" / "alignment.html"
+PAGE = Path(__file__).parent / "page_template" / "alignment.html"
 COLUMNS = {
     "top1": "top-1", "top5": "top-5", "mrr": "MRR", "median_rank": "median rank", "foscttm": "FOSCTTM (0 is best)",
 }  # fmt: skip
