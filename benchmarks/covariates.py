@@ -72,9 +72,9 @@ def counterfactual(run: Path, folder: Path) -> dict[str, float] | None:
     import anndata
 
     from gtex_vae.data.preprocess import processed
-    from gtex_vae.runs import directory as runs
+    from gtex_vae.runs import directory
 
-    data = runs.read_config(run)["data"]
+    data = directory.read_config(run)["data"]
     path = processed.choose(data["path"], data["processed"])
     truth = processed.read(path)
     if "truth_effects" not in truth.varm:

@@ -83,7 +83,7 @@ def measure(name: str, path: Path) -> None:
     import anndata  # noqa: F401
 
     import gtex_vae.data.datamodule  # noqa: F401
-    from gtex_vae.training.environment import tune_process
+    from gtex_vae.runtime import tune_process
 
     tune_process()  # as training does: it also changes how memory is had
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, time.perf_counter()

@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--result", type=Path, default=Path(__file__).parent / "results" / "scaling.json")
     arguments = parser.parse_args()
     if arguments.one:
-        from gtex_vae.training.environment import tune_process
+        from gtex_vae.runtime import tune_process
 
         tune_process()
         with tempfile.TemporaryDirectory() as folder:

@@ -69,7 +69,7 @@ def test_targets_outside_the_allowed_packages_are_refused_before_any_import(
 @pytest.mark.parametrize(
     "target",
     [
-        "gtex_vae.paths.os.system",  # through a module that an allowed one imports
+        "gtex_vae.files.os.system",  # through a module that an allowed one imports
         "gtex_vae.config.importlib.import_module",
         "gtex_vae.provenance.subprocess.run",
         "gtex_vae.paths.shutil.rmtree",
@@ -240,7 +240,7 @@ def test_resolvers() -> None:
 
 def test_nothing_ran_while_targets_were_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "system", lambda command: pytest.fail(f"ran {command}"))
-    for target in ("os.system", "gtex_vae.paths.os.system"):
+    for target in ("os.system", "gtex_vae.files.os.system"):
         with pytest.raises(ConfigError):
             build({"_target_": target, "command": "true"}, under=TARGETS)
 

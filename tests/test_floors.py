@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "gtex_vae"
 FLOORS = {
-    "functional": 0, "errors": 0, "paths": 0, "provenance": 0, "config": 0,
+    "functional": 0, "errors": 0, "paths": 0, "files": 0, "runtime": 0, "provenance": 0, "config": 0,
     "nn": 1, "data": 1, "runs": 1,
     "models": 2,
     "inference": 3,

@@ -10,8 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from gtex_vae.errors import RunError
-from gtex_vae.runs import directory as runs
-from gtex_vae.runs import submission as identity
+from gtex_vae.runs import directory, submission
 from gtex_vae.stage import run_stage
 
 
@@ -42,7 +41,7 @@ def test_told_to_stop_it_is_unfinished_and_the_scheduler_sees_no_success(tmp_pat
     with pytest.raises(SystemExit) as left:
         start(tmp_path, stopped)
     assert left.value.code == status
-    assert runs.status(tmp_path) == "unfinished"
+    assert directory.status(tmp_path) == "unfinished"
 
 
 def test_a_sweep_given_again_leaves_what_has_finished(tmp_path):
@@ -66,7 +65,7 @@ def test_overwriting_loses_nothing_before_there_is_something_else(tmp_path, capl
     start(tmp_path, result)
     with pytest.raises(RunError, match=r"no such input"):
         start(tmp_path, broken, overwrite=True, seed=1)
-    aside = tmp_path / runs.REPLACED
+    aside = tmp_path / directory.REPLACED
     assert str(aside) in caplog.text
     assert (aside / "precious.csv").read_text() == "of seed 0"
     assert start(tmp_path, result, overwrite=True, seed=2) == 2.1
@@ -83,11 +82,11 @@ def test_a_stage_without_a_result(tmp_path):
 
 def test_a_job_that_refuses_edited_code(tmp_path, monkeypatch):
     record = tmp_path / "submitted.json"
-    identity.write(record, {}, refuse=True)
-    monkeypatch.setenv(identity.VARIABLE, str(record))
+    submission.write(record, {}, refuse=True)
+    monkeypatch.setenv(submission.VARIABLE, str(record))
     assert start(tmp_path / "same", result) == 0.1
-    files = identity._files()
-    monkeypatch.setattr(identity, "_files", lambda: {**files, "gtex_vae/new.py": "0"})
+    files = submission._files()
+    monkeypatch.setattr(submission, "_files", lambda: {**files, "gtex_vae/new.py": "0"})
     with pytest.raises(RunError, match=r"gtex_vae/new.py new"):
         start(tmp_path / "edited", result)
     assert "not what was submitted" in (tmp_path / "edited" / "FAILED").read_text()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gtex_vae.paths import write_beside
+from gtex_vae.files import write_beside
 from gtex_vae.runs.directory import find_run
 from gtex_vae.stage import stage
 

@@ -42,6 +42,7 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
 
     from gtex_vae.data.expression_file import write_expression
     from gtex_vae.data.readers.backed import open_matrix
+    from gtex_vae.files import write_json
     from gtex_vae.inference.calibration import Reference
     from gtex_vae.inference.covariates import told_of
     from gtex_vae.inference.embedding_file import Embeddings, expression_tables
@@ -50,9 +51,8 @@ def main(config: EncodeConfig, run_dir: Path) -> None:
     from gtex_vae.inference.model_input import wanted_genes
     from gtex_vae.inference.out_of_distribution import sentence
     from gtex_vae.inference.trained_model import TrainedModel
-    from gtex_vae.paths import write_json
     from gtex_vae.runs.directory import find_run
-    from gtex_vae.training.environment import tune_process
+    from gtex_vae.runtime import tune_process
 
     tune_process()
     run = find_run(config.run, Path(config.paths["outputs"]))

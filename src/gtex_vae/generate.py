@@ -32,8 +32,8 @@ def main(config: GenerateConfig, run_dir: Path) -> None:
     from gtex_vae.analysis.evaluation.run_samples import open_samples
     from gtex_vae.analysis.synthetic.synthesis import audit_synthetic, sentence, synthesize
     from gtex_vae.data.preprocess.processed import write_made
+    from gtex_vae.files import write_beside, write_json
     from gtex_vae.inference.trained_model import TrainedModel
-    from gtex_vae.paths import write_beside, write_json
     from gtex_vae.runs.directory import find_run
 
     run = find_run(config.run, Path(config.paths["outputs"]))

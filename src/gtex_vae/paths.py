@@ -1,17 +1,10 @@
-"""Where things lie, and writing so that a killed job never leaves half a file."""
+"""Paths of the configs, of test data, and names of expression files."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 # how the names of expression files end
@@ -51,86 +44,3 @@ def matrix_name(path: Path | str) -> str:
     'GTEx_v8_RNASeQCv1.1.9_gene_tpm'
     """
     return FORMATS.sub("", Path(path).name)
-
-
-@contextmanager
-def write_beside(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path in the same folder and rename it into place on success.
-
-    Whatever stood at ``path`` survives any failure; the temporary file or folder is removed.
-
-    Parameters
-    ----------
-    path
-        Final path. Missing parent folders are made.
-
-    Yields
-    ------
-    Path
-        Where to write. It keeps the suffixes of ``path``, since writers look at them.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> target = Path(tempfile.mkdtemp()) / "metrics.json"
-    >>> with write_beside(target) as temporary:
-    ...     _ = temporary.write_text("{}")
-    >>> target.read_text()
-    '{}'
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
-    try:
-        yield temporary
-        if temporary.is_dir():
-            replaced = temporary.with_name(temporary.name + ".old")
-            try:
-                if path.exists():
-                    path.rename(replaced)
-                temporary.rename(path)
-            except BaseException:
-                if replaced.exists() and not path.exists():
-                    replaced.rename(path)
-                raise
-            _remove(replaced)
-        else:
-            with open(temporary, "rb") as written:
-                os.fsync(written.fileno())
-            os.replace(temporary, path)
-    finally:
-        _remove(temporary)
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def write_json(path: Path | str, data: Mapping[str, Any]) -> None:
-    """Write flat or nested plain data as JSON; what is undefined (NaN, infinite) becomes null, which JSON has."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(key): plain(entry) for key, entry in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(entry) for entry in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    write_text(path, json.dumps(plain(data), indent=1, allow_nan=False) + "\n")
-
-
-def remove_temporaries(folder: Path | str) -> None:
-    """Remove what `write_beside` left anywhere below a folder when its process was killed."""
-    for leftover in Path(folder).glob("**/.????????.*"):
-        if re.match(r"\.[0-9a-f]{8}\.", leftover.name):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
-
-
-def write_text(path: Path | str, text: str) -> None:
-    """Write a whole text file, or nothing."""
-    with write_beside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -41,7 +41,7 @@ def main(config: PseudobulkConfig, run_dir: Path) -> None:
     from gtex_vae import provenance
     from gtex_vae.config import build
     from gtex_vae.data.single_cell.pseudobulk import make_pseudobulk
-    from gtex_vae.paths import write_beside, write_json
+    from gtex_vae.files import write_beside, write_json
 
     simulated = config.input in (None, "demo")
     source = build(config.data["prepare"], under="gtex_vae.data") if simulated else Path(str(config.input))

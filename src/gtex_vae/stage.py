@@ -17,9 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 from gtex_vae import provenance
 from gtex_vae.config import check_fields, nearest, register_resolvers, to_plain
 from gtex_vae.errors import ConfigError, GtexVaeError, PrunedError
-from gtex_vae.paths import conf_dir, write_json
-from gtex_vae.runs import directory as runs
-from gtex_vae.runs import submission as identity
+from gtex_vae.files import write_json
+from gtex_vae.paths import conf_dir
+from gtex_vae.runs import directory, submission
 from gtex_vae.runs.sweep import summarise
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def stage(
                     raise  # the launcher has to see it
                 exit_with(error, name)
             finally:
-                if hydra_config.mode is RunMode.MULTIRUN and runs.written_here():
+                if hydra_config.mode is RunMode.MULTIRUN and directory.written_here():
                     summarise(Path(hydra_config.sweep.dir))
 
         def main() -> None:
@@ -113,27 +113,27 @@ def run_stage(
     """
     plain = to_plain(config)
     per_call = ("overwrite", "run") if resumable else ("overwrite",)
-    if again and not plain.get("overwrite") and runs.is_done(run_dir, plain, per_call):
+    if again and not plain.get("overwrite") and directory.is_done(run_dir, plain, per_call):
         log.info("finished before: %s", run_dir)
-        return runs.result(run_dir)
+        return directory.result(run_dir)
     check_fields(plain, schema)
     # a config that hands run= on as the run to start from means another one than this
     starts_from_it = plain.get("run") == plain.get("pretrained")
     if resumable and plain.get("run") is not None and not starts_from_it:
         plain = _go_on(plain, run_dir, overrides)
-    if not runs.written_here():
+    if not directory.written_here():
         return _take_part(body, schema, plain, run_dir)
-    goes_on = runs.claim(run_dir, plain, per_call=per_call)
+    goes_on = directory.claim(run_dir, plain, per_call=per_call)
     if goes_on:
         log.info("going on with the unfinished run in %s", run_dir)
     write_json(run_dir / "provenance.json", provenance.describe(config=plain))
     try:
-        if identity.VARIABLE in os.environ:
-            identity.check(Path(os.environ[identity.VARIABLE]))
+        if submission.VARIABLE in os.environ:
+            submission.check(Path(os.environ[submission.VARIABLE]))
         result = body(schema(**plain), run_dir)
     except PrunedError as pruned:
         log.info("%s", pruned)
-        runs.mark(run_dir, str(pruned), marker=runs.PRUNED)
+        directory.mark(run_dir, str(pruned), marker=directory.PRUNED)
         return None
     except BaseException as error:
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
@@ -141,12 +141,12 @@ def run_stage(
         if isinstance(error, SystemExit):  # SIGTERM, or a scheduler's warning: no failure of the run
             log.warning("stopped before its end; the same command goes on with %s", run_dir)
             raise SystemExit(error.code or TERMINATED) from None
-        runs.mark(run_dir, f"{explain(error, '')}\n\n{traceback.format_exc()}")
+        directory.mark(run_dir, f"{explain(error, '')}\n\n{traceback.format_exc()}")
         _log_to_file(traceback.format_exc())
-        if (run_dir / runs.REPLACED).exists():
-            log.warning("the run that was to be overwritten is in %s", run_dir / runs.REPLACED)
+        if (run_dir / directory.REPLACED).exists():
+            log.warning("the run that was to be overwritten is in %s", run_dir / directory.REPLACED)
         raise error
-    runs.mark(run_dir, result=result)
+    directory.mark(run_dir, result=result)
     return result
 
 
@@ -169,7 +169,7 @@ def _go_on(plain: dict[str, Any], run_dir: Path, overrides: list[str]) -> dict[s
     others = [override for override in overrides if not override.startswith(("run=", "overwrite="))]
     if others:
         raise ConfigError(f"run= goes on with the config in {run_dir}: leave out {', '.join(others)}")
-    return {**runs.read_config(run_dir), "run": plain["run"], "overwrite": plain.get("overwrite", False)}
+    return {**directory.read_config(run_dir), "run": plain["run"], "overwrite": plain.get("overwrite", False)}
 
 
 def _log_to_file(text: str) -> None:

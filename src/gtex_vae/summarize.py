@@ -9,8 +9,8 @@ from typing import Any
 
 from gtex_vae.config import nearest
 from gtex_vae.errors import ConfigError
-from gtex_vae.paths import write_beside
-from gtex_vae.runs import sweep as sweeps
+from gtex_vae.files import write_beside
+from gtex_vae.runs import sweep
 from gtex_vae.stage import stage
 
 log = logging.getLogger(__name__)
@@ -33,15 +33,15 @@ def main(config: SummarizeConfig, run_dir: Path) -> None:
     from gtex_vae.analysis.evaluation.seed_stability import stability
     from gtex_vae.analysis.report.sweep_page import first_metric, headline, metrics_of
 
-    folder = sweeps.find_sweep(config.sweep, Path(config.paths["outputs"]))
-    runs = sweeps.read_sweep(folder)
+    folder = sweep.find_sweep(config.sweep, Path(config.paths["outputs"]))
+    runs = sweep.read_sweep(folder)
     metrics = metrics_of(runs)
     if config.metric is not None and config.metric not in metrics:
         known = nearest(config.metric, metrics) if metrics else "; none has metrics yet"
         raise ConfigError(f"metric={config.metric} is in no run of {folder}{known}")
     if config.stability:
         pairs = stability(folder, runs, seed=config.seed)
-        path = folder / sweeps.STABILITY
+        path = folder / sweep.STABILITY
         if pairs.empty:
             path.unlink(missing_ok=True)
             log.info("no two finished runs differ by the seed alone: nothing to compare")
@@ -51,8 +51,8 @@ def main(config: SummarizeConfig, run_dir: Path) -> None:
             log.info(
                 "%s\n", pairs.drop(columns=["sample_chance", "gene_chance"]).round(3).to_string(index=False)
             )
-    sweeps.summarise(folder, config.metric)
-    log.info("%s\npage: %s", headline(runs, config.metric or first_metric(metrics)), folder / sweeps.PAGE)
+    sweep.summarise(folder, config.metric)
+    log.info("%s\npage: %s", headline(runs, config.metric or first_metric(metrics)), folder / sweep.PAGE)
 
 
 if __name__ == "__main__":

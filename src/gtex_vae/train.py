@@ -8,7 +8,7 @@ from typing import Any
 
 from gtex_vae.config import build
 from gtex_vae.errors import ConfigError
-from gtex_vae.runs import directory as runs
+from gtex_vae.runs import directory
 from gtex_vae.stage import stage
 
 
@@ -49,13 +49,13 @@ def main(config: TrainConfig, run_dir: Path) -> float | None:
         return fit_vae(asdict(config), run_dir)
     if config.pretrained is None:
         vae_dir = run_dir / "vae"
-        if runs.status(vae_dir) != "finished":
+        if directory.status(vae_dir) != "finished":
             vae_config = replace(config, alignment=None, input=None)
-            runs.claim(vae_dir, asdict(vae_config))
+            directory.claim(vae_dir, asdict(vae_config))
             fit_vae(asdict(vae_config), vae_dir)
-            runs.mark(vae_dir)
+            directory.mark(vae_dir)
     else:
-        vae_dir = runs.find_run(config.pretrained, Path(config.paths["outputs"]))
+        vae_dir = directory.find_run(config.pretrained, Path(config.paths["outputs"]))
     mrr: float = build(
         config.alignment, under="gtex_vae.training.alignment_fit",
         vae_dir=vae_dir, run_dir=run_dir, logger=config.logger, settings=asdict(config),

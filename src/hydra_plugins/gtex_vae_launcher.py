@@ -30,9 +30,9 @@ class _Launcher(BaseSubmititLauncher):
 
     def __call__(self, *args: Any, **kwargs: Any) -> JobReturn:
         """Be the job: run the stage, and fail where it failed."""
-        from gtex_vae.runs import submission as identity
+        from gtex_vae.runs import submission
 
-        os.environ[identity.VARIABLE] = self.record
+        os.environ[submission.VARIABLE] = self.record
         returned = super().__call__(*args, **kwargs)
         if returned.status is JobStatus.COMPLETED:
             return returned
@@ -44,17 +44,17 @@ class _Launcher(BaseSubmititLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submit all jobs at once, wait for them, and return what each returned."""
-        from gtex_vae.launch import jobs as cluster
-        from gtex_vae.runs import submission as identity
+        from gtex_vae.launch.jobs import follow, make_executor, say_submitted
+        from gtex_vae.runs import submission
 
         assert self.config is not None
         params = dict(self.params)
         refuse = params.pop("if_changed") == "refuse"
         sweep_dir = Path(str(self.config.hydra.sweep.dir))
         sweep_dir.mkdir(parents=True, exist_ok=True)
-        self.record = str((sweep_dir / identity.FILE).absolute())
-        identity.write(Path(self.record), _in_common(self.config), refuse=refuse)
-        executor = cluster.make_executor(self._EXECUTOR, params.pop("submitit_folder"), params)
+        self.record = str((sweep_dir / submission.FILE).absolute())
+        submission.write(Path(self.record), _in_common(self.config), refuse=refuse)
+        executor = make_executor(self._EXECUTOR, params.pop("submitit_folder"), params)
         numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
         common = set(job_overrides[0]).intersection(*job_overrides)
         names = [
@@ -66,8 +66,8 @@ class _Launcher(BaseSubmititLauncher):
             for number, overrides in zip(numbers, job_overrides, strict=True)
         ]
         jobs = executor.map_array(self, *zip(*calls, strict=True))
-        cluster.say_submitted(jobs, sweep_dir)
-        ended = cluster.follow(jobs, names, retries=int(params.get("max_num_timeout", 0)))
+        say_submitted(jobs, sweep_dir)
+        ended = follow(jobs, names, retries=int(params.get("max_num_timeout", 0)))
         return [_returned(end, overrides) for end, overrides in zip(ended, job_overrides, strict=True)]
 
 

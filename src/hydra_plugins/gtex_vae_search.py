@@ -22,9 +22,19 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from gtex_vae.errors import ConfigError, RunError
-from gtex_vae.paths import write_text
-from gtex_vae.runs import directory as runs
-from gtex_vae.runs import study as search
+from gtex_vae.files import write_text
+from gtex_vae.runs import directory
+from gtex_vae.runs.study import (
+    OVERRIDES,
+    Direction,
+    Sampler,
+    at_work,
+    check_settings,
+    hold,
+    make_sampler,
+    open_study,
+    settle,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -69,8 +79,8 @@ class OptunaSweeper(Sweeper):
         self,
         storage: str,
         *,
-        sampler: search.Sampler = "tpe",
-        direction: search.Direction = "minimize",
+        sampler: Sampler = "tpe",
+        direction: Direction = "minimize",
         n_trials: int | None = 30,
         n_jobs: int = 1,
         seed: int = 0,
@@ -104,11 +114,11 @@ class OptunaSweeper(Sweeper):
         fixed, space = self._space(arguments)
         self.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, self.folder / "multirun.yaml")
-        study = search.open_study(self.storage, direction=self.direction)
+        study = open_study(self.storage, direction=self.direction)
         grid = self._grid(space) if self.sampler == "grid" else None
         settings = {"fixed": sorted(fixed), "space": {key: str(d) for key, d in space.items()}}
         with FileLock(self.folder / ".search.lock"):
-            search.check_settings(study, settings)
+            check_settings(study, settings)
         troubles: dict[int, str] = {}
         while batch := self._take(fixed, space, grid, troubles):
             troubles |= self._carry_out(study, batch)
@@ -172,12 +182,12 @@ class OptunaSweeper(Sweeper):
     ) -> list[tuple[int, list[str], FileLock]]:
         """Number, overrides and lock of the trials to carry out next: first those left behind, then new ones."""
         with FileLock(self.folder / ".search.lock"):
-            study = search.open_study(self.storage, direction=self.direction)
+            study = open_study(self.storage, direction=self.direction)
             batch = self._left_behind(study, troubles)
             total = min(n for n in (self.n_trials, None if grid is None else len(grid)) if n is not None)
             while len(batch) < self.n_jobs and (number := len(study.get_trials(deepcopy=False))) < total:
                 # the number in the seed: a search that goes on must not draw what it drew before
-                study.sampler = search.make_sampler(self.sampler, self.seed * 100_003 + number)
+                study.sampler = make_sampler(self.sampler, self.seed * 100_003 + number)
                 if grid is not None:
                     study.enqueue_trial(grid[number])
                 try:
@@ -189,8 +199,8 @@ class OptunaSweeper(Sweeper):
                     *fixed, *values, f"{self.search_key}.storage={quoted(self.storage)}",
                     f"{self.search_key}.trial={trial.number}", f"hydra.sweep.subdir={trial.number}",
                 ]  # fmt: skip
-                trial.set_user_attr(search.OVERRIDES, overrides)
-                lock = search.hold(self._lock_of(trial.number))
+                trial.set_user_attr(OVERRIDES, overrides)
+                lock = hold(self._lock_of(trial.number))
                 assert lock is not None
                 batch.append((trial.number, overrides, lock))
         # launchers number their jobs in a row
@@ -207,15 +217,15 @@ class OptunaSweeper(Sweeper):
             run_dir = self.folder / str(trial.number)
             if trial.number in troubles or len(batch) == self.n_jobs:
                 continue
-            lock = search.hold(self._lock_of(trial.number))
-            if lock is None or search.at_work(run_dir):
+            lock = hold(self._lock_of(trial.number))
+            if lock is None or at_work(run_dir):
                 continue
             # a failed run whose worker did not live to say so was interrupted with it
-            if runs.status(run_dir) in ("finished", "pruned"):
-                search.settle(study, trial, run_dir)
-            elif search.OVERRIDES in trial.user_attrs:
+            if directory.status(run_dir) in ("finished", "pruned"):
+                settle(study, trial, run_dir)
+            elif OVERRIDES in trial.user_attrs:
                 log.info("going on with trial %d", trial.number)
-                batch.append((trial.number, trial.user_attrs[search.OVERRIDES], lock))
+                batch.append((trial.number, trial.user_attrs[OVERRIDES], lock))
                 continue
             lock.release()
         return batch
@@ -246,18 +256,18 @@ class OptunaSweeper(Sweeper):
 
         run_dir = self.folder / str(number)
         # a job hands its result over before its process has ended
-        if search.at_work(run_dir, patience_s=0.0 if result is None else ENDING_S):
+        if at_work(run_dir, patience_s=0.0 if result is None else ENDING_S):
             return "unfinished", "still at work; the same command takes in what it finds"
-        state = search.settle(study, study.get_trials(deepcopy=False)[number], run_dir)
+        state = settle(study, study.get_trials(deepcopy=False)[number], run_dir)
         said = "" if result is None or result.status is not JobStatus.FAILED else str(result._return_value)
         if state == "failed":
-            failed = run_dir / runs.FAILED
+            failed = run_dir / directory.FAILED
             text = (
                 failed.read_text(encoding="utf-8") if failed.exists() else "no validation after the warm-up"
             )
             return state, text.splitlines()[0]
         if (
-            state == "unfinished" and said and runs.status(run_dir) == "new"
+            state == "unfinished" and said and directory.status(run_dir) == "new"
         ):  # refused before it had its directory
             study.tell(number, state=TrialState.FAIL)
             return "failed", said.splitlines()[0]

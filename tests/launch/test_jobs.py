@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from gtex_vae.launch import jobs as cluster
+import gtex_vae.launch.jobs as launch_jobs
+from gtex_vae.launch.jobs import State, follow, in_queue, queue_again, retry_lines
 
 FAILED = """Job (task=0) failed during processing with trace:
 ----------------------
@@ -36,7 +37,7 @@ def scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         )
         path.chmod(path.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(cluster, "POLL_S", 0.0)
+    monkeypatch.setattr(launch_jobs, "POLL_S", 0.0)
     return tmp_path
 
 
@@ -74,9 +75,7 @@ def test_every_job_is_waited_for_and_told_apart(scheduler, caplog):
         SlurmJob(scheduler, "7_1").end(),
         SlurmJob(scheduler, "7_2"),
     ]
-    failed, finished, cancelled = cluster.follow(
-        jobs, ["#0 data.test=0.95", "#1 data.test=0.2", "#2 data.test=0.3"]
-    )
+    failed, finished, cancelled = follow(jobs, ["#0 data.test=0.95", "#1 data.test=0.2", "#2 data.test=0.3"])
     assert failed.error == "data.test=0.95 must leave something: nothing is left"
     assert (finished.result, finished.error) == ("result of 7_1", None)
     assert cancelled.error == "ended as CANCELLED, without a result"
@@ -88,9 +87,9 @@ def test_every_job_is_waited_for_and_told_apart(scheduler, caplog):
 def test_jobs_in_the_queue_are_not_given_up(scheduler):
     jobs = [SlurmJob(scheduler, "7_0"), SlurmJob(scheduler, "7_1")]
     (scheduler / "squeue.says").write_text("7_1\n")
-    assert cluster.in_queue(jobs) == [False, True]
+    assert in_queue(jobs) == [False, True]
     (scheduler / "squeue.says").unlink()  # the scheduler does not answer
-    assert cluster.in_queue(jobs) == [True, True]
+    assert in_queue(jobs) == [True, True]
 
 
 def test_a_result_that_shows_late_on_a_shared_disk(scheduler, monkeypatch):
@@ -103,8 +102,8 @@ def test_a_result_that_shows_late_on_a_shared_disk(scheduler, monkeypatch):
         job.end()
         return answer
 
-    monkeypatch.setattr(cluster, "in_queue", in_queue)
-    (ended,) = cluster.follow([job], ["#0"])
+    monkeypatch.setattr(launch_jobs, "in_queue", in_queue)
+    (ended,) = follow([job], ["#0"])
     assert ended.error is None
 
 
@@ -124,7 +123,7 @@ def test_a_job_killed_with_its_batch_script_is_queued_again_so_many_times(schedu
     (scheduler / "squeue.says").write_text("")
     (scheduler / "scontrol.says").write_text(f"JobId=7 {said} RunTime=00:00:03")
     (scheduler / "killed_7_0").write_text("137\n")  # its batch script has done it once
-    (ended,) = cluster.follow([SlurmJob(scheduler, "7_0")], ["#0"], retries=2)
+    (ended,) = follow([SlurmJob(scheduler, "7_0")], ["#0"], retries=2)
     assert ended.error == f"ended as {words}, without a result"
     assert requeued(scheduler) == 1
     assert caplog.text.count("; queued again") == 1
@@ -142,19 +141,19 @@ def test_a_job_killed_with_its_batch_script_is_queued_again_so_many_times(schedu
 def test_no_other_job_is_queued_again(scheduler, said):
     (scheduler / "squeue.says").write_text("")
     (scheduler / "scontrol.says").write_text(said)
-    (ended,) = cluster.follow([SlurmJob(scheduler, "7_0")], ["#0"], retries=2)
+    (ended,) = follow([SlurmJob(scheduler, "7_0")], ["#0"], retries=2)
     assert ended.error is not None
     assert requeued(scheduler) == 0
 
 
 def test_where_the_scheduler_refuses_the_job_has_ended(scheduler, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
-    assert not cluster.queue_again(SlurmJob(scheduler, "7_0"), cluster.State("killed", killed=True), 3)
+    assert not queue_again(SlurmJob(scheduler, "7_0"), State("killed", killed=True), 3)
 
 
 def batch(scheduler: Path, command: str, **environ: str) -> tuple[int, str]:
     """Run a batch script with the retry lines; its status and what the scheduler was told."""
-    lines = cluster.retry_lines(str(scheduler / "%j"), retries=2)
+    lines = retry_lines(str(scheduler / "%j"), retries=2)
     (scheduler / "told").write_text("")
     done = subprocess.run(
         ["bash", "-c", "\n".join([*lines, command])],

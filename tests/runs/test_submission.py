@@ -11,8 +11,7 @@ import pytest
 
 from gtex_vae import provenance
 from gtex_vae.errors import RunError
-from gtex_vae.runs import directory as runs
-from gtex_vae.runs import submission as identity
+from gtex_vae.runs import directory, submission
 
 
 @pytest.fixture
@@ -22,8 +21,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     for path in (package / "a.py", package / "nn" / "b.py", conf / "model" / "vae.yaml"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("1")
-    monkeypatch.setattr(identity, "PACKAGE", package)
-    monkeypatch.setattr(identity, "conf_dir", lambda: conf)
+    monkeypatch.setattr(submission, "PACKAGE", package)
+    monkeypatch.setattr(submission, "conf_dir", lambda: conf)
     monkeypatch.setattr(provenance, "git_revision", lambda: {"revision": "abc", "dirty": False})
     (tmp_path / "raw.csv").write_text("raw")
     (tmp_path / "made.h5ad").write_text("made")
@@ -35,17 +34,17 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def differences(tmp_path: Path, config: dict[str, Any]) -> list[str]:
     """What a job would say, after its record has been to a file and back."""
-    return identity.differences(json.loads((tmp_path / "submitted.json").read_text()))
+    return submission.differences(json.loads((tmp_path / "submitted.json").read_text()))
 
 
 def submit(tmp_path: Path, config: dict[str, Any], **how: Any) -> Path:
     path = tmp_path / "submitted.json"
-    identity.write(path, config, **how)
+    submission.write(path, config, **how)
     return path
 
 
 def test_nothing_differs_where_nothing_was_edited(tmp_path, config):
-    assert identity.check(submit(tmp_path, config, refuse=True)) == []
+    assert submission.check(submit(tmp_path, config, refuse=True)) == []
 
 
 @pytest.mark.parametrize(
@@ -63,12 +62,12 @@ def test_what_was_edited_is_named(tmp_path, config, edited, said, refuse, caplog
     (tmp_path / edited).write_text("2")
     if refuse:
         with pytest.raises(RunError, match=r"not what was submitted") as refused:
-            identity.check(path)
+            submission.check(path)
         assert said in str(refused.value)
         assert "submit again" in str(refused.value)
     else:
         with caplog.at_level(logging.WARNING):
-            (found,) = identity.check(path)
+            (found,) = submission.check(path)
         assert found.endswith(said)
         assert said in caplog.text
 
@@ -101,10 +100,10 @@ def test_the_raw_matrix_counts_where_it_was_not_processed_yet(tmp_path, config):
 def test_the_run_that_latest_meant(tmp_path, config):
     def finish(name: str) -> Path:
         run_dir = tmp_path / "outputs" / "train" / "runs" / name
-        runs.claim(run_dir, {})
+        directory.claim(run_dir, {})
         (run_dir / "model").mkdir()
         (run_dir / "model" / "weights.safetensors").write_text(name)
-        runs.mark(run_dir)
+        directory.mark(run_dir)
         return run_dir
 
     first = finish("a")
@@ -120,12 +119,12 @@ def test_many_edits_are_counted(tmp_path, config):
     for number in range(9):
         (tmp_path / "package" / f"n{number}.py").write_text("")
     with pytest.raises(RunError, match=r"and 4 more"):
-        identity.check(path)
+        submission.check(path)
 
 
 def test_the_package_itself(tmp_path):
     """The real code and configs are among the files, each once."""
-    found = identity.record({})
+    found = submission.record({})
     assert {
         "gtex_vae/runs/submission.py",
         "conf/train.yaml",

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from gtex_vae.runs import directory as runs
+from gtex_vae.runs import directory
 
 pytest.importorskip("optuna", reason="the extra `search` is not installed")
 
@@ -35,7 +35,9 @@ def search(train):
 
 
 def states(folder: Path) -> list[str]:
-    return [runs.status(folder / str(number)) for number in range(len(list(folder.glob("*/config.yaml"))))]
+    return [
+        directory.status(folder / str(number)) for number in range(len(list(folder.glob("*/config.yaml"))))
+    ]
 
 
 def weights(folder: Path) -> list[bytes]:
@@ -129,7 +131,7 @@ def test_two_workers_share_a_study(search, tmp_path):
     line = [sys.executable, "-m", "gtex_vae.train", *given, f"hydra.sweep.dir={folder}", how]
     with (tmp_path / "log").open("w") as log:
         environ = {
-            "PYTHONPATH": str(Path(runs.__file__).parents[2]),
+            "PYTHONPATH": str(Path(directory.__file__).parents[2]),
             "OMP_NUM_THREADS": "1",
             "PATH": "/usr/bin:/bin",
         }

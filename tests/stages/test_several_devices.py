@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gtex_vae.runs import directory as runs
+from gtex_vae.runs import directory
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1] / "src"
@@ -99,7 +99,7 @@ def test_one_process_writes(alone, shared):
     assert files[0] == files[1]
     lines = [(run / "log.txt").read_text() for run in (alone, shared)]
     assert lines[1].count("measuring on") == lines[0].count("measuring on") == 1
-    assert runs.status(shared) == "finished"
+    assert directory.status(shared) == "finished"
 
 
 @pytest.mark.slow
@@ -121,7 +121,7 @@ def test_killed_and_resumed_as_undisturbed(shared, tmp_path, tiny_data):
     script = str(HERE / "without_noise.py")
     stopped = train(tmp_path / "stopped", *PLAIN, *kind, data=tiny_data, script=script, DIE_AT_SAVE="2")
     assert stopped.returncode != 0
-    assert runs.status(tmp_path / "stopped") == "unfinished"
+    assert directory.status(tmp_path / "stopped") == "unfinished"
     done = train(tmp_path / "stopped", *PLAIN, *kind, data=tiny_data, script=script)
     assert done.returncode == 0, done.stderr
     assert "going on with the unfinished run" in done.stdout
@@ -159,4 +159,4 @@ def test_which_process_writes(environ, first, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert runs.written_here() is first
+    assert directory.written_here() is first

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 
+from gtex_vae import runtime
 from gtex_vae.data.datamodule import ExpressionDataModule
-from gtex_vae.training import environment
 from gtex_vae.training.module import VAEModule
 
 
@@ -36,7 +36,7 @@ def test_between_steps_and_in_validation_there_are_none(
     data: ExpressionDataModule, tmp_path: Path, monkeypatch: Any
 ) -> None:
     handed_back = []
-    monkeypatch.setattr(environment, "give_back", lambda: handed_back.append(1))
+    monkeypatch.setattr(runtime, "give_back", lambda: handed_back.append(1))
     torch.manual_seed(0)
     module = VAEModule(
         {"_target_": "gtex_vae.models.vae.VAE", "latent_dim": 4, "hidden_dims": [8]},

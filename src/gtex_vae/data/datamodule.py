@@ -27,8 +27,8 @@ from gtex_vae.data.rows import FilledRows, RowMatrix, blocks_of
 from gtex_vae.data.splits import SPLITS, check_fractions, check_split, read_splits, split_samples
 from gtex_vae.data.standardize import Method, Standardizer
 from gtex_vae.errors import ConfigError, DataError
+from gtex_vae.files import write_beside
 from gtex_vae.functional.basis import coordinates
-from gtex_vae.paths import write_beside
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gtex_vae.paths import write_beside
+from gtex_vae.files import write_beside
 
 
 class ExpressionFile:

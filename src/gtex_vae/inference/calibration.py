@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from gtex_vae.analysis.evaluation.score import Embedder, embed_in_batches, part, told
 from gtex_vae.data.rows import RowMatrix
 from gtex_vae.errors import RunError
+from gtex_vae.files import write_beside
 from gtex_vae.inference.intervals import PredictiveIntervals
 from gtex_vae.inference.out_of_distribution import FEWEST, SeenSamples
-from gtex_vae.paths import write_beside
 
 if TYPE_CHECKING:
     from gtex_vae.inference.trained_model import TrainedModel

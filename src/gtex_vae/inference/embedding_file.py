@@ -17,13 +17,13 @@ from torch import Tensor
 from gtex_vae import provenance
 from gtex_vae.data.readers.backed import from_anndata
 from gtex_vae.data.readers.matrix import RawMatrix
+from gtex_vae.files import write_beside
 from gtex_vae.inference.calibration import Reference
 from gtex_vae.inference.covariates import told_of
 from gtex_vae.inference.encoding import Encoded, encode_blocks, model_input
 from gtex_vae.inference.model_input import ModelInput
 from gtex_vae.inference.out_of_distribution import VERDICTS
 from gtex_vae.inference.projection import find_projector
-from gtex_vae.paths import write_beside
 
 if TYPE_CHECKING:
     from anndata import AnnData

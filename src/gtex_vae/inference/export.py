@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from gtex_vae.paths import write_beside
+from gtex_vae.files import write_beside
 
 if TYPE_CHECKING:
     from gtex_vae.inference.trained_model import TrainedModel

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from gtex_vae.errors import ConfigError, RunError
-from gtex_vae.launch import jobs as cluster
-from gtex_vae.paths import write_json
-from gtex_vae.runs import directory as runs
-from gtex_vae.runs import submission as identity
+from gtex_vae.files import write_json
+from gtex_vae.launch.jobs import follow, make_executor, say_submitted
+from gtex_vae.runs import directory, submission
 
 log = logging.getLogger(__name__)
 
@@ -74,14 +73,14 @@ class StageJob:
         RunError
             It failed, and so must the job, with the reason.
         """
-        os.environ[identity.VARIABLE] = self.record
+        os.environ[submission.VARIABLE] = self.record
         sys.argv = [self.module, *self.arguments]
         try:
             runpy.run_module(self.module, run_name="__main__", alter_sys=True)
         except SystemExit as error:
             if error.code != 1:  # to be queued again, or told to stop
                 raise
-            failed = Path(self.run_dir) / runs.FAILED
+            failed = Path(self.run_dir) / directory.FAILED
             reason = (
                 failed.read_text(encoding="utf-8").splitlines()[0] if failed.exists() else "see the job's log"
             )
@@ -116,7 +115,7 @@ def run_chain(steps: Sequence[Step], folder: Path) -> None:
     if len(kinds) > 1:
         raise ConfigError("a chain takes one kind of hydra/launcher: slurm_gpu or slurm_cpu, local, or none")
     (kind,) = kinds
-    todo = [step for step in steps if not runs.is_done(step.run_dir, dict(step.config))]
+    todo = [step for step in steps if not directory.is_done(step.run_dir, dict(step.config))]
     for step in steps:
         if step not in todo:
             log.info("%s: finished before, in %s", step.stage, step.run_dir)
@@ -124,7 +123,7 @@ def run_chain(steps: Sequence[Step], folder: Path) -> None:
     for step in todo:
         # data that the chain itself makes are not those of the submission
         config = {key: value for key, value in step.config.items() if key != "data" or not made_here}
-        identity.write(
+        submission.write(
             folder / f"{step.stage}.json", config, refuse=step.launcher.get("if_changed") == "refuse"
         )
     write_json(
@@ -136,13 +135,13 @@ def run_chain(steps: Sequence[Step], folder: Path) -> None:
         for step in todo:
             jobs.append(_submit(step, folder, after=jobs[-1].job_id if jobs else None))
         if jobs:
-            cluster.say_submitted(jobs, folder)
+            say_submitted(jobs, folder)
     for number, step in enumerate(todo):
         error = _here(step) if kind == "here" else None
         if kind != "here":
             if kind == "local":
                 jobs.append(_submit(step, folder))
-            (ended,) = cluster.follow([jobs[number]], [step.stage])
+            (ended,) = follow([jobs[number]], [step.stage])
             error = ended.error
         if error is not None:
             later = [other.stage for other in todo[number + 1 :]]
@@ -169,6 +168,6 @@ def _submit(step: Step, folder: Path, after: str | None = None) -> Any:
     if after is not None:
         depend = {"dependency": f"afterok:{after}", "kill-on-invalid-dep": "yes"}
         params["additional_parameters"] = {**(params.get("additional_parameters") or {}), **depend}
-    executor = cluster.make_executor(step.kind, str(folder / ".submitit" / "%j"), params)
+    executor = make_executor(step.kind, str(folder / ".submitit" / "%j"), params)
     record = str((folder / f"{step.stage}.json").absolute())
     return executor.submit(StageJob(step.module, step.arguments, str(step.run_dir), record))

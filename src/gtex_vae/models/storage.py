@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from gtex_vae.errors import RunError
-from gtex_vae.paths import write_beside
+from gtex_vae.files import write_beside
 
 WEIGHTS = "weights.safetensors"
 

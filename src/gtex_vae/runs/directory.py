@@ -12,7 +12,7 @@ import yaml
 
 from gtex_vae.config import update_targets
 from gtex_vae.errors import RunError
-from gtex_vae.paths import remove_temporaries, write_text
+from gtex_vae.files import remove_temporaries, write_text
 
 CONFIG, SUCCESS, FAILED, PRUNED = "config.yaml", "SUCCESS", "FAILED", "PRUNED"
 LAST = "checkpoints/last.ckpt"

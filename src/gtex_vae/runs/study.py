@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from filelock import FileLock, Timeout
 
 from gtex_vae.errors import ConfigError, RunError
-from gtex_vae.runs import directory as runs
+from gtex_vae.runs import directory
 
 if TYPE_CHECKING:
     import optuna
@@ -98,7 +98,7 @@ def check_settings(study: optuna.Study, settings: Mapping[str, Any]) -> None:
     noted = study.user_attrs.get(SETTINGS)
     if noted is None:
         study.set_user_attr(SETTINGS, dict(settings))
-    elif different := runs.differing_keys(noted, dict(settings)):
+    elif different := directory.differing_keys(noted, dict(settings)):
         raise ConfigError(
             f"a search with other settings lies there ({', '.join(different[:5])}): "
             "give the same command to go on with it, or another hydra.sweep.dir"
@@ -133,7 +133,7 @@ def settle(study: optuna.Study, trial: optuna.trial.FrozenTrial, run_dir: Path) 
     """
     from optuna.trial import TrialState
 
-    state = runs.status(run_dir)
+    state = directory.status(run_dir)
     if state == "finished":
         value = best_value(trial, study.direction.name.lower())
         if value is None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from gtex_vae import provenance
 from gtex_vae.errors import RunError
-from gtex_vae.paths import PACKAGE, conf_dir, write_json
-from gtex_vae.runs import directory as runs
+from gtex_vae.files import write_json
+from gtex_vae.paths import PACKAGE, conf_dir
+from gtex_vae.runs import directory
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def differences(then: Mapping[str, Any]) -> list[str]:
         elif provenance.sha256(name) != digest:
             found.append(f"{name} changed")
     if then["latest"] is not None:
-        latest = str(runs.find_run("latest", Path(then["outputs"])))
+        latest = str(directory.find_run("latest", Path(then["outputs"])))
         if latest != then["latest"]:
             found.append(f"run=latest was {then['latest']}, is {latest}")
     return found
@@ -145,4 +146,4 @@ def _latest(config: Mapping[str, Any]) -> str | None:
     """The directory that ``run=latest`` means now."""
     if config.get("run") != "latest":
         return None
-    return str(runs.find_run("latest", Path(_outputs(config))))
+    return str(directory.find_run("latest", Path(_outputs(config))))

@@ -11,8 +11,8 @@ import yaml
 from filelock import FileLock
 
 from gtex_vae.errors import RunError
-from gtex_vae.paths import write_beside, write_text
-from gtex_vae.runs import directory as runs
+from gtex_vae.files import write_beside, write_text
+from gtex_vae.runs import directory
 
 SUMMARY, PAGE, STABILITY = "summary.csv", "summary.html", "stability.csv"
 BEST_VALIDATION = "checkpoints/best.json"
@@ -52,7 +52,7 @@ class SweepRun:
 
 def read_sweep(sweep_dir: Path) -> list[SweepRun]:
     """All runs of a sweep, by the number of their job."""
-    entries = [entry.parent for entry in sweep_dir.glob(f"[!.]*/{runs.CONFIG}")]
+    entries = [entry.parent for entry in sweep_dir.glob(f"[!.]*/{directory.CONFIG}")]
     return [_read(run_dir) for run_dir in sorted(entries, key=_job_order)]
 
 
@@ -102,7 +102,7 @@ def find_sweep(sweep: str, outputs: Path) -> Path:
         There is no such directory, or no run in it.
     """
     if sweep == "latest":
-        places = (outputs.glob(f"train/{kind}/*/[!.]*/{runs.CONFIG}") for kind in ("sweeps", "searches"))
+        places = (outputs.glob(f"train/{kind}/*/[!.]*/{directory.CONFIG}") for kind in ("sweeps", "searches"))
         started = {path.parents[1] for found in places for path in found}
         if not started:
             raise RunError(f"sweep=latest: no sweep under {outputs / 'train'}; start one with -m")
@@ -110,7 +110,7 @@ def find_sweep(sweep: str, outputs: Path) -> Path:
     folder = Path(sweep)
     if not folder.is_dir():
         raise RunError(f"sweep={sweep} does not exist")
-    if (folder / runs.CONFIG).exists() or not any(folder.glob(f"[!.]*/{runs.CONFIG}")):
+    if (folder / directory.CONFIG).exists() or not any(folder.glob(f"[!.]*/{directory.CONFIG}")):
         raise RunError(
             f"sweep={sweep} is not the folder of a sweep: that holds one run directory for each job"
         )
@@ -142,8 +142,8 @@ def _job_order(run_dir: Path) -> tuple[int, str]:
 
 
 def _read(run_dir: Path) -> SweepRun:
-    status = runs.status(run_dir)
-    marker = {"failed": runs.FAILED, "pruned": runs.PRUNED}.get(status)
+    status = directory.status(run_dir)
+    marker = {"failed": directory.FAILED, "pruned": directory.PRUNED}.get(status)
     reason = (run_dir / marker).read_text(encoding="utf-8").splitlines()[0] if marker else ""
     metrics: dict[str, Any] = {}
     for name in (BEST_VALIDATION, "metrics.json"):

@@ -14,8 +14,8 @@ from gtex_vae.analysis.report.model_card import write_card
 from gtex_vae.config import build
 from gtex_vae.data.single_cell.donors import DonorCells, donor_cells, pseudobulk_folder, read_pseudobulk
 from gtex_vae.errors import ConfigError, RunError
+from gtex_vae.files import write_beside, write_json
 from gtex_vae.inference.trained_model import TrainedModel
-from gtex_vae.paths import write_beside, write_json
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +94,7 @@ def align_donors(
     """
     from lightning.pytorch import seed_everything
 
+    from gtex_vae import runtime
     from gtex_vae.analysis.alignment.run import measure
     from gtex_vae.inference.calibration import Reference
     from gtex_vae.training import environment
@@ -104,7 +105,7 @@ def align_donors(
         raise ConfigError(
             f"alignment.batch_size={batch_size} must be at least 2: a donor alone has no negatives"
         )
-    environment.tune_process()
+    runtime.tune_process()
     environment.quiet_libraries()
     built_trainer = build_trainer(trainer, callbacks, logger, run_dir)
     trained = TrainedModel.load(vae_dir / "model")

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch import Tensor
 
+from gtex_vae import runtime
 from gtex_vae.analysis.report.model_card import write_card
 from gtex_vae.config import build
 from gtex_vae.data.counts import LENGTH, size_factors
@@ -20,11 +21,11 @@ from gtex_vae.data.datamodule import BLOCK, ExpressionDataModule
 from gtex_vae.data.rows import blocks_of
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError, RunError
+from gtex_vae.files import write_json
 from gtex_vae.inference.projection import PROJECTION
 from gtex_vae.models.conditioning import free_latent, start_conditional
 from gtex_vae.nn.likelihoods import NegativeBinomial
-from gtex_vae.paths import write_json
-from gtex_vae.runs import directory as runs
+from gtex_vae.runs import directory
 from gtex_vae.training import environment
 from gtex_vae.training.build import build_trainer, check_values
 from gtex_vae.training.callbacks.masking import Masking
@@ -51,7 +52,7 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
         raise ConfigError(
             "data.covariates: a conditional model is not trained with a contrastive term; choose one of the two"
         )
-    environment.tune_process()
+    runtime.tune_process()
     environment.quiet_libraries()
     check_values(
         settings["model"],
@@ -68,7 +69,7 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
     last = run_dir / "checkpoints" / "last.ckpt"
     if last.exists():
         refuse_other_data(last, datamodule.scaler)
-    if runs.written_here():
+    if directory.written_here():
         datamodule.write_splits(run_dir / "splits.csv")
 
     pca = fit_pca(datamodule, settings["model"]["latent_dim"], settings["model"]["n_components"])
@@ -101,7 +102,7 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
     for optimizer in trainer.optimizers:  # three times the weights, which nothing needs any more
         optimizer.zero_grad()
         optimizer.state.clear()
-    environment.give_back()
+    runtime.give_back()
 
     metrics: dict[str, float] = {}
     if trainer.is_global_zero:
@@ -112,7 +113,7 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
         trained.save(run_dir / "model")
         if best.contrastive is not None:
             best.contrastive.save_head(run_dir / PROJECTION)
-        environment.give_back()  # what writing them took
+        runtime.give_back()  # what writing them took
         keep_reference(trained, datamodule, run_dir / "model")
         metrics = measure(
             trained, datamodule, pca.leading(module.vae.latent_dim), seed=settings["metrics_seed"]

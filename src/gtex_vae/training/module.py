@@ -15,6 +15,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from gtex_vae import runtime
 from gtex_vae.config import build, nearest
 from gtex_vae.data.counts import size_factors
 from gtex_vae.data.covariates import Covariates
@@ -28,7 +29,6 @@ from gtex_vae.models.contrastive import ContrastiveTerm
 from gtex_vae.models.objective import Objective
 from gtex_vae.models.vae import VAE
 from gtex_vae.nn.likelihoods import NegativeBinomial
-from gtex_vae.training import environment
 from gtex_vae.training.cuda_graphs import CapturedStep
 from gtex_vae.training.devices import shard
 from gtex_vae.training.parameter_groups import parameter_groups
@@ -340,7 +340,7 @@ class VAEModule(LightningModule):
         if self._captured is None:
             optimizer.zero_grad()
         if self._first_step:
-            environment.give_back()
+            runtime.give_back()
             self._first_step = False
 
     def _for_each_member(self, value: Tensor) -> Tensor:

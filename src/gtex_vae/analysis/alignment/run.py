@@ -24,10 +24,11 @@ from gtex_vae.data.single_cell.donors import (
 )
 from gtex_vae.data.single_cell.pseudobulk import Pseudobulk, make_pseudobulk
 from gtex_vae.errors import RunError
+from gtex_vae.files import write_beside, write_json
 from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.models.aligner import Aligner
-from gtex_vae.paths import matrix_name, write_beside, write_json
-from gtex_vae.runs import directory as runs
+from gtex_vae.paths import matrix_name
+from gtex_vae.runs import directory
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def read_alignment_data(run: Path, trained: TrainedModel) -> DonorCells:
     RunError
         They are gone.
     """
-    settings = runs.read_config(run)[ALIGNMENT]
+    settings = directory.read_config(run)[ALIGNMENT]
     given = Path(settings["input"]) if settings["input"] is not None else None
     folder = given if given is not None and holds_pseudobulk(given) else run / "pseudobulk"
     if not holds_pseudobulk(folder):
@@ -70,7 +71,7 @@ def read_new_donors(run: Path, trained: TrainedModel, input: Path, own: DonorCel
     own
         The run's donors.
     """
-    settings = runs.read_config(run)[ALIGNMENT]
+    settings = directory.read_config(run)[ALIGNMENT]
     how = {key: value for key, value in settings["pseudobulk"].items() if key != "_target_"}
     made = read_pseudobulk(input) if holds_pseudobulk(input) else make_pseudobulk(input, **how)
     return combine_with_training_donors(own, _in_genes(made, trained, settings["min_overlap"], held_out=True))

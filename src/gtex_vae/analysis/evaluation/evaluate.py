@@ -35,11 +35,11 @@ from gtex_vae.analysis.nearest import NearestProfiles
 from gtex_vae.analysis.report.model_card import write_card
 from gtex_vae.analysis.report.tensorboard import show_metrics
 from gtex_vae.data.splits import SPLITS
+from gtex_vae.files import write_beside, write_json
 from gtex_vae.inference.calibration import Reference
 from gtex_vae.inference.intervals import Coverage
 from gtex_vae.inference.out_of_distribution import sentence, summary
 from gtex_vae.inference.trained_model import TrainedModel
-from gtex_vae.paths import write_beside, write_json
 
 if TYPE_CHECKING:
     from anndata import AnnData

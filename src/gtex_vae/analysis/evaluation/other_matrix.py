@@ -21,11 +21,11 @@ from gtex_vae.analysis.evaluation.score import Embedder
 from gtex_vae.data.annotations import annotate
 from gtex_vae.data.genes.mapping import MIN_OVERLAP
 from gtex_vae.data.readers.backed import open_matrix
+from gtex_vae.files import write_json
 from gtex_vae.inference.calibration import Reference
 from gtex_vae.inference.encoding import model_input
 from gtex_vae.inference.model_input import wanted_genes
 from gtex_vae.inference.trained_model import TrainedModel
-from gtex_vae.paths import write_json
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from gtex_vae.data.splits import SPLITS, read_splits
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import DataError, RunError
 from gtex_vae.inference.trained_model import TrainedModel
-from gtex_vae.runs import directory as runs
+from gtex_vae.runs import directory
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -44,7 +44,7 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
     RunError
         The data is gone, or no longer what the run was trained on.
     """
-    data = runs.read_config(run_dir)["data"]
+    data = directory.read_config(run_dir)["data"]
     path = processed.choose(data["path"], data["processed"])
     memory_gib = data.get("memory_gib")
     try:

@@ -18,7 +18,7 @@ from gtex_vae import provenance
 from gtex_vae.analysis.genes.neighbours import cosine_neighbours, neighbour_rows
 from gtex_vae.config import nearest
 from gtex_vae.errors import ConfigError, DataError, RunError
-from gtex_vae.paths import write_beside
+from gtex_vae.files import write_beside
 
 if TYPE_CHECKING:
     from anndata import AnnData

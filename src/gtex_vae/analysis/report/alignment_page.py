@@ -19,7 +19,7 @@ from gtex_vae.analysis.report.figures import write_figure
 from gtex_vae.analysis.report.findings import read_curves, read_intervals
 from gtex_vae.analysis.report.html import MARK, Html, html_table, image, provenance_table
 from gtex_vae.analysis.report.pages import CSS, fill
-from gtex_vae.paths import write_text
+from gtex_vae.files import write_text
 
 log = logging.getLogger(__name__)
 

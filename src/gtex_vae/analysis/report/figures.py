@@ -25,7 +25,7 @@ from gtex_vae.analysis.report.plots import (
     tissue_colors,
     tissue_markers,
 )
-from gtex_vae.paths import write_beside
+from gtex_vae.files import write_beside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

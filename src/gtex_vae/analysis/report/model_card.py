@@ -18,8 +18,8 @@ from gtex_vae.analysis.report.findings import read_intervals
 from gtex_vae.data.preprocess import processed
 from gtex_vae.data.splits import SPLITS
 from gtex_vae.errors import DataError
-from gtex_vae.paths import write_text
-from gtex_vae.runs import directory as runs
+from gtex_vae.files import write_text
+from gtex_vae.runs import directory
 
 CARD = "README.md"
 PCA = "baseline/pca"
@@ -45,7 +45,7 @@ def write_card(run: Path) -> None:
 
 def model_card(run: Path) -> str:
     """The card's text; see `write_card`."""
-    config = runs.read_config(run)
+    config = directory.read_config(run)
     model = _read(run / "model" / "model.json")
     record = _read(run / "provenance.json")
     metrics, intervals = _measured(run)
@@ -70,7 +70,7 @@ def model_card(run: Path) -> str:
 
 def metrics_section(run: Path) -> str:
     """The card's table of metrics alone."""
-    alignment = runs.read_config(run).get("alignment") is not None
+    alignment = directory.read_config(run).get("alignment") is not None
     return _metrics(*_measured(run), alignment)
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gtex_vae.errors import DownloadError
-from gtex_vae.paths import write_text
+from gtex_vae.files import write_text
 
 LOCK_NAME = "downloads.lock.json"
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gtex_vae import __version__
-from gtex_vae.paths import write_text
+from gtex_vae.files import write_text
 
 BLOCK = 1 << 18
 TIMEOUT_S = 30.0

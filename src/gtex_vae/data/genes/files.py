@@ -11,7 +11,7 @@ import pandas as pd
 
 from gtex_vae.data.genes.table import GeneTable, bundled_genes, parse_ensembl, table_from_frame
 from gtex_vae.errors import DataError
-from gtex_vae.paths import write_beside, write_text
+from gtex_vae.files import write_beside, write_text
 
 BLOCK = 1 << 22
 _ID = re.compile(rb'gene_id "([^"]+)"')

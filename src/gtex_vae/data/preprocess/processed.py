@@ -25,7 +25,7 @@ from gtex_vae.data.preprocess.fingerprint import (
 from gtex_vae.data.preprocess.gene_lists import write_lists
 from gtex_vae.data.rows import StreamedAnnData
 from gtex_vae.errors import DataError
-from gtex_vae.paths import write_beside
+from gtex_vae.files import write_beside
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,7 @@ from gtex_vae.data.genes.columns import Matrix
 from gtex_vae.data.preprocess.near_duplicates import near_duplicates
 from gtex_vae.data.preprocess.sample_stats import outliers, sample_stats
 from gtex_vae.data.rows import take_rows
-from gtex_vae.paths import write_beside
+from gtex_vae.files import write_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,7 +19,7 @@ from gtex_vae.data.single_cell.pseudobulk import Pseudobulk, make_pseudobulk
 from gtex_vae.data.splits import SPLITS, check_split, split_samples
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import DataError
-from gtex_vae.paths import write_beside
+from gtex_vae.files import write_beside
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gtex_vae.errors import ConfigError
-from gtex_vae.paths import write_beside, write_json
+from gtex_vae.files import write_beside, write_json
 from gtex_vae.training.callbacks.kl_annealing import in_warmup
 from gtex_vae.training.callbacks.monitored import refuse_unknown
 

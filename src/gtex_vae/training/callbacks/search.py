@@ -8,7 +8,7 @@ from filelock import FileLock
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gtex_vae.errors import ConfigError, PrunedError
-from gtex_vae.runs import study as search
+from gtex_vae.runs.study import hold_trial, open_study, trial_in
 from gtex_vae.training.callbacks.kl_annealing import in_warmup
 from gtex_vae.training.callbacks.monitored import refuse_unknown
 
@@ -67,7 +67,7 @@ class SearchTrial(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep other processes off this run for as long as this one has it; the lock goes with the trainer."""
         if self.trial is not None and trainer.is_global_zero:
-            self._lock = search.hold_trial(Path(trainer.default_root_dir))
+            self._lock = hold_trial(Path(trainer.default_root_dir))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report, and give up where half of the trials before did better.
@@ -99,7 +99,7 @@ class SearchTrial(Callback):
         pruner = optuna.pruners.MedianPruner(
             n_startup_trials=self.startup_trials, n_warmup_steps=self.startup_epochs
         )
-        trial = search.trial_in(search.open_study(self.storage, pruner=pruner), self.trial)
+        trial = trial_in(open_study(self.storage, pruner=pruner), self.trial)
         frozen = trial.study.get_trials(deepcopy=False)[self.trial]
         if epoch not in frozen.intermediate_values:  # a resumed run comes by its last validation again
             trial.report(value, epoch)

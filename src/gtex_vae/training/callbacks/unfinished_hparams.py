@@ -7,7 +7,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.tensorboard.summary import hparams
 
-from gtex_vae.runs import directory as runs
+from gtex_vae.runs import directory
 from gtex_vae.training.callbacks.figures import tensorboard_writer
 
 
@@ -22,6 +22,6 @@ class UnfinishedSession(Callback):
         from gtex_vae.training.hparams import run_settings
 
         writer, run_dir = tensorboard_writer(trainer), Path(trainer.default_root_dir)
-        if writer is not None and (run_dir / runs.CONFIG).exists():
-            _, start, _ = hparams(run_settings(runs.read_config(run_dir), run_dir), {})
+        if writer is not None and (run_dir / directory.CONFIG).exists():
+            _, start, _ = hparams(run_settings(directory.read_config(run_dir), run_dir), {})
             writer._get_file_writer().add_summary(start)
