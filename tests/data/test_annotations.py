@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gtex_vae.data.annotations import annotate, donor_of, is_cell_line, read_table
+from gtex_vae.data.annotation_table import read_table
+from gtex_vae.data.annotations import annotate, donor_of, is_cell_line
 from gtex_vae.errors import DataError
 from gtex_vae.paths import shared_dir
 
@@ -176,8 +177,8 @@ def test_dbgap_comments_are_skipped(tmp_path):
         (b"a\tb\n", "no rows below a header"),
         (b"only one column\nx\n", "header has one column"),
         (b"a\tb\n1\t2\t3\n", "row 2 has 3 fields, its header 2"),
-        (b"a\tb\nx\ty\n", r"no column holds any of the 5 ids"),
-        (gzip.compress(V8.encode(), mtime=0)[:-9], "damaged or cut short"),
+        (b"a\tb\nx\ty\n", r"no column contains any of the 5 ids"),
+        (gzip.compress(V8.encode(), mtime=0)[:-9], "damaged or truncated"),
     ],
 )
 def test_bad_tables_are_refused_by_name(tmp_path, content, message):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from gtex_vae.config import nearest
-from gtex_vae.data.annotations import SEX
+from gtex_vae.data.annotation_columns import SEX
 from gtex_vae.errors import ConfigError
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,6 @@ a projection.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gtex_vae.data.single_cell.cells import CELL_TYPE_NAMES, DONOR_NAMES
+from gtex_vae.data.annotation_columns import CELL_TYPE_NAMES, COLUMN_NAMES, column_named
 from gtex_vae.models.aligner import Aligner
 from gtex_vae.models.contrastive import load_head
 
@@ -123,7 +122,9 @@ def find_projector(model: TrainedModel, obs: pd.DataFrame) -> Projector | None:
     if not (run / ALIGNMENT).is_dir():
         return None
     aligner = Aligner.load(run / ALIGNMENT, model.vae).to(device)
-    donor, cell_type = (_column(obs, names) for names in (DONOR_NAMES, CELL_TYPE_NAMES))
+    donor, cell_type = (
+        column_named(obs.columns, names) for names in (COLUMN_NAMES["donor"], CELL_TYPE_NAMES)
+    )
     if donor is None or cell_type is None:
         return DonorProjector(aligner)
     types = obs[cell_type].astype("string")
@@ -136,9 +137,3 @@ def find_projector(model: TrainedModel, obs: pd.DataFrame) -> Projector | None:
             ", ".join(unknown[:5]),
         )
     return CellProjector(aligner, pd.factorize(obs[donor])[0], type_n)
-
-
-def _column(obs: pd.DataFrame, names: Sequence[str]) -> str | None:
-    """The first column of a common name."""
-    by_lower = {str(column).lower(): str(column) for column in obs.columns}
-    return next((by_lower[name] for name in names if name in by_lower), None)

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from gtex_vae import provenance
+from gtex_vae.data.annotation_columns import OBS
 from gtex_vae.data.annotations import annotate
 from gtex_vae.data.counts import LENGTH, SIZE, library_sizes
 from gtex_vae.data.genes.columns import log_offset
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 log = logging.getLogger(__name__)
-
-OBS = ("donor", "tissue", "tissue_group", "sex", "age")  # every processed AnnData has these, missing or not
 
 
 def prepare_matrix(

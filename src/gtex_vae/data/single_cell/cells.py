@@ -14,16 +14,13 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from gtex_vae.data.annotation_columns import column_named
 from gtex_vae.data.readers.anndata import element_of, gene_ids_and_names, refuse_pickle
 from gtex_vae.errors import DataError
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-DONOR_NAMES = ("donor", "donor_id", "individual", "indiv", "individual_id", "subject", "subject_id", "patient",
-               "patient_id")  # fmt: skip
-CELL_TYPE_NAMES = ("cell_type", "celltype", "cell_types", "cell_label", "predicted.celltype.l2",
-                   "predicted_celltype", "celltype_l2", "majority_voting")  # fmt: skip
 BLOCK_ROWS = 16_384
 BLOCK_VALUES = 1 << 26  # of a dense block
 
@@ -205,10 +202,9 @@ def find_column(cells: Cells, wanted: str | None, names: Sequence[str], key: str
         raise DataError(
             f"{cells.where}: obs has no column {key}={wanted}; it has {', '.join(columns) or 'none'}"
         )
-    by_lower = {name.lower(): name for name in reversed(columns)}
-    for name in names:
-        if name in by_lower:
-            return by_lower[name]
+    found = column_named(columns, names)
+    if found is not None:
+        return str(found)
     raise DataError(
         f"{cells.where}: no column of obs looks like {key} ({', '.join(names[:4])}...); "
         f"it has {', '.join(columns) or 'none'}: name one with {key}=COLUMN"

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gtex_vae.data.annotations import as_text, typed, with_our_names
+from gtex_vae.data.annotation_columns import OBS, convert_types, rename_columns, to_text
 from gtex_vae.errors import DataError
-
-OBS = ("donor", "tissue", "tissue_group", "sex", "age")
 
 
 @dataclass(frozen=True)
@@ -124,14 +122,14 @@ def donor_table(
     by_donor = obs[kept].groupby(donor_i[kept], sort=True)
     constant = [name for name in obs.columns if by_donor[name].nunique(dropna=True).max() <= 1]
     found = by_donor[constant].first() if constant else pd.DataFrame(index=range(len(donors)))
-    table = with_our_names(as_text(found)).drop(columns="donor", errors="ignore")
+    table = rename_columns(to_text(found)).drop(columns="donor", errors="ignore")
     if tissue is not None:
         own = table.get("tissue", pd.Series(None, index=table.index, dtype=object))
         table["tissue"] = own.where(own.notna(), tissue)
     for name in OBS[1:]:
         if name not in table:
             table[name] = pd.Series(None, index=table.index, dtype=object)
-    table, _ = typed(table)
+    table, _ = convert_types(table)
     table.insert(0, "donor", pd.Series(pd.Categorical(donors, categories=donors), index=table.index))
     return table[[*OBS, *(name for name in table.columns if name not in OBS)]]
 

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from gtex_vae.data.annotation_columns import CELL_TYPE_NAMES, COLUMN_NAMES
 from gtex_vae.data.genes.harmonise import harmonise
 from gtex_vae.data.genes.table import bundled_genes
-from gtex_vae.data.single_cell.cells import CELL_TYPE_NAMES, DONOR_NAMES, Cells, find_column, open_cells
+from gtex_vae.data.single_cell.cells import Cells, find_column, open_cells
 from gtex_vae.data.single_cell.groups import Groups, donor_table, group_cells
 from gtex_vae.data.single_cell.mixtures import Proportions, draw_proportions, mix
 from gtex_vae.data.single_cell.sums import sum_groups, to_log2_million
@@ -116,7 +117,7 @@ def make_pseudobulk(
         raise ConfigError(f"method={method!r}: give sum or mean")
     half_rng, mix_rng = (np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(2))
     with open_cells(source, layer=layer) as cells:
-        donor_column = find_column(cells, donor, DONOR_NAMES, "donor")
+        donor_column = find_column(cells, donor, COLUMN_NAMES["donor"], "donor")
         type_column = find_column(cells, cell_type, CELL_TYPE_NAMES, "cell_type")
         grouping = group_cells(
             cells.obs[donor_column], cells.obs[type_column], half_rng if disjoint else None, cells.where
