@@ -138,7 +138,7 @@ def test_files_hold_every_embedding_by_its_name(tmp_path):
     assert found["gene_name"].tolist() == ["SYM3"] * 5 + ["SYM7"] * 5
     index_gk, _ = cosine_neighbours(embeddings["output_weights"], 5)
     assert found["neighbour_id"].tolist() == genes.index[index_gk[[3, 7]].ravel()].tolist()
-    with pytest.raises(DataError, match="SYM77 is no gene of this run; did you mean 'sym7'"):
+    with pytest.raises(DataError, match="SYM77 is not a gene of this run; did you mean 'sym7'"):
         neighbour_table(adata, ["SYM77"])
 
 

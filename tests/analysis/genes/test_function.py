@@ -123,7 +123,7 @@ def test_the_null_is_seeded():
         (b"", "no gene sets"),
         (b"A\tdescription\tTP53\nB description TP53\n", "line 2: a GMT line is name, description and genes"),
         (b"A\tdescription\n", "line 1"),
-        (b"A\t\tTP53\nA\t\tMYC\n", "line 2: the set 'A' was there before"),
+        (b"A\t\tTP53\nA\t\tMYC\n", "line 2: the name 'A' occurs twice"),
         (b"\x1f\x8b\x08\x00\xff\xfe", "not text"),
     ],
 )

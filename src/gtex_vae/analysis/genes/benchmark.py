@@ -1,4 +1,4 @@
-"""Gene embeddings judged side by side: function, level, chance, supervised prediction.
+"""Comparison of gene embeddings by gene function, with intervals, a null and supervised prediction.
 
 Shapes: g genes, d embedding dimensions, s gene sets, e embeddings, b resamples.
 """
@@ -16,7 +16,7 @@ from gtex_vae.analysis.genes.function import Members, function_table, permutatio
 from gtex_vae.analysis.genes.supervised import draw_tasks, supervised_table
 
 PERMUTATIONS = 20
-NULL_SETS = 50  # of a collection, drawn: more would only narrow a null that is narrow already
+NULL_SETS = 50  # drawn from each collection; the null is narrow enough with these
 RESAMPLES = 1000
 AGAINST = ("pca", "expression")
 
@@ -29,10 +29,10 @@ class GeneBenchmark:
     ----------
     metrics
         ``gene/function_auroc``, ``gene/function_auroc_matched``, ``gene/function_auroc_null`` as means over the
-        collections, and of each collection behind a further ``/``; ``gene/supervised_auroc`` where sets were predicted.
-        A prefix says of which embedding.
+        collections, and for each collection with ``/<collection>`` appended; ``gene/supervised_auroc`` if
+        ``supervised_terms`` > 0. The prefix of a key names the embedding.
     tables
-        ``gene_function`` (a row for each collection and embedding), ``gene_function_<collection>`` (a row for each set)
+        ``gene_function`` (a row per collection and embedding), ``gene_function_<collection>`` (a row per gene set)
         and ``gene_supervised``.
     """
 
@@ -49,29 +49,29 @@ def gene_benchmark(
     supervised_terms: int = 0,
     seed: int = 0,
 ) -> GeneBenchmark:
-    """Judge gene embeddings by the same gene sets, random sets and classifiers.
+    """Compare gene embeddings on the same gene sets, random sets and classifiers.
 
     Parameters
     ----------
     embeddings
         Name to embedding, shape (g, d).
     collections
-        Name of a collection to its sets' gene indices.
+        Name of a collection to the gene indices of its sets.
     level_g
         Mean expression of each gene, shape (g,).
     prefixes
-        Name to what stands before the keys of an embedding's metrics; ``""`` for the one that is the run's own.
+        Name of an embedding to the prefix of its metric keys; ``""`` for the run's own embedding.
     supervised_terms
-        Sets to predict by support vector machines, in all; see `supervised_table`.
+        Total number of sets to predict by support vector machines; see `supervised_table`.
     seed
-        Of random sets, resamples and the choice of sets to predict.
+        Seed of the random sets, the resamples and the choice of sets to predict.
 
     Returns
     -------
     GeneBenchmark
-        Metrics and tables. Intervals are of 95 %, from resampling sets; sets share genes, so that they are somewhat
-        narrow. Those of the null are over shuffles of the genes' names within levels of expression; ``p`` is the share
-        of shuffles, the real names among them, whose mean reaches that of the real sets.
+        Metrics and tables. Intervals are 95 % and come from resampling gene sets; they are somewhat narrow because sets
+        share genes. The null shuffles gene names within expression levels; its ``p`` is the fraction of shuffles,
+        counting the real names as one, whose mean AUROC is at least that of the real sets.
     """
     result, summaries = GeneBenchmark(), []
     units = {name: unit_length(x_gd) for name, x_gd in embeddings.items()}
@@ -110,11 +110,11 @@ def gene_benchmark(
 
 
 def _summary(table: pd.DataFrame, names: list[str], seed: int) -> pd.DataFrame:
-    """Means over sets with intervals, and paired differences from the baselines."""
+    """Compute means over sets with intervals, and paired differences from the baselines."""
     values_se = table[[*names, *(f"{name}_matched" for name in names)]].to_numpy(dtype=float)
     random = np.random.default_rng(seed)
     drawn_bs = random.multinomial(len(table), np.full(len(table), 1 / len(table)), size=RESAMPLES)
-    # a set that takes up all genes of its levels has no matched AUROC
+    # the matched AUROC is NaN if a set contains all genes of its levels
     known_se = np.isfinite(values_se)
     mean_e = np.nanmean(values_se, axis=0)
     means_be = drawn_bs @ np.nan_to_num(values_se) / np.maximum(drawn_bs @ known_se, 1)
@@ -141,7 +141,7 @@ def _null(
     auroc_s: pd.Series,
     seed: int,
 ) -> tuple[float, float, float, float]:
-    """Mean AUROC of random sets of the same sizes and levels, its interval, and how rarely chance does as well."""
+    """Compute the mean AUROC of random sets of equal sizes and levels, its interval and the p value of the real sets."""
     random = np.random.default_rng(seed)
     chosen = np.sort(random.permutation(len(members))[:NULL_SETS])
     genes = list(members.values())

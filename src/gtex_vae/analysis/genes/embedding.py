@@ -14,12 +14,12 @@ from torch import Tensor
 from gtex_vae.models.vae import VAE
 from gtex_vae.nn.decoder import Decoder
 
-# both chosen on GTEx v6 and a fifth of the gene sets
+# WHITENING and NEIGHBOURS were chosen on GTEx v6 with a fifth of the gene sets
 WHITENING = 0.75  # 0 keeps the covariance of the loadings, 1 whitens them
 NEIGHBOURS = 5
 SAMPLES = 512
 SCATTER_SAMPLES = 4096
-DIRECTIONS = 8  # at a time
+DIRECTIONS = 8  # Jacobian columns computed at a time
 
 DECODER_LOADINGS, OUTPUT_WEIGHTS = "decoder_loadings", "output_weights"
 
@@ -27,22 +27,22 @@ DECODER_LOADINGS, OUTPUT_WEIGHTS = "decoder_loadings", "output_weights"
 def model_embeddings(
     vae: VAE, jacobian_gd: NDArray[np.floating], z_nd: NDArray[np.floating]
 ) -> dict[str, NDArray[np.float32]]:
-    """The gene embeddings that a VAE of samples has.
+    """Compute the gene embeddings of a VAE.
 
     Parameters
     ----------
     vae
         In evaluation mode.
     jacobian_gd
-        Its `decoder_jacobian`.
+        See `decoder_jacobian`.
     z_nd
         Embedded training samples.
 
     Returns
     -------
     dict
-        ``decoder_loadings``: `gene_embedding` of the Jacobian, and ``output_weights``: `output_weights` as
-        `whiten` leaves them, shape (g, d); compare genes by cosine.
+        ``decoder_loadings``, the `gene_embedding` of the Jacobian, and ``output_weights``, the whitened
+        `output_weights`; each of shape (g, d). Compare genes by cosine.
     """
     return {
         DECODER_LOADINGS: gene_embedding(jacobian_gd, z_nd),
@@ -51,7 +51,7 @@ def model_embeddings(
 
 
 def decoder_jacobian(vae: VAE, z_nd: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    r"""Jacobian of the decoder's mean, averaged over samples: the nonlinear model's loadings.
+    r"""Average the Jacobian of the decoder's mean over samples: the loadings of the nonlinear model.
 
     .. math:: J_{gd} = \tfrac1n \sum_n \partial f_g(z_n) / \partial z_d
 
@@ -60,9 +60,9 @@ def decoder_jacobian(vae: VAE, z_nd: np.ndarray, *, seed: int = 0) -> np.ndarray
     vae
         In evaluation mode.
     z_nd
-        Embedded training samples; at most 512 of them, drawn with ``seed``, are used.
+        Embedded training samples; at most 512 of them, drawn at random, are used.
     seed
-        Of the draw.
+        Seed of the draw.
 
     Returns
     -------
@@ -78,9 +78,9 @@ def decoder_jacobian(vae: VAE, z_nd: np.ndarray, *, seed: int = 0) -> np.ndarray
 
 
 def _mean_jacobian(vae: VAE, decoder: Decoder, z_nd: Tensor) -> Tensor:
-    """One decoder's Jacobian, averaged over samples, shape (f, d).
+    """Average one decoder's Jacobian over samples, shape (f, d).
 
-    The last layer is linear: what it is given is averaged, not what it gives.
+    The last layer is linear, so the Jacobian of its input is averaged, which is smaller.
     """
     c_nk = vae.covariates(None, len(z_nd))
 
@@ -99,16 +99,15 @@ def _mean_jacobian(vae: VAE, decoder: Decoder, z_nd: Tensor) -> Tensor:
 
 
 def gene_embedding(jacobian_gd: np.ndarray, z_nd: np.ndarray) -> np.ndarray:
-    r"""Loadings freed from their common direction and most of their covariance: what gene similarity is judged by.
+    r"""Scale the loadings by the scatter of similar samples and whiten them.
 
-    With :math:`L L^\top` the scatter of samples around their five nearest neighbours the matrix :math:`J L` does not
-    depend on the choice of latent axes, and weighs what varies among samples alike, not what tells tissues apart;
-    `whiten` does the rest.
+    With :math:`L L^\top` the scatter of samples around the mean of their five nearest neighbours, :math:`J L` does not
+    depend on the choice of latent axes. It weights variation among similar samples, not differences between tissues.
 
     Parameters
     ----------
     jacobian_gd
-        As `decoder_jacobian` gives it.
+        See `decoder_jacobian`.
     z_nd
         Embedded training samples.
 
@@ -121,7 +120,7 @@ def gene_embedding(jacobian_gd: np.ndarray, z_nd: np.ndarray) -> np.ndarray:
 
 
 def _scatter_root(z_nd: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Lower triangular root L of the scatter of points around the mean of their nearest neighbours, (d, d)."""
+    """Compute the lower triangular root L of the scatter of points around the mean of their nearest neighbours."""
     from sklearn.neighbors import NearestNeighbors
 
     rows = np.unique(np.linspace(0, len(z_nd) - 1, SCATTER_SAMPLES).astype(int))
@@ -135,14 +134,14 @@ def _scatter_root(z_nd: NDArray[np.floating]) -> NDArray[np.float64]:
 
 @torch.no_grad()
 def output_weights(vae: VAE) -> NDArray[np.float32]:
-    r"""Weights of the decoder's last layer in the space of genes: what each gene makes of the hidden units.
+    r"""Return the weights of the decoder's last layer in gene space.
 
-    The model's mean is linear in the last hidden units of all its members and, with a linear path, in the latent,
+    The model's mean is linear in the last hidden units of all ensemble members and, with a linear path, in the latent,
 
     .. math:: \hat x = B^\top \tfrac1m \big( [W_1 \dots W_m]\, (h_1, \dots, h_m) + \textstyle\sum_m S_m\, z \big) + b,
 
-    with the model's basis B, if it has one. A gene's row of this matrix has a column for every hidden unit; here the rows
-    are turned into as few columns as keep all inner products between genes.
+    with the model's basis B, if any. The matrix has a column per hidden unit; it is rotated to the fewest columns that
+    preserve all inner products between genes.
 
     Parameters
     ----------
@@ -160,21 +159,21 @@ def output_weights(vae: VAE) -> NDArray[np.float32]:
         parts.append(torch.stack(skips).sum(0))
     weights_fh = (torch.cat(parts, dim=1) / len(vae.decoders)).double()
     if weights_fh.shape[0] < weights_fh.shape[1]:
-        # W W^T = R R^T: rows of R have the inner products of those of W
+        # W W^T = R R^T: the rows of R have the same inner products as those of W
         square_f, axes_ff = torch.linalg.eigh(weights_fh @ weights_fh.T)
         weights_fh = axes_ff * square_f.clamp_min(0.0).sqrt()
     return vae.expand(weights_fh.T.float()).T.cpu().numpy()
 
 
 def whiten(loadings_gf: NDArray[np.floating], dimensions: int) -> NDArray[np.float32]:
-    r"""Loadings without their mean over genes, on their leading axes, singular values raised to 1 - 0.75.
+    r"""Center loadings over genes, project on the leading axes and shrink the singular values.
 
     .. math:: A - \mathbf 1 \bar a^\top = U S V^\top, \qquad E = U_d S_d^{1 - 0.75}
 
     Parameters
     ----------
     loadings_gf
-        A row for every gene.
+        One row per gene.
     dimensions
         Number d of leading axes to keep.
 

@@ -1,4 +1,4 @@
-"""A run's gene embeddings as files, and similar genes from them.
+"""Files of a run's gene embeddings, and similar genes from them.
 
 Shapes: ``g`` genes, ``d`` latent dimensions, ``k`` neighbours.
 """
@@ -31,16 +31,16 @@ STEM = "gene_embeddings"
 def write_gene_embeddings(
     folder: Path, embeddings: Mapping[str, NDArray[np.float32]], genes: pd.DataFrame
 ) -> None:
-    """Write ``gene_embeddings.h5ad`` and the same numbers as ``gene_embeddings.parquet``.
+    """Write ``gene_embeddings.h5ad`` and ``gene_embeddings.parquet``, with the same values.
 
     Parameters
     ----------
     folder
-        Of the run.
+        The run.
     embeddings
-        Name to embedding, shape (g, d). Each is in ``obsm`` by its name; the first is ``X`` too.
+        Name to embedding, shape (g, d). Each is stored in ``obsm`` under its name; the first is also ``X``.
     genes
-        What is known of the genes, by id.
+        Annotations of the genes, indexed by id.
     """
     import anndata
 
@@ -60,7 +60,7 @@ def write_gene_embeddings(
 
 
 def genes_table(model: TrainedModel) -> pd.DataFrame:
-    """Name and mean expression (``level``) of a model's genes, by id."""
+    """Make a table of name and mean expression (``level``) of a model's genes, indexed by id."""
     level_g = model.scaler.center_g.cpu().numpy()
     return pd.DataFrame({"gene_name": model.gene_names, "level": level_g}, index=model.gene_ids)
 
@@ -70,12 +70,12 @@ def _columns(name: str, embedding_gd: NDArray) -> list[str]:
 
 
 def read_gene_embeddings(run: Path) -> AnnData:
-    """What `write_gene_embeddings` wrote.
+    """Read the file that `write_gene_embeddings` writes.
 
     Raises
     ------
     RunError
-        The run was not evaluated yet.
+        The run has not been evaluated.
     """
     import anndata
 
@@ -86,35 +86,37 @@ def read_gene_embeddings(run: Path) -> AnnData:
 
 
 def choose(adata: AnnData, name: str | None) -> NDArray[np.float32]:
-    """One of the embeddings of a file, the first where ``name`` is None.
+    """Return one embedding of a file; the first if ``name`` is None.
 
     Raises
     ------
     ConfigError
-        There is none by this name.
+        The file has no embedding of this name.
     """
     name = str(adata.uns["embedding"]["X"]) if name is None else name
     if name not in adata.obsm:
         there = ", ".join(adata.obsm)
-        raise ConfigError(f"gene_embedding={name} is not there{nearest(name, adata.obsm)}; there are {there}")
+        raise ConfigError(
+            f"gene_embedding={name} does not exist{nearest(name, adata.obsm)}; available: {there}"
+        )
     return np.asarray(adata.obsm[name], dtype=np.float32)
 
 
 def neighbour_table(
     adata: AnnData, genes: Sequence[str], *, k: int = 10, embedding: str | None = None
 ) -> pd.DataFrame:
-    """The most similar genes of some genes, by cosine.
+    """Find the most similar genes of the given genes, by cosine.
 
     Parameters
     ----------
     adata
-        Of `read_gene_embeddings`.
+        See `read_gene_embeddings`.
     genes
-        Ids or names, in any case.
+        Ids or names; case does not matter.
     k
-        Neighbours of each.
+        Number of neighbours per gene.
     embedding
-        Which; None: the first.
+        Name of the embedding; the first if None.
 
     Returns
     -------
@@ -124,7 +126,7 @@ def neighbour_table(
     Raises
     ------
     DataError
-        A gene is not among those of the run.
+        The run does not have one of the genes.
     """
     ids, names = adata.obs_names.to_numpy(), adata.obs["gene_name"].astype(str).to_numpy()
     places: dict[str, int] = {}
@@ -135,7 +137,7 @@ def neighbour_table(
     if missing:
         listed = [f"ids and names in {STEM}.h5ad"]
         raise DataError(
-            f"{missing[0]} is no gene of this run{nearest(missing[0].lower(), places, listed=listed)}"
+            f"{missing[0]} is not a gene of this run{nearest(missing[0].lower(), places, listed=listed)}"
         )
     rows = np.array([places[gene.lower()] for gene in genes], dtype=np.intp)
     index_rk, cosine_rk = cosine_neighbours(choose(adata, embedding), k, rows=rows)

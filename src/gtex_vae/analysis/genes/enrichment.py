@@ -1,6 +1,6 @@
-"""Which gene sets move with a latent dimension, and which way.
+"""Gene sets that change along latent dimensions, with sign and false discovery rate.
 
-Shapes: g genes, d latent dimensions, s gene sets, c classes of expression level.
+Shapes: ``g`` genes, ``d`` latent dimensions, ``s`` gene sets, ``c`` classes of expression level.
 """
 
 from __future__ import annotations
@@ -14,44 +14,43 @@ from scipy.sparse import csr_array
 
 from gtex_vae.analysis.genes.function import Members, level_classes
 
-KEPT = 10  # sets of each collection, dimension and sign in the table; q values are over all of them
+KEPT = 10  # sets per collection, dimension and sign in the table; q values use all sets
 
 
 def enrichment(
     change_gd: NDArray[np.floating], members: Members, level_g: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    r"""How far each set's genes rise (or fall) with each dimension, against random sets of the same expression levels.
+    r"""Score the change of each set's genes along each dimension, relative to random sets of equal expression levels.
 
-    Within each of 20 classes of expression level a gene's change becomes the normal score of its rank. The null is a set
-    of other genes drawn at random with as many of each class, without replacement: the sum of scores then has mean 0
-    and a variance that is known, so that nothing has to be drawn,
+    Within each of 20 classes of expression level, a gene's change is replaced by the normal score of its rank. Under the
+    null a set is drawn without replacement with as many genes of each class. The sum of scores then has mean 0
+    and a known variance, so no permutations are needed:
 
     .. math:: z_{sd} = \frac{\sum_{i \in s} a_{id}}{\sqrt{\sum_c m_{sc}\, \sigma_{cd}^2\,
         \frac{N_c - m_{sc}}{N_c - 1}}}
 
     with the scores a, :math:`m_{sc}` genes of the set among the :math:`N_c` of class c, and the variance
-    :math:`\sigma_{cd}^2` of the scores within the class; for sums of ten or more normal scores it is standard normal
-    to the accuracy that p values need.
+    :math:`\sigma_{cd}^2` of the scores within the class. Sums of ten or more normal scores are close to standard normal.
 
     Parameters
     ----------
     change_gd
-        Change of each gene along each dimension, signed, shape (g, d): loadings.
+        Signed change of each gene along each dimension (loadings), shape (g, d).
     members
-        Name of a set to indices of its genes.
+        Name of a set to the indices of its genes.
     level_g
         Mean expression of each gene, shape (g,).
 
     Returns
     -------
     ndarray of float64
-        z, shape (s, d): positive where the set's genes rise with the dimension. NaN for a dimension that moves no gene.
+        z, shape (s, d): positive if the set's genes increase with the dimension. NaN if no gene changes along it.
 
     References
     ----------
-    Barry, Nobel and Wright (2005), Significance analysis of functional categories in gene expression studies, for
-    permuted genes and what they assume: genes of a set that vary together without being of it count as well
-    (Goeman and Buehlmann 2007). Randomized block variance: Cochran (1977), Sampling Techniques, section 5.9.
+    Barry, Nobel and Wright (2005), Significance analysis of functional categories in gene expression studies: gene
+    permutation. It ignores correlation between genes (Goeman and Buehlmann 2007). Randomized block variance: Cochran
+    (1977), Sampling Techniques, section 5.9.
 
     Examples
     --------
@@ -83,27 +82,27 @@ def enrichment_table(
     *,
     kept: int = KEPT,
 ) -> pd.DataFrame:
-    """The sets that move most with each dimension, up and down, of every collection.
+    """List the sets that increase and decrease most along each dimension, for every collection.
 
     Parameters
     ----------
     change_gd
-        See `enrichment`: standardized expression per standard deviation of the dimension.
+        See `enrichment`; here standardized expression per standard deviation of the dimension.
     collections
         Name of a collection to its sets.
     level_g
         Mean expression of each gene.
     dimensions
-        Number of each column of ``change_gd`` in the model.
+        Latent dimension of each column of ``change_gd``.
     kept
-        Sets of each collection, dimension and sign to keep.
+        Number of sets to list per collection, dimension and sign.
 
     Returns
     -------
     DataFrame
-        ``collection``, ``dimension``, ``sign`` (of the change of the set's genes as the dimension grows), ``set``,
+        ``collection``, ``dimension``, ``sign`` (of the change of the set's genes as the dimension increases), ``set``,
         ``genes``, ``score`` (z of `enrichment`), ``change`` (mean over the set's genes), ``p`` (two-sided) and ``q``
-        (Benjamini and Hochberg, over all sets and dimensions of the collection, kept here or not).
+        (Benjamini and Hochberg, over all sets and dimensions of the collection, listed or not).
 
     References
     ----------
@@ -147,7 +146,7 @@ def enrichment_table(
 def _normal_scores(
     change_gd: NDArray[np.float64], class_g: NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Normal scores of the ranks within each class, of mean 0, and their variances, shape (c, d)."""
+    """Compute normal scores of the ranks within each class, with mean 0, and their variances, shape (c, d)."""
     from scipy.special import ndtri
     from scipy.stats import rankdata
 
@@ -156,7 +155,7 @@ def _normal_scores(
     for number in range(class_g.max() + 1):
         genes = np.flatnonzero(class_g == number)
         if len(genes):
-            # a dimension that moves nothing is a tie of all, and scores 0
+            # if no gene changes along a dimension, all genes tie and score 0
             scores = ndtri((rankdata(change_gd[genes], axis=0) - 0.5) / len(genes))
             score_gd[genes] = scores - scores.mean(axis=0)
         variances.append(score_gd[genes].var(axis=0) if len(genes) else np.zeros(change_gd.shape[1]))

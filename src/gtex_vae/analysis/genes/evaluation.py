@@ -1,4 +1,4 @@
-"""What evaluate says of genes: their embeddings beside the baselines, and the gene sets along latent dimensions.
+"""Gene metrics of a run: its gene embeddings, the baselines, and gene sets along latent dimensions.
 
 Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 """
@@ -20,7 +20,7 @@ from gtex_vae.analysis.genes.function import Members
 from gtex_vae.analysis.metrics.latent import ACTIVE_VARIANCE
 from gtex_vae.inference.trained_model import TrainedModel
 
-DIMENSIONS = 128  # the most varying ones, where there are more
+DIMENSIONS = 128  # at most; those of largest variance
 BASELINES = {"pca": "baseline/pca/", "expression": "baseline/expression/"}
 SIGNIFICANT = 0.05
 
@@ -34,8 +34,8 @@ class GeneEvaluation:
     embeddings
         Name to embedding, shape (g, d), without the baselines.
     metrics, tables
-        Those of `gene_benchmark`, ``gene/enriched_dimensions/<collection>``, and the table
-        ``enrichment``; none without gene sets.
+        Result of `gene_benchmark`, the metrics ``gene/enriched_dimensions/<collection>`` and the table ``enrichment``;
+        empty without gene sets.
     """
 
     embeddings: dict[str, NDArray[np.float32]]
@@ -53,20 +53,20 @@ def evaluate_genes(
     supervised_terms: int = 0,
     seed: int = 0,
 ) -> GeneEvaluation:
-    """Judge a model's gene embeddings, and describe its dimensions by gene sets.
+    """Evaluate a model's gene embeddings, and describe its latent dimensions by gene sets.
 
     Parameters
     ----------
     model
-        Trained model of samples.
+        Trained model.
     z_train_nd
         Embedded training samples.
     pca
-        Of the training samples, with as many components.
+        PCA of the training samples, with as many components as the model has latent dimensions.
     x_train_ng
-        Training samples, standardized.
+        Standardized training samples.
     collections
-        Name of a collection to its sets' gene indices; may be empty.
+        Name of a collection to the gene indices of its sets; may be empty.
     supervised_terms, seed
         See `gene_benchmark`.
     """
@@ -76,7 +76,7 @@ def evaluate_genes(
     if not collections:
         return result
     level_g = model.scaler.center_g.cpu().numpy()
-    judged = gene_benchmark(
+    compared = gene_benchmark(
         {**embeddings, "pca": pca.components_dg.T, "expression": x_train_ng.T},
         collections,
         level_g,
@@ -84,8 +84,8 @@ def evaluate_genes(
         supervised_terms=supervised_terms,
         seed=seed,
     )
-    result.metrics |= judged.metrics
-    result.tables |= judged.tables
+    result.metrics |= compared.metrics
+    result.tables |= compared.tables
     sd_d = z_train_nd.std(axis=0)
     active = np.flatnonzero(sd_d**2 > ACTIVE_VARIANCE)
     shown = np.sort(active[np.argsort(-sd_d[active], kind="stable")[:DIMENSIONS]])
@@ -98,7 +98,7 @@ def evaluate_genes(
 
 
 def prefixes(embeddings: Mapping[str, NDArray], own: str) -> dict[str, str]:
-    """What stands before the metrics of each embedding; nothing before those of the run's own.
+    """Return the prefix of each embedding's metric keys; empty for the run's own embedding.
 
     >>> prefixes({"decoder_loadings": ..., "output_weights": ...}, "decoder_loadings")
     {'decoder_loadings': '', 'output_weights': 'embedding/output_weights/'}

@@ -1,6 +1,7 @@
-"""Do genes of one function lie together? Gene embeddings against gene sets.
+"""AUROC of gene sets from the similarity of gene embeddings.
 
-Shapes: g genes, d embedding dimensions, s gene sets, p permutations, m members of one set, l genes of one level.
+Shapes: ``g`` genes, ``d`` embedding dimensions, ``s`` gene sets, ``p`` permutations, ``m`` members of one set,
+``l`` genes of one level.
 """
 
 from __future__ import annotations
@@ -21,26 +22,25 @@ Members = Mapping[str, NDArray[np.intp]]
 def function_table(
     unit_gd: NDArray[np.float32], members: Members, level_g: NDArray[np.floating] | None = None
 ) -> pd.DataFrame:
-    r"""AUROC of every gene set: are its genes more similar to it than all other genes are?
+    r"""Compute the AUROC of every gene set: similarity of its genes to the set compared with all other genes.
 
-    A gene's score is its mean cosine similarity to the set's members, itself left out,
+    A gene's score is its mean cosine similarity to the set's members, excluding itself,
 
     .. math:: s_{ij} = \frac{1}{|S_j \setminus i|} \sum_{m \in S_j \setminus i} \cos(e_i, e_m)
 
-    and the AUROC that of the members' scores against those of all other genes, ties counted half. Similarities
-    between genes are never formed: a set's mean similarity is the product with its summed unit embeddings.
+    The AUROC compares the members' scores with those of all other genes; ties count half. The gene-by-gene similarity
+    matrix is never computed: scores are products with the set's summed unit embeddings.
 
     Parameters
     ----------
     unit_gd
-        `unit_length` of gene embeddings, shape (g, d): decoder loadings, PCA's ``components_dg.T``, or ``x_ng.T``, the
-        genes' own standardized profiles. A gene with an embedding of zeros is similar to none.
+        `unit_length` of gene embeddings, shape (g, d): decoder loadings, PCA's ``components_dg.T``, or the genes'
+        standardized profiles ``x_ng.T``. A gene whose embedding is zero has similarity 0 to every gene.
     members
-        Name of a set to indices of its genes, as :func:`~gtex_vae.analysis.genes.gene_sets.match` returns.
+        Name of a set to the indices of its genes, as :func:`~gtex_vae.analysis.genes.gene_sets.match` returns.
     level_g
-        Mean expression of each gene, shape (g,), for a second AUROC in which every member is compared with the other
-        genes of its own level alone, one of 20 equally large classes: what genes of a set have in common beyond
-        being expressed as strongly.
+        Mean expression of each gene, shape (g,). If given, a second AUROC compares each member only with genes of its
+        own expression level (20 classes of equal size), which removes similarity due to the level alone.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def function_table(
 
 
 def level_classes(level_g: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Class of each gene by its mean expression: 20 equally large ones, from the weakest to the strongest.
+    """Assign each gene to one of 20 classes of equal size, by increasing mean expression.
 
     >>> level_classes(np.arange(40.0))[[0, 1, 2, 39]].tolist()
     [0, 0, 1, 19]
@@ -86,7 +86,7 @@ def level_classes(level_g: NDArray[np.floating]) -> NDArray[np.intp]:
 
 
 def unit_length(embedding_gd: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Embeddings scaled to length 1, float32; zeros stay zeros."""
+    """Scale embeddings to length 1, float32; zeros stay zeros."""
     length_g = np.sqrt(np.einsum("gd,gd->g", embedding_gd, embedding_gd, dtype=np.float64))
     scale_g = np.divide(1, length_g, out=np.zeros_like(length_g), where=length_g > 0)
     unit_gd = np.empty(embedding_gd.shape, dtype=np.float32)
@@ -96,16 +96,16 @@ def unit_length(embedding_gd: NDArray[np.floating]) -> NDArray[np.float32]:
 def function_auroc(
     unit_gd: NDArray[np.float32], members: list[NDArray[np.intp]], *, progress: bool = True
 ) -> NDArray[np.float64]:
-    """AUROC of each set for embeddings of length 1; see :func:`function_table`.
+    """Compute the AUROC of each set for embeddings of length 1; see :func:`function_table`.
 
     Parameters
     ----------
     unit_gd
         Unit-length embeddings, shape (g, d).
     members
-        Gene indices of each set, two at least, not all genes.
+        Gene indices of each set: at least two genes, and not all.
     progress
-        Show a bar.
+        Show a progress bar.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def function_auroc(
 def _scored_sets(
     unit_gd: NDArray[np.float32], members: list[NDArray[np.intp]], *, progress: bool
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-    """Each set's genes, and the similarity of every gene to the set, itself left out."""
+    """Yield each set's genes, and the similarity of every gene to the set, excluding itself."""
     from tqdm import tqdm
 
     g = len(unit_gd)
@@ -134,7 +134,7 @@ def _scored_sets(
             csr_array((np.ones(len(indices), np.float32), indices, pointers), shape=(len(block), g)) @ unit_gd
         )
         for genes, similar_g in zip(block, sums_sd @ unit_gd.T, strict=True):
-            # a member's sum holds its similarity to itself, and has one term less without it
+            # remove a member's similarity to itself from its mean
             similar_g[genes] = (similar_g[genes] - own_g[genes]) * (len(genes) / (len(genes) - 1))
             yield genes, similar_g
 
@@ -147,12 +147,12 @@ def permutation_null(
     level_g: NDArray[np.floating] | None = None,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """AUROC of every set when the genes' names are shuffled.
+    """Compute the AUROC of every set with shuffled gene names.
 
-    Sizes and overlaps of the sets stay as they are. With ``level_g`` names are exchanged only between genes of
-    similar expression level, which leaves in the null whatever similarity comes of the level alone. The null
-    is a measurement, not 0.5: where genes form few tight clusters a member, which does not see itself, scores
-    a little lower than its neighbours outside the set.
+    Shuffling keeps the sizes and overlaps of the sets. With ``level_g`` names are exchanged only between genes of
+    similar expression level, so similarity due to the level alone remains in the null. The null differs from 0.5:
+    if genes form few tight clusters, a member, whose own similarity is excluded, scores slightly lower than its
+    neighbours outside the set.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def permutation_null(
     permutations
         Number of shuffles p.
     level_g
-        Mean expression of each gene, shape (g,), cut into 20 equally large classes; None to shuffle freely.
+        Mean expression of each gene, shape (g,), for shuffles within 20 classes of equal size; None to shuffle freely.
     seed
         Seed of the shuffles.
 
@@ -188,7 +188,7 @@ def permutation_null(
 
 
 def _auroc(score_g: NDArray[np.float32], positive: NDArray[np.float32]) -> float:
-    """AUROC of the positives against all other scores, by the rank-sum statistic with midranks."""
+    """Compute the AUROC of the positives compared with all other scores, from the rank sum with midranks."""
     ordered_g = np.sort(score_g)
     below = np.searchsorted(ordered_g, positive, side="left")
     up_to = np.searchsorted(ordered_g, positive, side="right")
@@ -198,7 +198,7 @@ def _auroc(score_g: NDArray[np.float32], positive: NDArray[np.float32]) -> float
 
 
 def _by_class(class_g: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Genes of each class, filled up with g, which is no gene; shape (classes, l)."""
+    """Return the genes of each class, padded with g, shape (classes, l)."""
     sizes = np.bincount(class_g)
     alike_cl = np.full((len(sizes), sizes.max()), len(class_g))
     for number, size in enumerate(sizes):
@@ -212,8 +212,8 @@ def _matched_auroc(
     class_g: NDArray[np.intp],
     alike_cl: NDArray[np.intp],
 ) -> float:
-    """Mean over the members of the share of other genes of their class that score less, ties counted half."""
-    # comparisons with NaN are false: members, and what fills up the classes, count as neither less nor equal
+    """Average over members the fraction of non-members of the same class that score less; ties count half."""
+    # comparisons with NaN are false, so members and padding count as neither less nor equal
     others_g = np.append(score_g, np.float32(np.nan))
     others_g[genes] = np.nan
     others_ml = others_g[alike_cl[class_g[genes]]]

@@ -19,22 +19,22 @@ SMALLEST, LARGEST = 10, 200
 
 
 def read_gmt(path: Path | str) -> dict[str, tuple[str, ...]]:
-    r"""Read gene sets: one a line, tab-separated: name, description, genes.
+    r"""Read a GMT file: one gene set per line, with tab-separated name, description and genes.
 
     Parameters
     ----------
     path
-        A GMT file, such as MSigDB's.
+        GMT file, for example from MSigDB.
 
     Returns
     -------
     dict
-        Name to genes, each once, in the order of the file.
+        Name to unique genes, in the order of the file.
 
     Raises
     ------
     DataError
-        The file is missing, no text, empty, or a line has no genes or a name that was there before.
+        The file is missing, not text or empty, or a line has no genes or repeats a name.
 
     Examples
     --------
@@ -61,10 +61,10 @@ def read_gmt(path: Path | str) -> dict[str, tuple[str, ...]]:
                 f"{path}, line {number}: a GMT line is name, description and genes, separated by tabs"
             )
         if name in sets:
-            raise DataError(f"{path}, line {number}: the set {name!r} was there before; names must be unique")
+            raise DataError(f"{path}, line {number}: the name {name!r} occurs twice; names must be unique")
         sets[name] = genes
     if not sets:
-        raise DataError(f"{path} holds no gene sets")
+        raise DataError(f"{path} contains no gene sets")
     return sets
 
 
@@ -82,10 +82,10 @@ def match(
     sets
         Name to genes.
     genes
-        The model's genes in order, in the naming of the sets (symbols, mostly). A name that several genes
-        share stands for all of them.
+        The model's genes in order, named as in the sets (usually symbols). A name shared by several genes matches
+        all of them.
     smallest, largest
-        Sets with fewer or more of the model's genes are left out.
+        Sets with fewer or more of the model's genes are skipped.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def match(
     Raises
     ------
     DataError
-        No set is left.
+        No set has a valid size.
 
     Examples
     --------
@@ -114,20 +114,20 @@ def match(
         most = max(map(len, found.values()), default=0)
         raise DataError(
             f"no gene set has {smallest} to {largest} of the model's {sum(map(len, places.values()))} genes (the "
-            f"largest has {most}): give sets that name genes as the model does, such as symbols for symbols"
+            f"largest has {most}): use gene sets whose genes are named as in the model, for example by symbols"
         )
     return kept
 
 
 def collections_for(adata: AnnData, paths: Sequence[str]) -> dict[str, dict[str, NDArray[np.intp]]]:
-    """Gene sets to judge gene embeddings by: those of GMT files, and a simulation's own modules.
+    """Read the gene sets of GMT files, and the modules of simulated data.
 
     Parameters
     ----------
     adata
-        The model's samples; ``var["gene_name"]`` names its genes.
+        The model's samples; ``var["gene_name"]`` has the gene names.
     paths
-        GMT files; each is a collection, named after its file.
+        GMT files; each is a collection named after its file.
 
     Returns
     -------

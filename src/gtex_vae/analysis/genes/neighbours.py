@@ -1,6 +1,6 @@
-"""Most similar genes of every gene.
+"""Most similar genes by cosine.
 
-Shapes: ``g`` genes, ``r`` of them that are asked for, ``d`` latent dimensions, ``k`` neighbours.
+Shapes: ``g`` genes, ``r`` requested genes, ``d`` latent dimensions, ``k`` neighbours.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ def cosine_neighbours(
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Find the ``k`` genes of highest cosine similarity to each gene, best first.
 
-    The similarity of all pairs is never in memory at once: 256 genes are compared with all at a time.
+    Memory stays small: 256 genes at a time are compared with all genes.
 
     Parameters
     ----------
     embedding_gd
-        Gene embedding, shape (g, d); a gene without a direction is similar to none.
+        Gene embedding, shape (g, d); a zero row has similarity 0 to every gene.
     k
-        Number of neighbours; fewer where there are fewer other genes.
+        Number of neighbours; at most the number of other genes.
     rows
-        Positions of the genes that are asked for, shape (r,); None: all.
+        Positions of the requested genes, shape (r,); all if None.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def cosine_neighbours(
     index_rk, cosine_rk = np.empty((len(rows), k), dtype=np.intp), np.empty((len(rows), k), dtype=np.float32)
     for start in range(0, len(rows), GENES_AT_A_TIME):
         block = rows[start : start + GENES_AT_A_TIME]
-        # of the opposite sign, so that the best come first without a copy
+        # negated, so that the best come first without a copy
         apart = unit_gd[block] @ -unit_gd.T
         places = np.arange(len(block))
         apart[places, block] = np.inf
@@ -66,14 +66,14 @@ def neighbour_rows(
     *,
     rows: NDArray[np.intp] | None = None,
 ) -> pd.DataFrame:
-    """Neighbours as a table, a row for each pair.
+    """Make a table of neighbours, one row per pair.
 
     Parameters
     ----------
     names
         Name of every gene, indexed by id.
     index_rk, cosine_rk, rows
-        Of `cosine_neighbours`.
+        See `cosine_neighbours`.
 
     Returns
     -------

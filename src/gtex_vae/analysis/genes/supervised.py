@@ -1,6 +1,6 @@
-"""Can a classifier tell the genes of a function from their embeddings? The published, supervised protocol.
+"""Prediction of gene sets from gene embeddings by support vector machines, after a published protocol.
 
-Shapes: g genes, d embedding dimensions, i genes of one task.
+Shapes: ``g`` genes, ``d`` embedding dimensions, ``i`` genes of one task.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from gtex_vae.analysis.genes.function import Members
 
-SMALLEST = 20  # genes of a set
-NEGATIVES = 10  # to each gene of the set
+SMALLEST = 20  # genes per set
+NEGATIVES = 10  # per gene of the set
 HELD_OUT = 0.2
 FOLDS = 3
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -23,16 +23,16 @@ PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
 @dataclass(frozen=True)
 class Task:
-    """One gene set to predict.
+    """Gene set to predict, with its negatives and folds.
 
     Attributes
     ----------
     collection, name
-        Of the set.
+        Collection and name of the set.
     gene_i, positive_i
-        Its genes and ten times as many others, and which are which.
+        Indices of its genes and of up to ten times as many negatives; True for the set's genes.
     fold_i
-        0 to 2: fold for choosing the penalty; -1: held out.
+        0 to 2: cross-validation fold; -1: held out.
     """
 
     collection: str
@@ -43,21 +43,21 @@ class Task:
 
 
 def draw_tasks(collections: Mapping[str, Members], terms: int, *, seed: int = 0) -> list[Task]:
-    """Draw gene sets to predict, their negatives and their folds: the same for every embedding.
+    """Draw gene sets to predict, their negatives and their folds.
 
     Parameters
     ----------
     collections
-        Name of a collection to its sets' gene indices.
+        Name of a collection to the gene indices of its sets.
     terms
-        Sets in all, as evenly from the collections as these allow; only sets of 20 genes or more.
+        Total number of sets, divided evenly among the collections where possible; only sets of at least 20 genes.
     seed
-        Of all draws.
+        Seed of all draws.
 
     Returns
     -------
     list of Task
-        Negatives are genes of other sets of the collection, at most ten to each member.
+        Negatives are genes of other sets of the collection, at most ten per member.
     """
     random = np.random.default_rng(seed)
     large = {
@@ -65,7 +65,7 @@ def draw_tasks(collections: Mapping[str, Members], terms: int, *, seed: int = 0)
         for name, members in collections.items()
     }
     left, tasks = terms, []
-    # the smallest collections first: what they lack is for the others
+    # smallest collections first: the others take what these cannot provide
     for order, collection in enumerate(sorted(large, key=lambda name: len(large[name]))):
         take = min(len(large[collection]), left // (len(large) - order))
         left -= take
@@ -85,41 +85,40 @@ def _draw_task(
     annotated: NDArray[np.intp],
     random: np.random.Generator,
 ) -> Task | None:
-    """One set's negatives and folds; None where there is nothing to tell it from."""
+    """Draw one set's negatives and folds; None if there are too few negatives."""
     others = np.setdiff1d(annotated, genes)
     if len(others) < FOLDS / HELD_OUT:
         return None
     others = random.choice(others, min(len(others), NEGATIVES * len(genes)), replace=False)
-    parts = [random.permutation(genes), others]
+    classes = [random.permutation(genes), others]
     folds = []
-    for part in parts:
-        held_out = max(1, int(HELD_OUT * len(part)))
-        folds.append(np.concatenate([np.full(held_out, -1), np.arange(len(part) - held_out) % FOLDS]))
+    for members in classes:
+        held_out = max(1, int(HELD_OUT * len(members)))
+        folds.append(np.concatenate([np.full(held_out, -1), np.arange(len(members) - held_out) % FOLDS]))
     positive_i = np.arange(len(genes) + len(others)) < len(genes)
-    return Task(collection, name, np.concatenate(parts), positive_i, np.concatenate(folds))
+    return Task(collection, name, np.concatenate(classes), positive_i, np.concatenate(folds))
 
 
 def supervised_table(embeddings: Mapping[str, NDArray[np.floating]], tasks: Sequence[Task]) -> pd.DataFrame:
-    """AUROC on held-out genes of a support vector machine for every gene set, one column for each embedding.
+    """Compute the AUROC on held-out genes of a support vector machine, per gene set and embedding.
 
-    The protocol of gene-embedding-benchmarks, task GO: a fifth of the genes is held out; on the rest, three folds
-    choose C among 0.1, 1, 10, 100 and 1000 by AUROC; a support vector machine with a Gaussian kernel of width
-    "scale" and balanced classes is then fitted to all of the rest. Two things differ: it takes negatives from genes of
-    other branches of GO (the AGR slim), which a GMT file does not tell, so that here they are any genes of other sets of
-    the collection; and it has GO terms with experimental evidence alone. The kernel's width is that of the genes of
-    all three folds.
+    The protocol is that of gene-embedding-benchmarks, task GO. A fifth of the genes is held out. On the other genes,
+    three-fold cross-validation chooses C from 0.1, 1, 10, 100 and 1000 by AUROC; a support vector machine with a
+    Gaussian kernel (gamma="scale", from all three folds) and balanced classes is then fitted to them. Two things differ.
+    The benchmark takes negatives from other branches of GO (the AGR slim), which a GMT file does not contain, so
+    here they are genes of other sets of the collection. It also uses only GO terms with experimental evidence.
 
     Parameters
     ----------
     embeddings
         Name to embedding, shape (g, d).
     tasks
-        Of `draw_tasks`.
+        See `draw_tasks`.
 
     Returns
     -------
     DataFrame
-        Indexed by collection and set: ``genes``, and the AUROC of each embedding.
+        Indexed by collection and set; columns ``genes`` and the AUROC of each embedding.
 
     References
     ----------
@@ -144,7 +143,7 @@ def supervised_table(embeddings: Mapping[str, NDArray[np.floating]], tasks: Sequ
 
 
 def _held_out_auroc(x_id: NDArray[np.floating], task: Task) -> float:
-    """AUROC on the held-out genes of one task."""
+    """Compute the AUROC on the held-out genes of one task."""
     from sklearn.metrics import roc_auc_score
 
     fitted_i = task.fold_i >= 0
@@ -166,9 +165,9 @@ def _held_out_auroc(x_id: NDArray[np.floating], task: Task) -> float:
 
 
 def _gaussian_kernel(x_id: NDArray[np.floating], fitted_i: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """exp(-gamma |x - y|^2) with gamma = 1 / (d Var(x)), as scikit-learn's "scale"."""
+    """Compute exp(-gamma |x - y|^2) with gamma = 1 / (d Var(x)), scikit-learn's "scale"."""
     variance = float(x_id[fitted_i].var(dtype=np.float64))
-    # far from the origin squared distances from products would lose their digits
+    # centered, because squared distances from products lose precision far from the origin
     x_id = np.asarray(x_id - x_id.mean(axis=0), dtype=np.float32)
     gamma = 1.0 / (x_id.shape[1] * variance) if variance > 0 else 1.0
     square_i = np.einsum("id,id->i", x_id, x_id, dtype=np.float64)
