@@ -119,7 +119,7 @@ def test_report_of_an_alignment_is_a_retrieval_card(alignment_run, command):
     for text in (
         "chance",
         "untuned VAE",
-        "What composition does not explain",
+        "Retrieval controlled for composition",
         "top-1",
         f"{metrics_of(alignment_run)['contrastive/mrr']:.3f}",
     ):

@@ -34,7 +34,7 @@ HEADLINE = (
     ("foscttm", "FOSCTTM (0 is best)"),
     ("matched/top1", "top-1, like compositions"),
     ("same_composition/top1", "top-1, same composition"),
-    ("without_composition/top1", "top-1, composition taken off"),
+    ("without_composition/top1", "top-1, composition regressed out"),
 )
 
 

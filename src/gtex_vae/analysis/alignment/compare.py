@@ -1,4 +1,4 @@
-"""Retrieval by an alignment, beside the same by raw expression, PCA and the untuned VAE.
+"""Retrieval by an alignment, compared with raw expression, PCA and the untuned VAE.
 
 Shapes: ``n`` donors, ``a`` donor samples, ``s`` cell-type profiles, ``c`` cell types, ``g`` genes, ``d`` dimensions.
 """
@@ -24,18 +24,18 @@ from gtex_vae.analysis.metrics.retrieval import (
 )
 from gtex_vae.data.single_cell.donors import DonorCells
 
-MATCHED = 20  # donors of like composition to be told apart
-FIT_DONORS = 2  # training donors for every cell type, to take composition out
+MATCHED = 20  # candidates of similar composition
+FIT_DONORS = 2  # training donors per cell type needed to regress composition out
 BASELINES = ("baseline/expression/", "baseline/pca/", "baseline/vae/")
 SETTINGS = ("", "matched/", "same_composition/", "without_composition/")
 
 Floats = NDArray[np.floating]
-# donor samples (a, .) and pooled cell types (n, .), in one space
+# donor samples (a, .) and pooled cell types (n, .) in a common space
 Views = tuple[Floats, Floats]
 
 
 def pooled(x_sd: Floats, cells: DonorCells) -> Floats:
-    """Mean of each donor's cell types, shape (n, d)."""
+    """Average each donor's cell types, shape (n, d)."""
     total_nd = np.zeros((len(cells.donors), x_sd.shape[1]), dtype=np.float64)
     np.add.at(total_nd, cells.owner_s, x_sd)
     return total_nd / np.bincount(cells.owner_s, minlength=len(cells.donors))[:, None]
@@ -44,11 +44,11 @@ def pooled(x_sd: Floats, cells: DonorCells) -> Floats:
 def baseline_views(
     cells: DonorCells, embed: Callable[[NDArray[np.float32]], Floats], latent_dim: int
 ) -> dict[str, Views]:
-    """What raw expression, PCA and the untuned VAE make of both sides, by prefix of their keys.
+    """Embed both sides by raw expression, PCA and the untuned VAE, indexed by the prefix of their keys.
 
-    Expression is standardized and centred with the training donors' own statistics, side by side, which makes it a
-    much stronger baseline than with those of bulk tissues; the PCA is of these values, with as many components as the
-    model has dimensions. Cell types are pooled by their mean, embeddings centred on each side's training donors.
+    Each side's expression is standardized with the statistics of its own training donors, which is a much stronger
+    baseline than the statistics of bulk tissues. PCA is fitted to these values, with as many components as the model
+    has dimensions. Cell types are pooled by their mean; embeddings are centered on each side's training donors.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def baseline_views(
     sides = []
     for side_ng, all_ng in ((x_ng, cells.x_ag), (y_ng, y_ng)):
         mean_g, sd_g = side_ng[train_n].mean(0), side_ng[train_n].std(0)
-        # genes that the data does not have are constant
+        # genes missing from the data are constant
         sides.append(np.divide(all_ng - mean_g, sd_g, out=np.zeros(all_ng.shape), where=sd_g > 1e-6))
     raw_ag, raw_ng = sides
     pca = PCA.fit(np.concatenate([raw_ag[:n][train_n], raw_ng[train_n]]), latent_dim)
@@ -82,17 +82,16 @@ class Compared:
     Attributes
     ----------
     metrics
-        ``contrastive/top1`` and so on (`gtex_vae.analysis.metrics.retrieval.retrieval_metrics`, both directions averaged) from
-        the donors' own samples, those of baselines under their prefix. ``contrastive/matched/...``: each donor among
-        the 20 that are most like it in composition. ``contrastive/same_composition/...``: from mixtures that have the
-        same proportions in all donors, the mean over mixtures. ``contrastive/without_composition/...``: after what a
-        linear function of the cell types' shares tells was taken off both sides. ``top1_low`` and ``top1_high`` of each:
-        95 % interval over donors.
+        ``contrastive/top1`` etc. (`gtex_vae.analysis.metrics.retrieval.retrieval_metrics`, averaged over directions) of
+        the donors' own samples; keys of baselines start with their prefix. ``contrastive/matched/...``: among the 20
+        donors of most similar composition. ``contrastive/same_composition/...``: mixtures with the same proportions in
+        all donors, averaged over mixtures. ``contrastive/without_composition/...``: after a linear regression on the
+        cell types' shares is subtracted from both sides. ``top1_low``, ``top1_high``: 95 % interval over donors.
     intervals
-        Of the model's figures and of their paired differences from each baseline, over donors; index ``metric`` and
-        ``minus``.
+        95 % intervals over donors of the model's metrics and of their paired differences from each baseline; index
+        ``metric`` and ``minus``.
     ranks
-        Rank of each held-out donor's partner by each method, from donor to cells and back.
+        Rank of each held-out donor's partner by each method, in both directions.
     """
 
     metrics: dict[str, float]
@@ -101,18 +100,18 @@ class Compared:
 
 
 def compare(views: Mapping[str, Views], cells: DonorCells, split: str = "test", *, seed: int = 0) -> Compared:
-    """Retrieval of held-out donors by several methods.
+    """Measure retrieval of held-out donors by several methods.
 
     Parameters
     ----------
     views
-        Prefix of the keys (``""`` for the model, ``"baseline/pca/"``, ...) to both sides of all donors.
+        Prefix of the metric keys (``""`` for the model, ``"baseline/pca/"``, ...) to both sides of all donors.
     cells
         The data.
     split
-        Donors to retrieve among.
+        Split whose donors are queries and candidates.
     seed
-        Of the resamples of donors.
+        Seed of the bootstrap over donors.
     """
     chosen = np.flatnonzero(cells.split_n == split)
     metrics: dict[str, float] = {}
@@ -148,7 +147,7 @@ Retrieval = tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_] | Non
 def _retrievals(
     setting: str, view: Views, cells: DonorCells, chosen: NDArray[np.intp]
 ) -> Iterator[Retrieval]:
-    """Donors, similarities and candidates of each retrieval of a setting; none where the data does not allow it."""
+    """Yield donors, similarities and candidates of each retrieval; nothing if the data does not allow the setting."""
     u_ad, v_nd = view
     if setting == "":
         yield chosen, cosine_similarity(u_ad[chosen], v_nd[chosen]), None
@@ -171,14 +170,14 @@ def _retrievals(
 
 
 def without_composition(z_nd: Floats, proportion_nc: Floats, train_n: NDArray[np.bool_]) -> Floats:
-    """What no linear function of composition, fitted on training donors, tells of an embedding, shape (n, d).
+    """Subtract a linear regression on composition, fitted on training donors, from an embedding, shape (n, d).
 
     Parameters
     ----------
     z_nd
         Embedding.
     proportion_nc
-        Shares of the cell types; their square roots are taken, between which the distance is Hellinger's.
+        Shares of the cell types; the regression uses their square roots (Hellinger distance).
     train_n
         Donors to fit on.
     """
@@ -188,7 +187,7 @@ def without_composition(z_nd: Floats, proportion_nc: Floats, train_n: NDArray[np
 
 
 def _by_donor(found: list[Retrieval], n: int) -> NDArray[np.float64]:
-    """What each donor adds to `AVERAGED` in each direction, shape (n, 2, 4): the mean over retrievals."""
+    """Return each donor's contribution to `AVERAGED` per direction, averaged over retrievals, shape (n, 2, 4)."""
     added_rnk = np.full((len(found), n, 2, len(AVERAGED)), np.nan)
     for r, (donors, similarity_nn, candidate_nn) in enumerate(found):
         added_rnk[r, donors] = by_pair(similarity_nn, candidate_nn)
@@ -201,7 +200,7 @@ def _by_donor(found: list[Retrieval], n: int) -> NDArray[np.float64]:
 def _intervals(
     added: Mapping[tuple[str, str], NDArray[np.float64]], counts_bn: NDArray[np.float64]
 ) -> pd.DataFrame:
-    """Intervals of the model's figures, and of its paired differences from the baselines."""
+    """Compute intervals of the model's metrics and of their paired differences from the baselines."""
     rows = []
     for setting in SETTINGS:
         for k, key in enumerate(AVERAGED):
@@ -219,9 +218,9 @@ def _intervals(
 
 
 def _bounds(value_n2: NDArray[np.float64], counts_bn: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % percentile interval of a mean over donors and directions, given how often each donor is drawn.
+    """Compute the 95 % percentile interval of a mean over donors and directions, from bootstrap counts of donors.
 
-    Queries are drawn again, candidates stay as they are.
+    Only queries are resampled; candidates stay the same.
     """
     known_n2 = np.isfinite(value_n2)
     total_b2 = counts_bn @ np.where(known_n2, value_n2, 0.0)

@@ -1,4 +1,4 @@
-"""An alignment run read back: its data, its models, and the retrieval that they give.
+"""Data, models and retrieval of an alignment run.
 
 Shapes: ``n`` donors, ``a`` donor samples, ``p`` dimensions of a projection.
 """
@@ -37,37 +37,37 @@ ROWS_AT_A_TIME = 2048
 
 
 def is_alignment(run: Path) -> bool:
-    """Whether a run aligned donors with their cell types."""
+    """Return True if a run aligned donors with their cell types."""
     return (run / ALIGNMENT / "alignment.json").is_file()
 
 
 def read_alignment_data(run: Path, trained: TrainedModel) -> DonorCells:
-    """The donors and cell types of an alignment run, split as it had them.
+    """Read the donors and cell types of an alignment run, with its split.
 
     Raises
     ------
     RunError
-        They are gone.
+        The pseudobulk files do not exist any more.
     """
     settings = directory.read_config(run)[ALIGNMENT]
     given = Path(settings["input"]) if settings["input"] is not None else None
     folder = given if given is not None and holds_pseudobulk(given) else run / "pseudobulk"
     if not holds_pseudobulk(folder):
-        raise RunError(f"{folder}, the donors that {run} was trained on, is gone")
+        raise RunError(f"{folder} with the donors that {run} was trained on does not exist any more")
     split = pd.read_csv(run / "splits.csv", dtype=str)
     known = dict(zip(split["donor"], split["split"], strict=True))
     return _in_genes(read_pseudobulk(folder), trained, settings["min_overlap"], known=known)
 
 
 def read_new_donors(run: Path, trained: TrainedModel, input: Path, own: DonorCells) -> DonorCells:
-    """Other donors, made into pseudobulk as the run's own were, all held out, beside the run's training donors.
+    """Read other donors as held-out ones, with the run's pseudobulk settings, and add the run's training donors.
 
     Parameters
     ----------
     run, trained
         The alignment run and its model.
     input
-        Single cells, or a folder that ``gtex_vae.pseudobulk`` wrote.
+        Single cells, or a folder written by ``gtex_vae.pseudobulk``.
     own
         The run's donors.
     """
@@ -78,7 +78,7 @@ def read_new_donors(run: Path, trained: TrainedModel, input: Path, own: DonorCel
 
 
 def _in_genes(made: Pseudobulk, trained: TrainedModel, min_overlap: float, **split: Any) -> DonorCells:
-    """Pseudobulk in a model's genes."""
+    """Map pseudobulk to a model's genes."""
     return donor_cells(
         made, trained.scaler, gene_ids=trained.gene_ids, gene_names=trained.gene_names, unit=trained.unit,
         min_overlap=min_overlap, **split,
@@ -87,12 +87,12 @@ def _in_genes(made: Pseudobulk, trained: TrainedModel, min_overlap: float, **spl
 
 @torch.inference_mode()
 def project(aligner: Aligner, cells: DonorCells) -> Views:
-    """Projections of all donor samples (a, p), and of all donors by their cell types (n, p)."""
+    """Project all donor samples, shape (a, p), and all donors from their cell types, shape (n, p)."""
     aligner.eval()
 
     def embed(x_ng: np.ndarray, of_cells: bool) -> Tensor:
-        parts = torch.from_numpy(x_ng).split(ROWS_AT_A_TIME)
-        return torch.cat([aligner.encoder(aligner.encoder.features(part), cells=of_cells) for part in parts])
+        blocks = torch.from_numpy(x_ng).split(ROWS_AT_A_TIME)
+        return torch.cat([aligner.encoder(aligner.encoder.features(x), cells=of_cells) for x in blocks])
 
     owner_s, type_s = torch.from_numpy(cells.owner_s), torch.from_numpy(cells.type_s)
     u_ap = aligner.project_donors(embed(cells.x_ag, False))
@@ -101,14 +101,14 @@ def project(aligner: Aligner, cells: DonorCells) -> Views:
 
 
 def measure(aligner: Aligner, trained: TrainedModel, cells: DonorCells, *, seed: int = 0) -> Compared:
-    """Retrieval of held-out donors by an alignment, beside the baselines."""
+    """Measure retrieval of held-out donors by an alignment and by the baselines."""
     views = {"": project(aligner, cells)}
     views |= baseline_views(cells, trained.embed, trained.vae.latent_dim)
     return compare(views, cells, seed=seed)
 
 
 def evaluate_alignment(run: Path, input: Path | None = None, *, seed: int = 0) -> tuple[Compared, Path]:
-    """Measure an alignment run by retrieval among its held-out donors, or among others.
+    """Measure an alignment run by retrieval among its held-out donors, or among other donors.
 
     Parameters
     ----------
@@ -117,12 +117,12 @@ def evaluate_alignment(run: Path, input: Path | None = None, *, seed: int = 0) -
     input
         Other donors, see `read_new_donors`.
     seed
-        Of the resamples of donors.
+        Seed of the bootstrap over donors.
 
     Returns
     -------
     Compared, Path
-        The result, and where it was written: ``evaluation/`` of the run, or with ``input`` a folder of that name in it.
+        The result and its folder: ``evaluation/`` of the run; with ``input``, a subfolder named after the file.
     """
     trained = TrainedModel.load(run / "model")
     aligner = Aligner.load(run / ALIGNMENT, trained.vae)
@@ -131,7 +131,7 @@ def evaluate_alignment(run: Path, input: Path | None = None, *, seed: int = 0) -
         cells, folder = read_new_donors(run, trained, input, cells), folder / matrix_name(str(input))
         write_json(folder / "alignment.json", cells.report)
     held_out = int((cells.split_n == "test").sum())
-    log.info("measuring retrieval by %s among %d donors that it never saw", run, held_out)
+    log.info("measuring retrieval by %s among %d held-out donors", run, held_out)
     found = measure(aligner, trained, cells, seed=seed)
     for name, table in {"intervals": found.intervals, "retrieval": found.ranks}.items():
         with write_beside(folder / f"{name}.csv") as temporary:

@@ -1,4 +1,4 @@
-"""Figures of an alignment's report; each function returns a matplotlib figure."""
+"""Figures of the report of an alignment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gtex_vae.analysis.report.plots import blank_figure, plain_axes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# prefix of the keys, name, and colour (of the palette of Okabe and Ito)
+# prefix of the metric keys, name, color (Okabe and Ito)
 METHODS = (
     ("", "alignment", "#0072B2"),
     ("baseline/vae/", "untuned VAE", "#009E73"),
@@ -22,16 +22,16 @@ METHODS = (
 )
 SETTINGS = {
     "": "all held-out donors",
-    "matched/": "20 donors of like composition",
-    "same_composition/": "mixtures of one composition",
-    "without_composition/": "composition taken off",
+    "matched/": "20 donors of similar composition",
+    "same_composition/": "mixtures of equal composition",
+    "without_composition/": "composition regressed out",
 }
 
 Metrics = Mapping[str, float | None]
 
 
 def top1_bars(metrics: Metrics) -> Figure:
-    """Top-1 of every method in every setting, with 95 % intervals over donors; the line is chance."""
+    """Draw top-1 of every method in every setting, with 95 % intervals over donors and chance."""
     shown = {setting: name for setting, name in SETTINGS.items() if f"contrastive/{setting}top1" in metrics}
     figure = blank_figure(9.0, 3.4)
     axes = figure.subplots()
@@ -53,7 +53,7 @@ def top1_bars(metrics: Metrics) -> Figure:
 
 
 def found_within(ranks: pd.DataFrame) -> Figure:
-    """Share of queries whose partner is among the k most similar, for every k; both directions."""
+    """Draw the fraction of queries whose partner is among the k most similar, over both directions."""
     figure = blank_figure(6.5, 3.6)
     axes = figure.subplots()
     n = len(ranks)
@@ -70,7 +70,7 @@ def found_within(ranks: pd.DataFrame) -> Figure:
 
 
 def learning_curves(curves: Mapping[str, tuple[list[int], list[float]]]) -> Figure:
-    """Loss of training, and retrieval of validation donors."""
+    """Draw the losses, and retrieval of validation donors."""
     figure = blank_figure(9.0, 3.0)
     for axes, tags in zip(figure.subplots(1, 2), (("train/loss", "val/loss"), CURVES[2:]), strict=True):
         for tag, style in zip(tags, ("-", "--", ":"), strict=False):

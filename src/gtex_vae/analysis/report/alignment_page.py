@@ -1,4 +1,4 @@
-"""The report of an alignment: a card of retrieval, one HTML file that needs nothing beside it."""
+"""Report of an alignment as a self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ COLUMNS = {
 CHANCE = {"foscttm": 0.5}
 WORST_SHOWN = 15
 ALTS = {
-    "top1": "Top-1 of every method, among all donors and with composition controlled for, with chance",
-    "found_within": "Share of donors whose partner is among the k nearest, by method",
+    "top1": "Top-1 of every method, among all donors and controlled for composition, with chance",
+    "found_within": "Fraction of donors whose partner is among the k nearest, by method",
     "learning_curves": "Loss and validation retrieval over training",
 }
 
 
 def write_report(run: Path, *, seed: int = 0) -> Path:
-    """Write ``analysis/report.html`` and its figures into an alignment run, evaluating it first where it was not.
+    """Write ``analysis/report.html`` and its figures into an alignment run; evaluate the run first if needed.
 
     Parameters
     ----------
     run
         A finished alignment run.
     seed
-        Of that evaluation.
+        Seed of that evaluation.
 
     Returns
     -------
     Path
-        The page.
+        Path of the page.
     """
     if not (run / "evaluation" / "metrics.json").exists():
         log.info("measuring %s on held-out donors first", run)
@@ -79,14 +79,14 @@ def write_report(run: Path, *, seed: int = 0) -> Path:
 
 
 def summary(metrics: Metrics, intervals: Intervals, donors: int) -> str:
-    """The result in words, and beside each baseline."""
+    """Write the result in words, and its differences from each baseline."""
     best_prefix, best_name, _ = max(
         METHODS[1:], key=lambda method: metrics[f"{method[0]}contrastive/top1"] or 0.0
     )
     own = intervals["contrastive/top1", ""]
     text = (
         f"The alignment finds the right one of {donors} held-out donors in {own.value:.0%} of cases "
-        f"(95 % interval {own.low:.0%} to {own.high:.0%}); the best of the others, {best_name}, in "
+        f"(95 % interval {own.low:.0%} to {own.high:.0%}); the best baseline, {best_name}, in "
         f"{metrics[f'{best_prefix}contrastive/top1']:.0%}; chance is {metrics['contrastive/chance_top1']:.1%}."
     )
     items = "".join(
@@ -98,7 +98,7 @@ def summary(metrics: Metrics, intervals: Intervals, donors: int) -> str:
 
 
 def composition(metrics: Metrics, intervals: Intervals) -> str:
-    """What the alignment knows of donors that composition does not tell, in words."""
+    """List the differences from each baseline when composition is controlled for."""
     settings = [setting for setting in SETTINGS if setting and f"contrastive/{setting}top1" in metrics]
     items = "".join(
         _verdict(
@@ -111,7 +111,7 @@ def composition(metrics: Metrics, intervals: Intervals) -> str:
 
 
 def _verdict(intervals: Intervals, metric: str, prefix: str, text: str) -> str:
-    """One paired difference with its mark."""
+    """Write one paired difference with its mark."""
     found = intervals[metric, prefix.strip("/")]
     kind = tone(metric, found.low, found.high)
     figures = f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
@@ -119,9 +119,9 @@ def _verdict(intervals: Intervals, metric: str, prefix: str, text: str) -> str:
 
 
 def retrieval_table(metrics: Metrics, setting: str) -> str:
-    """Every method and chance in one setting."""
+    """Make the table of every method, and chance, in one setting."""
     if f"contrastive/{setting}top1" not in metrics:
-        return '<p class="none">Too few donors, or no mixtures, for this.</p>'
+        return '<p class="none">Too few donors, or no mixtures, for this setting.</p>'
     rows: list[list[Any]] = []
     for prefix, name, _ in METHODS:
         group = f"{prefix}contrastive/{setting}"
@@ -133,11 +133,11 @@ def retrieval_table(metrics: Metrics, setting: str) -> str:
     first_name, *names = COLUMNS.values()
     candidates = metrics[f"contrastive/{setting}candidates"]
     table = html_table(["", first_name, "95 % interval", *names], rows)
-    return f'{table}<p class="note">{candidates:.0f} candidates for each query.</p>'
+    return f'{table}<p class="note">{candidates:.0f} candidates per query.</p>'
 
 
 def _worst(ranks: pd.DataFrame) -> str:
-    """Donors that the alignment finds last."""
+    """Make the table of the donors that the alignment ranks worst."""
     worst = ranks.assign(mean=ranks[["model_rank", "model_rank_back"]].mean(axis=1)).nlargest(
         WORST_SHOWN, "mean"
     )
@@ -146,7 +146,7 @@ def _worst(ranks: pd.DataFrame) -> str:
 
 
 def _data(run: Path) -> str:
-    """Donors of each split, cell types and genes."""
+    """Describe the donors of each split, cell types and genes."""
     splits = pd.read_csv(run / "splits.csv", dtype=str)["split"].value_counts()
     kinds: Mapping[str, Any] = json.loads((run / "alignment" / "alignment.json").read_text(encoding="utf-8"))
     genes: Mapping[str, Any] = json.loads((run / "alignment.json").read_text(encoding="utf-8"))

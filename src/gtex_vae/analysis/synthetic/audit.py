@@ -1,4 +1,4 @@
-"""Do synthetic samples look like held-out donors, without being copies of the training samples?
+"""Comparison of synthetic samples with held-out donors, and a check for copies of training samples.
 
 Shapes: ``n``, ``m`` samples, ``g`` genes, ``c`` components. Expression is standardized with training statistics.
 """
@@ -17,23 +17,23 @@ from gtex_vae.analysis.metrics.tissue import accuracy, expression_predict, label
 
 Floats = NDArray[np.float32]
 
-MOST_SAMPLES = 1000  # of each side of the discrepancy, whose cost is quadratic
+MOST_SAMPLES = 1000  # per side of the discrepancy, whose cost is quadratic
 GENES_CORRELATED = 1000
 SPLITS_IN_HALVES = 50
 COMPONENTS = 64
-REAL = "training samples"  # the row that says what real donors reach
+REAL = "training samples"  # the row of real samples, for reference
 
 
 @dataclass(frozen=True)
 class Profiles:
-    """Samples to be judged.
+    """Samples to audit.
 
     Parameters
     ----------
     x_ng
         Standardized expression.
     tissue
-        Of each; empty (missing) where there is none.
+        Tissue of each sample; missing if unknown.
     """
 
     x_ng: Floats
@@ -49,29 +49,29 @@ def audit(
     *,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, float]:
-    """Measure generated samples beside as many training samples: real ones, of other donors than the held-out.
+    """Compare generated samples, and equally many training samples, with held-out samples.
 
     Parameters
     ----------
     generated
-        Name to samples of each way of making them.
+        Name of a method to its samples.
     train, train_donors
         Training samples and their donors.
     held_out, held_out_donors
-        Held-out ones.
+        Held-out samples and their donors.
     seed
-        Of the draws.
+        Seed of the draws.
 
     Returns
     -------
     table : DataFrame
-        A row for each way, and one for training samples. ``mmd2``: see `discrepancy`. ``variance``: median over genes of
-        the variance, over that of the held-out samples. ``correlation``, ``correlation_within_tissues``: see
-        `correlation_agreement`. ``tissue_accuracy``: of held-out samples, by logistic regression on expression,
-        trained on these. ``nearest``, ``too_near``: see `nearness`.
+        One row per method, and one for training samples. ``mmd2``: see `Kernel.discrepancy`. ``variance``: median over
+        genes of the variance relative to held-out samples. ``correlation``, ``correlation_within_tissues``: see
+        `Structure.agreement`. ``tissue_accuracy``: accuracy on held-out samples of a logistic regression trained on
+        the method's samples. ``nearest``, ``too_near``: see `Neighbourhood.of`.
     halves : float
-        95 % quantile of the squared discrepancy between two halves of the held-out donors: beyond it, samples are not of
-        the same distribution.
+        95 % quantile of the squared discrepancy between two halves of the held-out donors; samples with a larger
+        discrepancy have another distribution.
     """
     from tqdm import tqdm
 
@@ -94,7 +94,7 @@ def audit(
             "mmd2": kernel.discrepancy(profiles.x_ng),
             "variance": float(np.median(profiles.x_ng.var(axis=0)[varies_g] / variance_g[varies_g])),
             **structure.agreement(profiles),
-            "tissue_accuracy": _train_here_test_there(profiles, held_out),
+            "tissue_accuracy": _tissue_accuracy(profiles, held_out),
             **near.of(profiles.x_ng, train_donors.iloc[rows] if real else None),
         }
     halves = kernel.between_halves(held_out_donors, random)
@@ -108,17 +108,17 @@ class Kernel:
     .. math:: \widehat{\mathrm{MMD}}{}^2 = \overline{k(x, x')} + \overline{k(y, y')} - 2\, \overline{k(x, y)}, \qquad
         k(x, y) = \exp(-\lVert x - y \rVert^2 / 2 s^2)
 
-    without the pairs of a sample with itself, which makes it unbiased: about 0, on either side, for samples of the same
-    distribution. s is the median distance of the held-out samples.
+    The means exclude pairs of a sample with itself, so the estimate is unbiased: it is about 0, positive or negative,
+    for samples of the same distribution. s is the median distance between held-out samples.
 
     Parameters
     ----------
     y_mg, rows
-        Held-out samples, at most `MOST_SAMPLES`, and which of all they are.
+        At most `MOST_SAMPLES` held-out samples, and their positions among all of them.
     width
         2 s^2.
     k_mm
-        The kernel among them.
+        Kernel between them.
 
     References
     ----------
@@ -132,7 +132,7 @@ class Kernel:
 
     @classmethod
     def fit(cls, y_mg: Floats, random: np.random.Generator) -> Kernel:
-        """Take the width from held-out samples."""
+        """Compute the width from held-out samples."""
         rows = np.sort(random.permutation(len(y_mg))[:MOST_SAMPLES])
         y_mg = y_mg[rows]
         squared_mm = squared_distances(y_mg, y_mg)
@@ -140,14 +140,14 @@ class Kernel:
         return cls(y_mg, rows, width, np.exp(-squared_mm / width))
 
     def discrepancy(self, x_ng: Floats) -> float:
-        """Squared, of at most `MOST_SAMPLES` samples evenly spread over those given."""
+        """Compute the squared discrepancy of at most `MOST_SAMPLES` samples, taken at equal steps."""
         x_ng = x_ng[np.unique(np.linspace(0, len(x_ng) - 1, MOST_SAMPLES).astype(int))]
         k_nn = np.exp(-squared_distances(x_ng, x_ng) / self.width)
         k_nm = np.exp(-squared_distances(x_ng, self.y_mg) / self.width)
         return _off_diagonal_mean(k_nn) + _off_diagonal_mean(self.k_mm) - 2 * float(k_nm.mean())
 
     def between_halves(self, donors: pd.Series, random: np.random.Generator) -> float:
-        """95 % quantile of the squared discrepancy between two halves of the donors, many times over."""
+        """Return the 95 % quantile of the squared discrepancy between random halves of the donors."""
         donor_m = donors.to_numpy(dtype=str)[self.rows]
         names = np.unique(donor_m)
         found = []
@@ -162,12 +162,12 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Structure:
-    """Gene-gene correlations of held-out samples: all of them together, and within tissues.
+    """Gene-gene correlations of held-out samples, over all samples and within tissues.
 
     Parameters
     ----------
     genes
-        Those that are correlated, at most `GENES_CORRELATED` of those that vary.
+        At most `GENES_CORRELATED` of the genes that vary.
     whole, within
         Their correlations, each pair once.
     """
@@ -185,7 +185,7 @@ class Structure:
         return cls(genes, correlations(x_ng), _within_tissues(x_ng, held_out.tissue))
 
     def agreement(self, profiles: Profiles) -> dict[str, float]:
-        """Pearson correlation of these correlations with those of other samples; NaN without tissues."""
+        """Correlate (Pearson) these correlations with those of other samples; NaN within tissues if none is known."""
         x_ng = profiles.x_ng[:, self.genes]
         within = _within_tissues(x_ng, profiles.tissue)
         return {
@@ -198,20 +198,21 @@ class Structure:
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """How far samples lie from the nearest training sample, beside how far held-out donors' samples do.
+    """Distance of samples to the nearest training sample, relative to that of held-out samples.
 
-    In the leading principal components of the training samples: over all genes the noise of a copy would hide the copy.
+    Distances are computed in the leading principal components of the training samples: over all genes, noise would
+    hide a copy.
 
     Parameters
     ----------
     pca
-        Of the training samples.
+        PCA of the training samples.
     train_mc, donors_m
-        Their scores and donors.
+        Scores and donors of the training samples.
     usual
-        Median distance of the held-out samples.
+        Median distance of held-out samples.
     low
-        Its 5 % quantile.
+        5 % quantile of the distance of held-out samples.
     """
 
     pca: PCA
@@ -222,7 +223,7 @@ class Neighbourhood:
 
     @classmethod
     def fit(cls, x_mg: Floats, donors: pd.Series, held_out_ng: Floats) -> Neighbourhood:
-        """Measure the held-out samples."""
+        """Measure the distances of the held-out samples."""
         pca = PCA.fit(x_mg, min(COMPONENTS, len(x_mg) - 1))
         train_mc = pca.embed(x_mg)
         distance_n = np.sqrt(squared_distances(pca.embed(held_out_ng), train_mc).min(axis=1))
@@ -230,10 +231,11 @@ class Neighbourhood:
         return cls(pca, train_mc, donors.to_numpy(dtype=str), usual, low)
 
     def of(self, x_ng: Floats, donors: pd.Series | None = None) -> dict[str, float]:
-        """Median distance over the held-out samples' (``nearest``), and the share nearer than 95 % of those (``too_near``).
+        """Compute the relative median distance (``nearest``) and the fraction of samples that are too near (``too_near``).
 
-        With the samples' own donors, only training samples of other donors count. A model that gives back its
-        training samples has a ``nearest`` near 0 and a ``too_near`` near 1; real samples of other donors 1 and 0.05.
+        A sample is too near if it is nearer to a training sample than 95 % of held-out samples. If the samples' donors
+        are given, only training samples of other donors count. A model that copies its training samples has a
+        ``nearest`` near 0 and a ``too_near`` near 1; real samples of other donors have 1 and 0.05.
         """
         squared_nm = squared_distances(self.pca.embed(x_ng), self.train_mc)
         if donors is not None:
@@ -246,7 +248,7 @@ class Neighbourhood:
 
 
 def squared_distances(a_nf: Floats, b_mf: Floats) -> Floats:
-    """Squared distances of all pairs, shape (n, m)."""
+    """Compute squared distances of all pairs, shape (n, m)."""
     squared_nm = (
         np.square(a_nf).sum(axis=1)[:, None] + np.square(b_mf).sum(axis=1)[None] - 2 * (a_nf @ b_mf.T)
     )
@@ -254,7 +256,7 @@ def squared_distances(a_nf: Floats, b_mf: Floats) -> Floats:
 
 
 def correlations(x_ng: Floats) -> Floats:
-    """Correlations of all pairs of genes, each pair once; 0 with a gene that does not vary."""
+    """Compute correlations of all pairs of genes, each pair once; 0 for a gene that does not vary."""
     standard_ng = x_ng - x_ng.mean(axis=0)
     length_g = np.sqrt(np.square(standard_ng).sum(axis=0))
     standard_ng /= np.where(length_g > 1e-6, length_g, np.inf)
@@ -262,7 +264,7 @@ def correlations(x_ng: Floats) -> Floats:
 
 
 def _within_tissues(x_ng: Floats, tissue: pd.Series) -> Floats | None:
-    """Correlations of what tissue means leave; None where no tissue has two samples."""
+    """Compute correlations of the deviations from tissue means; None if no tissue has two samples."""
     known = labelled(tissue)
     code_n, names = pd.factorize(np.asarray(tissue, dtype=object)[known])
     if len(code_n) <= len(names):
@@ -272,10 +274,10 @@ def _within_tissues(x_ng: Floats, tissue: pd.Series) -> Floats | None:
     return correlations(x_ng - mean_tg[code_n])
 
 
-def _train_here_test_there(profiles: Profiles, held_out: Profiles) -> float:
-    """Accuracy of held-out samples' tissues, by a classifier trained on other samples; NaN where these have none."""
-    known, asked = labelled(profiles.tissue), labelled(held_out.tissue)
-    if not known.any() or not asked.any():
+def _tissue_accuracy(profiles: Profiles, held_out: Profiles) -> float:
+    """Train a tissue classifier on ``profiles`` and return its accuracy on held-out samples; NaN without tissues."""
+    known = labelled(profiles.tissue)
+    if not known.any() or not labelled(held_out.tissue).any():
         return float("nan")
     predicted = expression_predict(profiles.x_ng[known], held_out.x_ng, profiles.tissue[known])
     return accuracy(predicted, held_out.tissue)

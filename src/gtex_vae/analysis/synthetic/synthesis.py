@@ -1,4 +1,4 @@
-"""Synthetic samples of a run, those of a PCA beside, and what the audit says of both.
+"""Synthetic samples of a run, and their audit compared with a PCA.
 
 Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 """
@@ -37,10 +37,10 @@ class Synthetic:
     x_ng
         Expression in the model's unit.
     z_nd
-        Latent positions that it was drawn at.
+        Latent positions.
     obs
-        ``donor`` (each sample its own), ``tissue``, ``tissue_group``, ``how``, ``made_from`` and, where the positions are
-        not a tissue's own, ``nearest_tissue``; of a conditional model the covariates, those of a training sample each.
+        ``donor`` (one per sample), ``tissue``, ``tissue_group``, ``how``, ``made_from``; ``nearest_tissue`` if the
+        positions are not those of a tissue; for a conditional model also the covariates, from random training samples.
     """
 
     x_ng: NDArray[np.float32]
@@ -58,35 +58,35 @@ def synthesize(
     between: Sequence[str] = (),
     seed: int = 0,
 ) -> Synthetic:
-    """Draw new samples from p(x | z) at positions of one's choice.
+    """Draw new samples from p(x | z) at chosen latent positions.
 
     Parameters
     ----------
     model, samples
-        A run's model, and its samples as `gtex_vae.analysis.evaluation.run_samples.open_samples` gives them.
+        A run's model, and its samples from `gtex_vae.analysis.evaluation.run_samples.open_samples`.
     how
-        ``tissue``: positions as the training samples of a tissue lie, see `TissueGaussians`; ``prior``: from N(0, I);
-        ``interpolation``: in equal steps from one position to another.
+        ``tissue``: positions from the distribution of a tissue's training samples, see `TissueGaussians`; ``prior``:
+        positions from N(0, I); ``interpolation``: equal steps from one position to another.
     n_samples
-        How many.
+        Number of samples.
     tissues
-        For ``tissue``: which; all of them where none is named. In the proportions of the training samples.
+        Tissues for ``how="tissue"``; all if empty. Proportions are those of the training samples.
     between
-        For ``interpolation``: two, each a tissue (its mean over training samples) or the id of any sample of the run.
+        Two endpoints for ``how="interpolation"``; each is a tissue (mean of its training samples) or the id of a sample.
     seed
-        Of positions and noise.
+        Seed of positions and noise.
 
     Raises
     ------
     ConfigError
-        A value is impossible, or a tissue or sample is not known.
+        A value is invalid, or a tissue or sample does not exist.
     """
     _check(how, n_samples, tissues, between)
     random = np.random.default_rng(seed)
     train = (samples.obs["split"] == "train").to_numpy()
     train &= labelled(samples.obs["tissue"]) if how == "tissue" else True
     if not train.any():
-        raise ConfigError("how=tissue: no training sample has a tissue; how=prior needs none")
+        raise ConfigError("how=tissue: no training sample has a tissue; use how=prior")
     obs = samples.obs[train]
     mu_nd, var_nd = posteriors(model, samples.X[train], model.design(obs))
     if how == "tissue":
@@ -110,7 +110,9 @@ def synthesize(
         table.insert(2, "tissue_group", table["tissue"].map(group.astype(object)))
     table["how"] = how
     for name in table.columns.difference(["share_of_second"]):
-        table[name] = table[name].astype("category")  # text that is missing throughout has no type of its own
+        table[name] = table[name].astype(
+            "category"
+        )  # h5ad cannot store an object column of missing values only
     if model.covariates is not None and how != "interpolation":
         _take_covariates(table, obs, list(model.covariates.columns), random)
     table.index = pd.Index(table["donor"], name="sample")
@@ -122,22 +124,22 @@ def audit_synthetic(
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """Audit synthetic samples on held-out donors; see `gtex_vae.analysis.synthetic.audit.audit`.
 
-    Beside them the decoded means alone; a PCA of as many components with its own noise, its scores drawn from the same
-    kind of Gaussians; and real training samples. Where only some tissues were asked for, all is of these.
+    Baselines are the decoded means without noise, a PCA of equal dimension with scores from the same kind of Gaussians
+    and its own noise, and real training samples. If only some tissues were requested, all samples are of these.
 
     Parameters
     ----------
     model, samples
         As for `synthesize`.
     synthetic
-        Of ``how="tissue"`` or ``"prior"``.
+        Samples with ``how="tissue"`` or ``"prior"``.
     seed
-        Of the baselines' draws and of the audit's.
+        Seed of the baselines' draws and of the audit.
 
     Returns
     -------
     table, metrics
-        The former as `audit` gives it; the latter with flat keys, the baselines' behind ``baseline/``.
+        The table of `audit`, and its values under flat keys; those of baselines start with ``baseline/``.
     """
     random = np.random.default_rng(seed + 1)
     tissue = synthetic.obs["tissue"].reset_index(drop=True)
@@ -169,36 +171,34 @@ def audit_synthetic(
 
 
 def sentence(metrics: dict[str, float]) -> str:
-    """What the audit found, in words.
+    """Describe the result of the audit in one line.
 
     >>> print(sentence({"mmd2": 0.02, "mmd2_of_halves": 0.01, "too_near": 0.04, "tissue_accuracy": float("nan")}))
-    squared MMD 0.0200, beyond the 0.0100 of halves of the held-out donors: not their distribution; 4 % nearer to a \
-training sample than 95 % of real held-out samples are (5 % by definition for these): no copies
+    squared MMD 0.0200, above 0.0100 between halves of the held-out donors: another distribution; 4 % are nearer to a \
+training sample than 95 % of real held-out samples (expected 5 %): no copies
     """
     mmd2, halves, near = metrics["mmd2"], metrics["mmd2_of_halves"], metrics["too_near"]
-    usual = f"the {halves:.4f} of halves of the held-out donors"
+    reference = f"{halves:.4f} between halves of the held-out donors"
     if np.isnan(halves):
-        beside = "of too few held-out donors to say what is usual"
+        compared = "no reference: too few held-out donors"
     else:
-        beside = f"beyond {usual}: not their distribution" if mmd2 > halves else f"within {usual}"
-    parts = [f"squared MMD {mmd2:.4f}, {beside}"]
+        compared = f"above {reference}: another distribution" if mmd2 > halves else f"at most {reference}"
+    parts = [f"squared MMD {mmd2:.4f}, {compared}"]
     if np.isfinite(metrics["tissue_accuracy"]):
         real = metrics["baseline/training/tissue_accuracy"]
         parts.append(
-            f"held-out tissues by a classifier trained on them {metrics['tissue_accuracy']:.3f}, "
-            f"on as many real samples {real:.3f}"
+            f"tissue accuracy on held-out samples {metrics['tissue_accuracy']:.3f} when trained on them, "
+            f"{real:.3f} on as many real samples"
         )
     parts.append(
-        f"{near:.0%} nearer to a training sample than 95 % of real held-out samples are (5 % by definition for these): ".replace(
-            "%", " %", 1
-        )
+        f"{100 * near:.0f} % are nearer to a training sample than 95 % of real held-out samples (expected 5 %): "
         + ("copies" if near > 0.5 else "too near" if near > 0.1 else "no copies")
     )
     return "; ".join(parts)
 
 
 def _check(how: How, n_samples: int, tissues: Sequence[str], between: Sequence[str]) -> None:
-    """Refuse what contradicts itself."""
+    """Raise if the arguments contradict each other."""
     if n_samples < 2:
         raise ConfigError(f"n_samples={n_samples} must be at least 2")
     if tissues and how != "tissue":
@@ -212,7 +212,7 @@ def _check(how: How, n_samples: int, tissues: Sequence[str], between: Sequence[s
 def _take_covariates(
     table: pd.DataFrame, obs: pd.DataFrame, columns: Sequence[str], random: np.random.Generator
 ) -> None:
-    """Give each sample the covariates of a training sample, one of its tissue where it has one."""
+    """Copy to each sample the covariates of a random training sample, of the same tissue if it has one."""
     tissue = obs["tissue"].astype(object).to_numpy()
     rows = np.array([
         random.choice(np.flatnonzero(tissue == name) if isinstance(name, str) else len(obs))
@@ -225,7 +225,7 @@ def _take_covariates(
 def _position(
     model: TrainedModel, samples: AnnData, mu_nd: NDArray[np.float32], train: NDArray[np.bool_], name: str
 ) -> NDArray[np.float32]:
-    """Latent position of a sample, or mean of a tissue's training samples."""
+    """Return the latent position of a sample, or the mean of a tissue's training samples."""
     if name in samples.obs_names:
         sample = samples[[name]]
         return posteriors(model, sample.X, model.design(sample.obs))[0][0]
@@ -240,7 +240,7 @@ def _position(
 def _of_pca(
     model: TrainedModel, train: Profiles, tissue: pd.Series, n: int, random: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Standardized samples of a probabilistic PCA, no lower than the unit allows."""
+    """Draw standardized samples from a probabilistic PCA, not below the lowest value of the unit."""
     pca = PCA.fit(train.x_ng, model.vae.latent_dim)
     if tissue.isna().all():
         scores_nd = random.standard_normal((n, len(pca.variance_d)), dtype=np.float32) * np.sqrt(
