@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "src" / "gtex_vae"
+SRC = Path(__file__).parents[1] / "src"
 FLOORS = {
     "functional": 0, "errors": 0, "paths": 0, "files": 0, "runtime": 0, "provenance": 0, "config": 0,
     "nn": 1, "data": 1, "runs": 1,
@@ -22,7 +22,8 @@ FLOORS = {
     "stage": 6,
     "launch": 7,
     "train": 7, "preprocess": 7, "pseudobulk": 7, "encode": 7, "evaluate": 7, "analyze": 7, "generate": 7, "summarize": 7,
-    "pipeline": 7,
+    "pipeline": 8,
+    "hydra_plugins": 8,
     "__init__": 8,
 }  # fmt: skip
 # moved as they were; what they import from above is split off next
@@ -31,10 +32,22 @@ UPWARDS = {
     "inference.intervals",
     "inference.judging",
     "models.conditioning",
-    "runs.sweep",
 }
-MAINS = sorted(name for name, floor in FLOORS.items() if floor == 7 and name != "launch")
-HYDRA_MAY = {"config", "stage", *MAINS, "training.build", "launch.plan"}
+CIRCLES = {"data", "analysis"}
+LONG = {"encode", "evaluate"}
+MODULES = {
+    path.relative_to(SRC).with_suffix("").as_posix().replace("/", ".").removeprefix("gtex_vae."): path
+    for path in SRC.rglob("*.py")
+}
+MAINS = sorted({name for name, floor in FLOORS.items() if floor == 7 and name != "launch"} | {"pipeline"})
+HYDRA_MAY = {
+    "config",
+    "stage",
+    *MAINS,
+    "training.build",
+    "launch.plan",
+    *(name for name in MODULES if "hydra_plugins" in name),
+}
 LIGHTNING_MAY = {"stage", "train", "data.datamodule"}  # and everything in training
 HEAVY = {
     "torch",
@@ -48,10 +61,6 @@ HEAVY = {
     "scipy",
     "pandas",
 }
-
-MODULES = {
-    path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."): path for path in PACKAGE.rglob("*.py")
-}  # fmt: skip
 
 
 def imports(path: Path, *, top: bool = False) -> Iterator[str]:
@@ -81,16 +90,42 @@ def floor(module: str) -> int:
     return FLOORS[top]
 
 
+def own_imports(module: str) -> Iterator[str]:
+    """Names below gtex_vae that a module imports, without the package's name."""
+    for name in imports(MODULES[module]):
+        if name.startswith("gtex_vae.") and name != "gtex_vae.__version__":
+            yield name.removeprefix("gtex_vae.")
+
+
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_go_down(module):
-    for name in imports(MODULES[module]):
-        if name.startswith("gtex_vae."):
-            target = name.removeprefix("gtex_vae.")
-            if target == "__version__":
-                continue
-            if module in UPWARDS:
-                continue
-            assert floor(target) <= floor(module), f"{module} imports {name} from a floor above"
+    """Strictly: packages of one floor do not import each other."""
+    for target in own_imports(module):
+        package, of = module.split(".")[0], target.split(".")[0]
+        # root modules of floor 0 are read from the bottom up, like the files of one package
+        root = floor(target) == floor(module) == 0 and "functional" not in (package, of)
+        if package == of or root or module in UPWARDS:
+            continue
+        assert floor(target) < floor(module), (
+            f"{module} imports gtex_vae.{target}, which is not on a lower floor"
+        )
+
+
+@pytest.mark.parametrize("package", ["data", "analysis"])
+def test_the_folders_of_a_package_form_no_circle(package):
+    """A file directly in the package counts as a folder of its own."""
+    if package in CIRCLES:
+        pytest.xfail("being taken apart")
+    needs: dict[str, set[str]] = {}
+    for module in MODULES:
+        if module.startswith(f"{package}."):
+            folder = module.split(".")[1]
+            targets = {name.split(".")[1] for name in own_imports(module) if name.startswith(f"{package}.")}
+            needs.setdefault(folder, set()).update(targets - {folder})
+    while needs:
+        lowest = {name for name, others in needs.items() if not others}
+        assert lowest, f"{package}: these folders import each other in a circle: {needs}"
+        needs = {name: others - lowest for name, others in needs.items() if name not in lowest}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
@@ -108,12 +143,12 @@ def test_a_main_starts_without_heavy_packages(main):
     """So that --help and a refused key come at once."""
     listing = subprocess.run(
         [sys.executable, "-c", f"import sys, gtex_vae.{main}; print(*sys.modules)"],
-        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)}, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(SRC)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert not HEAVY & set(listing.stdout.split())
 
 
 def test_no_main_is_long():
     for name in MAINS:
-        if name in MODULES:
-            assert len(MODULES[name].read_text().splitlines()) <= 120
+        if name not in LONG:
+            assert len(MODULES[name].read_text().splitlines()) <= 80, name

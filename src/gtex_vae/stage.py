@@ -15,12 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gtex_vae import provenance
+from gtex_vae.analysis.report.sweep_summary import summarize_sweep
 from gtex_vae.config import check_fields, nearest, register_resolvers, to_plain
 from gtex_vae.errors import ConfigError, GtexVaeError, PrunedError
 from gtex_vae.files import write_json
 from gtex_vae.paths import conf_dir
 from gtex_vae.runs import directory, submission
-from gtex_vae.runs.sweep import summarise
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def stage(
                 exit_with(error, name)
             finally:
                 if hydra_config.mode is RunMode.MULTIRUN and directory.written_here():
-                    summarise(Path(hydra_config.sweep.dir))
+                    summarize_sweep(Path(hydra_config.sweep.dir))
 
         def main() -> None:
             import hydra

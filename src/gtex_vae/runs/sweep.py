@@ -1,4 +1,4 @@
-"""A sweep: one run per job, a table of all of them, and a page that shows what the settings did."""
+"""A sweep on disk: its runs with their overrides, status and metrics."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock
 
 from gtex_vae.errors import RunError
-from gtex_vae.files import write_beside, write_text
 from gtex_vae.runs import directory
 
-SUMMARY, PAGE, STABILITY = "summary.csv", "summary.html", "stability.csv"
+SEED = "seed"  # runs that differ by this key alone are repeats of one setting
 BEST_VALIDATION = "checkpoints/best.json"
 OWN_KEYS = (".search.storage", ".search.trial", ".search.startup_trials", ".search.startup_epochs")
 
@@ -54,43 +52,6 @@ def read_sweep(sweep_dir: Path) -> list[SweepRun]:
     """All runs of a sweep, by the number of their job."""
     entries = [entry.parent for entry in sweep_dir.glob(f"[!.]*/{directory.CONFIG}")]
     return [_read(run_dir) for run_dir in sorted(entries, key=_job_order)]
-
-
-def summarise(sweep_dir: Path, metric: str | None = None) -> Path:
-    """Write ``summary.csv``, a row for every run, and ``summary.html``, which needs nothing beside it.
-
-    Every job does this when it ends, whoever started it, so both are complete when the last one has ended and tell of
-    killed jobs too (as ``unfinished``). They can be made anew at any time: ``python -m gtex_vae.summarize``.
-
-    Parameters
-    ----------
-    sweep_dir
-        Folder with one run directory per job.
-    metric
-        What the page shows at first; ``None``: reconstruction R2, or what the runs have in its place.
-
-    Returns
-    -------
-    Path
-        The table.
-    """
-    import pandas as pd
-
-    from gtex_vae.analysis.report.sweep_page import sweep_page
-
-    with FileLock(sweep_dir / ".summary.lock"):
-        found = read_sweep(sweep_dir)
-        path = sweep_dir / SUMMARY
-        rows = [
-            {"run": run.name, "status": run.status, "reason": run.reason, **run.overrides, **run.metrics}
-            for run in found
-        ]
-        with write_beside(path) as temporary:
-            pd.DataFrame(rows).to_csv(temporary, index=False)
-        pairs = sweep_dir / STABILITY
-        stability = pd.read_csv(pairs, dtype={"run_a": str, "run_b": str}) if pairs.exists() else None
-        write_text(sweep_dir / PAGE, sweep_page(sweep_dir.name, found, metric=metric, stability=stability))
-    return path
 
 
 def find_sweep(sweep: str, outputs: Path) -> Path:

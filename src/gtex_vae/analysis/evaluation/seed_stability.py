@@ -20,9 +20,8 @@ from gtex_vae.analysis.evaluation.run_samples import open_samples
 from gtex_vae.analysis.evaluation.score import embed_in_batches
 from gtex_vae.analysis.genes.embedding import decoder_jacobian, gene_embedding
 from gtex_vae.analysis.genes.neighbours import cosine_neighbours
-from gtex_vae.analysis.report.sweep_page import SEED
 from gtex_vae.inference.trained_model import TrainedModel
-from gtex_vae.runs.sweep import SweepRun
+from gtex_vae.runs.sweep import SEED, SweepRun
 
 log = logging.getLogger(__name__)
 

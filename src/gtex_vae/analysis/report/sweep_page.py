@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gtex_vae.analysis.report.pages import CSS, embed, fill, script
+from gtex_vae.runs.sweep import SEED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from gtex_vae.runs.sweep import SweepRun
 
 TEMPLATE = Path(__file__).with_name("sweep_template")
-SEED = "seed"  # runs that differ by it alone are repeats of one setting
 FIRST = ("reconstruction/r2", "contrastive/mrr", "val/r2")
 LESS_IS_BETTER = re.compile(r"(mse|mae|loss|foscttm|kl_nats)$")
 
