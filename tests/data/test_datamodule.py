@@ -60,10 +60,10 @@ def test_a_matrix_is_let_go_once_batches_hold_coordinates_and_reads_the_same_aga
     data = set_up(path)
     before = {split: data.expression(split) for split in SPLITS}
     data.rotate(torch.eye(80)[:8])
-    assert data._x_ng is None
+    assert data.matrix.x_ng is None
     assert data.adata.X is None
     data.setup()  # as a trainer does
-    assert data._x_ng is None
+    assert data.matrix.x_ng is None
     for split in SPLITS:
         assert torch.equal(data.expression(split), before[split])
         np.testing.assert_array_equal(data.lazily(split)[:], before[split].numpy())
@@ -75,7 +75,7 @@ def test_a_compressed_matrix_stays_in_memory(path: str, tmp_path: Path) -> None:
     read(path).write_h5ad(tmp_path / "x.h5ad", compression="gzip")
     data = set_up(str(tmp_path / "x.h5ad"))
     data.rotate(torch.eye(80)[:8])
-    assert data._x_ng is not None
+    assert data.matrix.x_ng is not None
     assert torch.equal(data.expression("val"), set_up(path).expression("val"))
 
 

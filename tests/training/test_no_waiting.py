@@ -12,9 +12,9 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gtex_vae.data import datamodule
 from gtex_vae.data.datamodule import ExpressionDataModule
 from gtex_vae.data.loading import memory as loader
+from gtex_vae.data.loading import standardized
 from gtex_vae.data.loading.memory import BatchLoader
 from gtex_vae.training.callbacks.kl_annealing import KLAnnealing
 from gtex_vae.training.callbacks.masking import Masking
@@ -167,7 +167,7 @@ def test_the_matrix_goes_to_the_gpu_where_it_fits_and_is_pinned_where_not(data, 
     made = data.train_dataloader()
     assert moved == ([] if stays else [torch.device("cuda", 0)])
     assert made.pin or not stays
-    assert datamodule._resident(torch.device("cpu"), made.x_nf) == (made.x_nf,)
+    assert standardized._resident(torch.device("cpu"), made.x_nf) == (made.x_nf,)
 
 
 def test_the_same_seed_gives_the_same_bits(data, tmp_path):

@@ -17,7 +17,8 @@ from gtex_vae import runtime
 from gtex_vae.analysis.report.model_card import write_card
 from gtex_vae.config import build
 from gtex_vae.data.counts import LENGTH, size_factors
-from gtex_vae.data.datamodule import BLOCK, ExpressionDataModule
+from gtex_vae.data.datamodule import ExpressionDataModule
+from gtex_vae.data.loading.standardized import BLOCK
 from gtex_vae.data.rows import blocks_of
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError, RunError

@@ -188,9 +188,9 @@ def test_disk_and_memory_agree_in_split_statistics_and_values(path: Path) -> Non
     assert disk.adata.X is None
     assert torch.equal(memory.scaler.center_g, disk.scaler.center_g)
     assert torch.equal(memory.scaler.scale_g, disk.scaler.scale_g)
-    assert memory._x_ng is not None
+    assert memory.matrix.x_ng is not None
     for batch in [*disk.train_dataloader(), *disk.val_dataloader()]:
-        assert torch.equal(batch.x_nf, memory._x_ng[batch.row_n])
+        assert torch.equal(batch.x_nf, memory.matrix.x_ng[batch.row_n])
     trained = {int(row) for batch in disk.train_dataloader() for row in batch.row_n}
     assert trained <= set(disk.rows("train").tolist())
     assert [int(r) for b in disk.val_dataloader() for r in b.row_n] == disk.rows("val").tolist()
@@ -202,8 +202,8 @@ def test_what_is_needed_at_once_is_a_part_that_does_not_change(path: Path) -> No
         kept = disk.kept(split)
         assert len(kept) == 25 < len(disk.rows(split))
         assert set(kept) <= set(disk.rows(split))
-        assert memory._x_ng is not None
-        assert torch.equal(disk.expression(split), memory._x_ng[torch.from_numpy(kept)])
+        assert memory.matrix.x_ng is not None
+        assert torch.equal(disk.expression(split), memory.matrix.x_ng[torch.from_numpy(kept)])
         assert list(disk.annotations(split).index) == list(memory.adata.obs_names[kept])
         assert (disk.annotations(split)["split"] == split).all()
     assert len(memory.annotations("test")) == len(memory.expression("test")) == len(memory.rows("test"))
