@@ -161,7 +161,8 @@ class StandardizedMatrix:
         """
         row_n = torch.from_numpy(rows)
         if self._coordinates is not None:
-            y_nf, outside_n = self._coordinates = _resident(device, *self._coordinates)
+            y_nf, outside_n = _resident(device, *self._coordinates)
+            self._coordinates = y_nf, outside_n
             pin = device.type == "cuda" and not y_nf.is_cuda
             return BatchLoader(y_nf, row_n, outside_n=outside_n, pin=pin, **settings)
         if self.disk is not None:
