@@ -68,7 +68,7 @@ def stage(
                     raise  # the launcher has to see it
                 exit_with(error, name)
             finally:
-                if hydra_config.mode is RunMode.MULTIRUN and directory.written_here():
+                if hydra_config.mode is RunMode.MULTIRUN and directory.is_first_process():
                     summarize_sweep(Path(hydra_config.sweep.dir))
 
         def main() -> None:
@@ -120,11 +120,11 @@ def run_stage(
     # a config that hands run= on as the run to start from means another one than this
     starts_from_it = plain.get("run") == plain.get("pretrained")
     if resumable and plain.get("run") is not None and not starts_from_it:
-        plain = _go_on(plain, run_dir, overrides)
-    if not directory.written_here():
-        return _take_part(body, schema, plain, run_dir)
-    goes_on = directory.claim(run_dir, plain, per_call=per_call)
-    if goes_on:
+        plain = _resumed_config(plain, run_dir, overrides)
+    if not directory.is_first_process():
+        return _follow_first_process(body, schema, plain, run_dir)
+    resumed = directory.claim(run_dir, plain, per_call=per_call)
+    if resumed:
         log.info("going on with the unfinished run in %s", run_dir)
     write_json(run_dir / "provenance.json", provenance.describe(config=plain))
     try:
@@ -150,7 +150,7 @@ def run_stage(
     return result
 
 
-def _take_part(
+def _follow_first_process(
     body: Body[Settings], schema: type[Settings], plain: dict[str, Any], run_dir: Path
 ) -> float | None:
     """Be one of the further processes of a run: do the same work, and leave writing to the first."""
@@ -164,7 +164,7 @@ def _take_part(
         return None
 
 
-def _go_on(plain: dict[str, Any], run_dir: Path, overrides: list[str]) -> dict[str, Any]:
+def _resumed_config(plain: dict[str, Any], run_dir: Path, overrides: list[str]) -> dict[str, Any]:
     """The config of the run that ``run=`` names; other overrides would contradict it."""
     others = [override for override in overrides if not override.startswith(("run=", "overwrite="))]
     if others:

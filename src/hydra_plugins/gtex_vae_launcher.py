@@ -44,7 +44,7 @@ class _Launcher(BaseSubmititLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submit all jobs at once, wait for them, and return what each returned."""
-        from gtex_vae.launch.jobs import follow, make_executor, say_submitted
+        from gtex_vae.launch.jobs import follow, log_submitted, make_executor
         from gtex_vae.runs import submission
 
         assert self.config is not None
@@ -66,7 +66,7 @@ class _Launcher(BaseSubmititLauncher):
             for number, overrides in zip(numbers, job_overrides, strict=True)
         ]
         jobs = executor.map_array(self, *zip(*calls, strict=True))
-        say_submitted(jobs, sweep_dir)
+        log_submitted(jobs, sweep_dir)
         ended = follow(jobs, names, retries=int(params.get("max_num_timeout", 0)))
         return [_returned(end, overrides) for end, overrides in zip(ended, job_overrides, strict=True)]
 

@@ -28,12 +28,12 @@ from gtex_vae.runs.study import (
     OVERRIDES,
     Direction,
     Sampler,
-    at_work,
     check_settings,
-    hold,
+    finish_trial,
+    is_running,
     make_sampler,
     open_study,
-    settle,
+    try_lock,
 )
 
 if TYPE_CHECKING:
@@ -119,14 +119,14 @@ class OptunaSweeper(Sweeper):
         settings = {"fixed": sorted(fixed), "space": {key: str(d) for key, d in space.items()}}
         with FileLock(self.folder / ".search.lock"):
             check_settings(study, settings)
-        troubles: dict[int, str] = {}
-        while batch := self._take(fixed, space, grid, troubles):
-            troubles |= self._carry_out(study, batch)
+        problems: dict[int, str] = {}
+        while batch := self._next_batch(fixed, space, grid, problems):
+            problems |= self._run_batch(study, batch)
         self._report(study)
-        if troubles:
-            number, reason = next(iter(troubles.items()))
+        if problems:
+            number, reason = next(iter(problems.items()))
             raise RunError(
-                f"{len(troubles)} trial(s) did not finish, first {self.folder / str(number)}: {reason}"
+                f"{len(problems)} trial(s) did not finish, first {self.folder / str(number)}: {reason}"
             )
 
     def _check(self) -> None:
@@ -173,17 +173,17 @@ class OptunaSweeper(Sweeper):
                 raise ConfigError(f"{key}: a grid needs choice(...) or range(...), not an interval")
         return [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
 
-    def _take(
+    def _next_batch(
         self,
         fixed: list[str],
         space: dict[str, BaseDistribution],
         grid: list[dict[str, Any]] | None,
-        troubles: Mapping[int, str],
+        problems: Mapping[int, str],
     ) -> list[tuple[int, list[str], FileLock]]:
         """Number, overrides and lock of the trials to carry out next: first those left behind, then new ones."""
         with FileLock(self.folder / ".search.lock"):
             study = open_study(self.storage, direction=self.direction)
-            batch = self._left_behind(study, troubles)
+            batch = self._abandoned_trials(study, problems)
             total = min(n for n in (self.n_trials, None if grid is None else len(grid)) if n is not None)
             while len(batch) < self.n_jobs and (number := len(study.get_trials(deepcopy=False))) < total:
                 # the number in the seed: a search that goes on must not draw what it drew before
@@ -200,14 +200,14 @@ class OptunaSweeper(Sweeper):
                     f"{self.search_key}.trial={trial.number}", f"hydra.sweep.subdir={trial.number}",
                 ]  # fmt: skip
                 trial.set_user_attr(OVERRIDES, overrides)
-                lock = hold(self._lock_of(trial.number))
+                lock = try_lock(self._lock_of(trial.number))
                 assert lock is not None
                 batch.append((trial.number, overrides, lock))
         # launchers number their jobs in a row
         return sorted(batch, key=lambda job: job[0])
 
-    def _left_behind(
-        self, study: optuna.Study, troubles: Mapping[int, str]
+    def _abandoned_trials(
+        self, study: optuna.Study, problems: Mapping[int, str]
     ) -> list[tuple[int, list[str], FileLock]]:
         """Trials whose worker is gone: settled where their run has ended, else to be gone on with."""
         from optuna.trial import TrialState
@@ -215,14 +215,14 @@ class OptunaSweeper(Sweeper):
         batch: list[tuple[int, list[str], FileLock]] = []
         for trial in study.get_trials(states=(TrialState.RUNNING,)):
             run_dir = self.folder / str(trial.number)
-            if trial.number in troubles or len(batch) == self.n_jobs:
+            if trial.number in problems or len(batch) == self.n_jobs:
                 continue
-            lock = hold(self._lock_of(trial.number))
-            if lock is None or at_work(run_dir):
+            lock = try_lock(self._lock_of(trial.number))
+            if lock is None or is_running(run_dir):
                 continue
             # a failed run whose worker did not live to say so was interrupted with it
             if directory.status(run_dir) in ("finished", "pruned"):
-                settle(study, trial, run_dir)
+                finish_trial(study, trial, run_dir)
             elif OVERRIDES in trial.user_attrs:
                 log.info("going on with trial %d", trial.number)
                 batch.append((trial.number, trial.user_attrs[OVERRIDES], lock))
@@ -233,32 +233,32 @@ class OptunaSweeper(Sweeper):
     def _lock_of(self, number: int) -> Path:
         return self.folder / f".trial_{number}.lock"
 
-    def _carry_out(self, study: optuna.Study, batch: list[tuple[int, list[str], FileLock]]) -> dict[int, str]:
+    def _run_batch(self, study: optuna.Study, batch: list[tuple[int, list[str], FileLock]]) -> dict[int, str]:
         """Launch jobs, wait for them, and tell the study; what went wrong, by number of the trial."""
         assert self.launcher is not None
-        troubles: dict[int, str] = {}
+        problems: dict[int, str] = {}
         returned: list[JobReturn] = []
         try:
             jobs = [overrides for _, overrides, _ in batch]
             returned = list(self.launcher.launch(jobs, initial_job_idx=batch[0][0]))
         finally:  # where the launcher stopped waiting, some jobs may have ended all the same
             for (number, _, lock), result in itertools.zip_longest(batch, returned):
-                state, reason = self._settle(study, number, result)
+                state, reason = self._finish(study, number, result)
                 if reason:
-                    troubles[number] = reason
+                    problems[number] = reason
                 lock.release()
                 log.info("trial %d: %s", number, reason or state)
-        return troubles
+        return problems
 
-    def _settle(self, study: optuna.Study, number: int, result: JobReturn | None) -> tuple[str, str]:
+    def _finish(self, study: optuna.Study, number: int, result: JobReturn | None) -> tuple[str, str]:
         """Tell the study what became of a trial; its state, and what went wrong if something did."""
         from optuna.trial import TrialState
 
         run_dir = self.folder / str(number)
         # a job hands its result over before its process has ended
-        if at_work(run_dir, patience_s=0.0 if result is None else ENDING_S):
+        if is_running(run_dir, patience_s=0.0 if result is None else ENDING_S):
             return "unfinished", "still at work; the same command takes in what it finds"
-        state = settle(study, study.get_trials(deepcopy=False)[number], run_dir)
+        state = finish_trial(study, study.get_trials(deepcopy=False)[number], run_dir)
         said = "" if result is None or result.status is not JobStatus.FAILED else str(result._return_value)
         if state == "failed":
             failed = run_dir / directory.FAILED

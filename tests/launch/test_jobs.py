@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import gtex_vae.launch.jobs as launch_jobs
-from gtex_vae.launch.jobs import State, follow, in_queue, queue_again, retry_lines
+from gtex_vae.launch.jobs import JobState, follow, in_queue, requeue, retry_lines
 
 FAILED = """Job (task=0) failed during processing with trace:
 ----------------------
@@ -148,7 +148,7 @@ def test_no_other_job_is_queued_again(scheduler, said):
 
 def test_where_the_scheduler_refuses_the_job_has_ended(scheduler, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
-    assert not queue_again(SlurmJob(scheduler, "7_0"), State("killed", killed=True), 3)
+    assert not requeue(SlurmJob(scheduler, "7_0"), JobState("killed", killed=True), 3)
 
 
 def batch(scheduler: Path, command: str, **environ: str) -> tuple[int, str]:

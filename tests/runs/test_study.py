@@ -12,7 +12,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from gtex_vae.runs import study
-lock = study.hold_trial(Path(sys.argv[1]))
+lock = study.lock_trial(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
 time.sleep(0.3)  # some processes take a moment to end
@@ -31,17 +31,17 @@ def holder(run_dir: Path) -> subprocess.Popen[str]:
 
 def test_a_process_that_is_about_to_end_is_waited_for(tmp_path):
     with holder(tmp_path) as process:
-        assert study.at_work(tmp_path)
+        assert study.is_running(tmp_path)
         process.stdin.close()
-        assert not study.at_work(tmp_path, patience_s=60)
+        assert not study.is_running(tmp_path, patience_s=60)
 
 
 def test_a_killed_process_has_nothing(tmp_path):
     with holder(tmp_path) as process:
         process.kill()
         process.wait()
-        assert not study.at_work(tmp_path)
+        assert not study.is_running(tmp_path)
 
 
 def test_a_run_that_was_never_begun_is_nobodys(tmp_path):
-    assert not study.at_work(tmp_path / "none")
+    assert not study.is_running(tmp_path / "none")

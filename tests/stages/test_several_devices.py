@@ -159,4 +159,4 @@ def test_which_process_writes(environ, first, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert directory.written_here() is first
+    assert directory.is_first_process() is first

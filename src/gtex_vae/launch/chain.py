@@ -14,7 +14,7 @@ from typing import Any
 
 from gtex_vae.errors import ConfigError, RunError
 from gtex_vae.files import write_json
-from gtex_vae.launch.jobs import follow, make_executor, say_submitted
+from gtex_vae.launch.jobs import follow, log_submitted, make_executor
 from gtex_vae.runs import directory, submission
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ def run_chain(steps: Sequence[Step], folder: Path) -> None:
         for step in todo:
             jobs.append(_submit(step, folder, after=jobs[-1].job_id if jobs else None))
         if jobs:
-            say_submitted(jobs, folder)
+            log_submitted(jobs, folder)
     for number, step in enumerate(todo):
         error = _here(step) if kind == "here" else None
         if kind != "here":

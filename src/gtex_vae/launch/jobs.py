@@ -25,7 +25,7 @@ ENDED_BY_THE_MACHINE = {"NODE_FAIL", "BOOT_FAIL", "OUT_OF_MEMORY", "PREEMPTED", 
 
 
 @dataclass(frozen=True)
-class Ended:
+class JobResult:
     """What became of a job: its result, or why there is none."""
 
     result: Any = None
@@ -95,7 +95,7 @@ def _count(folder: Path, job_id: str) -> Path:
     return folder / f"killed_{job_id}"
 
 
-def say_submitted(jobs: Sequence[Any], folder: Path) -> None:
+def log_submitted(jobs: Sequence[Any], folder: Path) -> None:
     """Say what was submitted, how to look at it and how to stop it."""
     ids = " ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs))
     stop = f"; see them with squeue --me, stop them with scancel {ids}" if is_slurm(jobs[0]) else ""
@@ -107,7 +107,7 @@ def is_slurm(job: Any) -> bool:
     return type(job).__name__ == "SlurmJob"
 
 
-def follow(jobs: Sequence[Any], names: Sequence[str], *, retries: int = 0) -> list[Ended]:
+def follow(jobs: Sequence[Any], names: Sequence[str], *, retries: int = 0) -> list[JobResult]:
     """Wait for every job, saying what became of each; one that fails keeps nobody from the others.
 
     Ctrl-C stops the waiting, not the jobs of SLURM.
@@ -126,7 +126,7 @@ def follow(jobs: Sequence[Any], names: Sequence[str], *, retries: int = 0) -> li
 
     Returns
     -------
-    list of Ended
+    list of JobResult
         In the order of the jobs.
 
     Raises
@@ -142,15 +142,15 @@ def follow(jobs: Sequence[Any], names: Sequence[str], *, retries: int = 0) -> li
         raise RunError("no longer waiting; the jobs go on, see them with squeue --me") from None
 
 
-def _follow(jobs: Sequence[Any], names: Sequence[str], retries: int) -> list[Ended]:
+def _follow(jobs: Sequence[Any], names: Sequence[str], retries: int) -> list[JobResult]:
     """Look for results and, less often, into the queue."""
-    ended: dict[int, Ended] = {}
+    ended: dict[int, JobResult] = {}
     missing: set[int] = set()  # not in the queue when last asked
     start = asked = time.monotonic()
     while len(ended) < len(jobs):
         for number, job in enumerate(jobs):
             if number not in ended and has_result(job):
-                ended[number] = _tell(job, f"[{len(ended) + 1}/{len(jobs)}] {names[number]}")
+                ended[number] = _result_of(job, f"[{len(ended) + 1}/{len(jobs)}] {names[number]}")
         now = time.monotonic()
         waiting = [number for number in range(len(jobs)) if number not in ended]
         if waiting and now - asked >= min(POLL_S, max(2.0, (now - start) / 10)):
@@ -163,11 +163,11 @@ def _follow(jobs: Sequence[Any], names: Sequence[str], retries: int) -> list[End
                 if has_result(jobs[number]):
                     continue
                 state = final_state(jobs[number])
-                if queue_again(jobs[number], state, retries):
-                    log.warning("%s: %s; queued again", names[number], state.words)
+                if requeue(jobs[number], state, retries):
+                    log.warning("%s: %s; queued again", names[number], state.reason)
                     continue
-                ended[number] = Ended(error=state.words)
-                log.error("[%d/%d] %s: %s", len(ended), len(jobs), names[number], state.words)
+                ended[number] = JobResult(error=state.reason)
+                log.error("[%d/%d] %s: %s", len(ended), len(jobs), names[number], state.reason)
             missing = gone
         if waiting:
             time.sleep(0.5)
@@ -179,15 +179,15 @@ def has_result(job: Any) -> bool:
     return all(job.task(task).paths.result_pickle.exists() for task in range(job.num_tasks))
 
 
-def _tell(job: Any, name: str) -> Ended:
+def _result_of(job: Any, name: str) -> JobResult:
     """Fetch a result and say one line about it."""
     error = job.exception()
     if error is None:
         log.info("%s: finished", name)
-        return Ended(result=job.results()[0])
+        return JobResult(result=job.results()[0])
     reason = _last_error(str(error))
     log.error("%s: failed: %s", name, reason)
-    return Ended(error=reason)
+    return JobResult(error=reason)
 
 
 def _last_error(trace: str) -> str:
@@ -212,22 +212,22 @@ def in_queue(jobs: Sequence[Any]) -> list[bool]:
 
 
 @dataclass(frozen=True)
-class State:
+class JobState:
     """What the scheduler calls the end of a job that left no result.
 
     Attributes
     ----------
-    words
+    reason
         To be read by the user.
     killed
         It was ended by a signal or by the machine: not by its user, nor by itself.
     """
 
-    words: str
+    reason: str
     killed: bool = False
 
 
-def final_state(job: Any) -> State:
+def final_state(job: Any) -> JobState:
     """Ask the scheduler how a job ended."""
     try:
         shown = subprocess.run(
@@ -237,23 +237,23 @@ def final_state(job: Any) -> State:
         shown = ""
     said = dict(re.findall(r"\b(JobState|Reason|ExitCode)=(\S+)", shown))
     if "JobState" not in said:
-        return State("ended without a result")
+        return JobState("ended without a result")
     if said.get("Reason", "").startswith("Dependency"):
-        return State("did not run, because a job before it failed")
+        return JobState("did not run, because a job before it failed")
     state, by_signal = said["JobState"], int(said.get("ExitCode", "0:0").partition(":")[2])
     how = f" by signal {by_signal}" if state == "FAILED" and by_signal else ""
     # scancel sends a signal, too
     killed = state in ENDED_BY_THE_MACHINE or bool(how)
-    return State(f"ended as {state}{how}, without a result", killed)
+    return JobState(f"ended as {state}{how}, without a result", killed)
 
 
-def queue_again(job: Any, state: State, retries: int) -> bool:
+def requeue(job: Any, state: JobState, retries: int) -> bool:
     """Queue a killed job again under its own id, at most so many times; whether that was done."""
     if not state.killed or not is_slurm(job):
         return False
     count = _count(job.paths.folder.parent, job.job_id)
     with count.open("a+", encoding="utf-8") as file:
-        print(state.words, file=file)
+        print(state.reason, file=file)
         file.seek(0)
         if len(file.readlines()) > retries:
             return False

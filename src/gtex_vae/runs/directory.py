@@ -34,7 +34,7 @@ def status(run_dir: Path) -> Literal["new", "finished", "failed", "pruned", "unf
     return "unfinished" if (run_dir / CONFIG).exists() else "new"
 
 
-def written_here() -> bool:
+def is_first_process() -> bool:
     """Whether this process writes the run's files: the first of those that train together, or the only one.
 
     It is known from the environment that Lightning or SLURM gave the process, before the processes have met.
@@ -112,8 +112,8 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
         The directory holds a finished run, or an unfinished one with another config.
     """
     state = status(run_dir)
-    goes_on = state in ("unfinished", "failed")
-    if goes_on:
+    resumed = state in ("unfinished", "failed")
+    if resumed:
         different = differing_keys(read_config(run_dir), config, per_call)
         nothing_lost = state == "failed" and not (run_dir / LAST).exists()
         if different and not nothing_lost and not config.get("overwrite"):
@@ -121,12 +121,12 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
                 f"{run_dir} holds an unfinished run with other settings ({', '.join(different[:5])}): "
                 "give the same command to go on with it, another hydra.run.dir, or overwrite=true"
             )
-        goes_on = not different
+        resumed = not different
     if state in ("finished", "pruned") and not config.get("overwrite"):
         raise RunError(
             f"{run_dir} holds a {state} run: give another hydra.run.dir, or overwrite=true to start anew"
         )
-    if goes_on:
+    if resumed:
         remove_temporaries(run_dir)
     elif state == "finished":
         set_aside(run_dir)
@@ -134,7 +134,7 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
         clear(run_dir)
     (run_dir / FAILED).unlink(missing_ok=True)
     write_text(run_dir / CONFIG, yaml.safe_dump(config, sort_keys=False))
-    return goes_on
+    return resumed
 
 
 def clear(run_dir: Path) -> None:

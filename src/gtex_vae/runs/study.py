@@ -113,7 +113,7 @@ def best_value(trial: optuna.trial.FrozenTrial, direction: str) -> float | None:
     return min(values) if direction == "minimize" else max(values)
 
 
-def settle(study: optuna.Study, trial: optuna.trial.FrozenTrial, run_dir: Path) -> str:
+def finish_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial, run_dir: Path) -> str:
     """Tell the study what became of a trial that nobody works on, as its run directory says.
 
     Parameters
@@ -147,7 +147,7 @@ def settle(study: optuna.Study, trial: optuna.trial.FrozenTrial, run_dir: Path) 
     return "unfinished"
 
 
-def hold(path: Path, *, patience_s: float = 0.0) -> FileLock | None:
+def try_lock(path: Path, *, patience_s: float = 0.0) -> FileLock | None:
     """Take a lock that the kernel gives back when its process dies; ``None`` where another process keeps it."""
     lock = FileLock(path, is_singleton=True)  # a process may take its own lock again
     try:
@@ -157,7 +157,7 @@ def hold(path: Path, *, patience_s: float = 0.0) -> FileLock | None:
     return lock
 
 
-def hold_trial(run_dir: Path) -> FileLock:
+def lock_trial(run_dir: Path) -> FileLock:
     """Be the one process that works on a trial's run.
 
     Raises
@@ -165,17 +165,17 @@ def hold_trial(run_dir: Path) -> FileLock:
     RunError
         Another process does.
     """
-    lock = hold(run_dir / ".trial.lock")
+    lock = try_lock(run_dir / ".trial.lock")
     if lock is None:
         raise RunError(f"another job is at work in {run_dir}")
     return lock
 
 
-def at_work(run_dir: Path, *, patience_s: float = 0.0) -> bool:
+def is_running(run_dir: Path, *, patience_s: float = 0.0) -> bool:
     """Whether a job works on the run, though the worker that started it may be gone, and goes on doing so."""
     if not run_dir.is_dir():
         return False
-    lock = hold(run_dir / ".trial.lock", patience_s=patience_s)
+    lock = try_lock(run_dir / ".trial.lock", patience_s=patience_s)
     if lock is None:
         return True
     lock.release()

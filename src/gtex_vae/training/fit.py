@@ -70,7 +70,7 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
     last = run_dir / "checkpoints" / "last.ckpt"
     if last.exists():
         refuse_other_data(last, datamodule.scaler)
-    if directory.written_here():
+    if directory.is_first_process():
         datamodule.write_splits(run_dir / "splits.csv")
 
     pca = fit_pca(datamodule, settings["model"]["latent_dim"], settings["model"]["n_components"])

@@ -8,7 +8,7 @@ from filelock import FileLock
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gtex_vae.errors import ConfigError, PrunedError
-from gtex_vae.runs.study import hold_trial, open_study, trial_in
+from gtex_vae.runs.study import lock_trial, open_study, trial_in
 from gtex_vae.training.callbacks.kl_annealing import in_warmup
 from gtex_vae.training.callbacks.monitored import refuse_unknown
 
@@ -67,7 +67,7 @@ class SearchTrial(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep other processes off this run for as long as this one has it; the lock goes with the trainer."""
         if self.trial is not None and trainer.is_global_zero:
-            self._lock = hold_trial(Path(trainer.default_root_dir))
+            self._lock = lock_trial(Path(trainer.default_root_dir))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report, and give up where half of the trials before did better.
