@@ -183,7 +183,6 @@ def ours(
 
     from gtex_vae.data.datamodule import ExpressionDataModule
     from gtex_vae.training.build import build_trainer
-    from gtex_vae.training.fit import reads_genes
     from gtex_vae.training.module import VAEModule
 
     took: dict[str, list[tuple[float, float]]] = {"ours": [], **{name: [] for name in beside or {}}}
@@ -229,7 +228,9 @@ def ours(
             config["model"], config["objective"], config["optimizer"], None,
             genes=data.genes, standardize=data.standardize, unit="", contrastive=config.get("contrastive"),
         )  # fmt: skip
-        if module.vae.basis_fg is not None and not reads_genes(module, trainer):
+        if module.contrastive is not None:
+            module.contrastive.look_up(data.adata.obs)
+        if module.vae.basis_fg is not None and not module.needs_genes(trainer.callbacks):
             data.rotate(module.vae.basis_fg)
         trainer.fit(module, data)
     return took

@@ -58,6 +58,8 @@ def made(processed: Path, name: str) -> tuple[VAEModule, ExpressionDataModule, l
         genes=data.genes, standardize=data.standardize, unit=data.unit, contrastive=contrastive,
         covariates=None if data.conditions is None else data.conditions.columns,
     )  # fmt: skip
+    if module.contrastive is not None:
+        module.contrastive.look_up(data.adata.obs)
     if module.vae.basis_fg is not None and contrastive is not VIEWS:
         data.rotate(module.vae.basis_fg)
     return module, data, [KLAnnealing(), *([Masking(0.1, 0.3, whole=0.0)] if masked else [])]

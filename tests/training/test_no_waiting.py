@@ -98,6 +98,8 @@ def test_nothing_in_a_step_waits_for_the_device(data, tmp_path, monkeypatch, nam
         data = ExpressionDataModule("x", str(data.processed), batch_size=16, covariates=covariates)
         data.setup()
     made = module(data, **settings)
+    if made.contrastive is not None:
+        made.contrastive.look_up(data.adata.obs)
     if made.vae.basis_fg is not None:
         data.rotate(made.vae.basis_fg)
     step, mode = made.training_step, NoWaiting()
@@ -167,7 +169,7 @@ def test_the_matrix_goes_to_the_gpu_where_it_fits_and_is_pinned_where_not(data, 
     made = data.train_dataloader()
     assert moved == ([] if stays else [torch.device("cuda", 0)])
     assert made.pin or not stays
-    assert standardized._resident(torch.device("cpu"), made.x_nf) == (made.x_nf,)
+    assert standardized._resident(torch.device("cpu"), made.x_nf) is made.x_nf
 
 
 def test_the_same_seed_gives_the_same_bits(data, tmp_path):

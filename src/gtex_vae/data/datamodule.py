@@ -162,6 +162,8 @@ class ExpressionDataModule(LightningDataModule):
         )  # fmt: skip
         train = self.rows("train")
         self.conditions = Covariates.fit(self.adata.obs.iloc[train], self.covariates)
+        if self.conditions is not None:
+            matrix.add_to_batches(c_nk=torch.from_numpy(self.conditions.design(self.adata.obs)))
         self.scaler = Standardizer(self.adata.n_vars, **self.standardize)
         matrix.fit(self.scaler, train, np.flatnonzero(split != "train"), self.batch_size)
         self._matrix = matrix
@@ -213,6 +215,10 @@ class ExpressionDataModule(LightningDataModule):
     def annotations(self, split: str) -> pd.DataFrame:
         """Return the annotations of the samples in `expression`."""
         return self.adata.obs.iloc[self.kept(split)]
+
+    def add_to_batches(self, **per_row: Tensor) -> None:
+        """Let batches carry further values of their samples, see `StandardizedMatrix.add_to_batches`."""
+        self.matrix.add_to_batches(**per_row)
 
     def rotate(self, basis_fg: Tensor) -> None:
         """Make batches of coordinates in an orthonormal basis (f, g) instead of genes, see `StandardizedMatrix.rotate`."""

@@ -70,7 +70,7 @@ class DonorDataModule(LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Copy a batch to the device."""
-        return Batch(batch.x_nf.to(device), batch.row_n.to(device))
+        return batch.to(device)
 
 
 class AlignmentModule(LightningModule):

@@ -67,17 +67,12 @@ class CapturedStep:
     def _hold(self, batch: Batch, numbers: Sequence[float]) -> Batch:
         """Copy what changes from step to step to where the graphs read it."""
         if self._batch is None:
-            self._batch = Batch(
-                torch.empty_like(batch.x_nf),
-                torch.empty_like(batch.row_n),
-                None if batch.outside_n is None else torch.empty_like(batch.outside_n),
-            )
+            self._batch = batch.map(torch.empty_like)
             self._numbers_k = torch.zeros(len(numbers), device=batch.x_nf.device)
             self._numbers: list[float] = [0.0] * len(numbers)
-        self._batch.x_nf.copy_(batch.x_nf)
-        self._batch.row_n.copy_(batch.row_n)
-        if self._batch.outside_n is not None and batch.outside_n is not None:
-            self._batch.outside_n.copy_(batch.outside_n)
+        for name, held in vars(self._batch).items():
+            if held is not None:
+                held.copy_(getattr(batch, name))
         for k, number in enumerate(numbers):
             if number != self._numbers[k]:
                 self._numbers_k[k].fill_(number)

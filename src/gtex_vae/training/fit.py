@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from torch import Tensor
 
 from gtex_vae import runtime
@@ -29,7 +29,6 @@ from gtex_vae.nn.likelihoods import NegativeBinomial
 from gtex_vae.runs import directory
 from gtex_vae.training import environment
 from gtex_vae.training.build import build_trainer, check_values
-from gtex_vae.training.callbacks.masking import Masking
 from gtex_vae.training.finish import best_module, fit_pca, keep_reference, measure, report
 from gtex_vae.training.module import VAEModule
 
@@ -96,7 +95,9 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
     )
     if datamodule.conditions is not None:
         start_conditional(module.vae, *samples_told(module, datamodule))
-    if module.vae.basis_fg is not None and not reads_genes(module, trainer):
+    if module.contrastive is not None:
+        module.contrastive.look_up(datamodule.adata.obs)
+    if module.vae.basis_fg is not None and not module.needs_genes(trainer.callbacks):  # type: ignore[attr-defined]
         datamodule.rotate(module.vae.basis_fg)
     trainer.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None, weights_only=True)
 
@@ -168,13 +169,14 @@ def of_counts(likelihood: NegativeBinomial, datamodule: ExpressionDataModule) ->
     DataError, ConfigError
         The data was not made from counts, or its values are cut off.
     """
-    size_n = size_factors(datamodule.annotations("train"))
+    size_n = size_factors(datamodule.adata.obs)
+    datamodule.add_to_batches(size_n=torch.from_numpy(size_n))
     if datamodule.scaler.clip is not None:
         raise ConfigError(f"data.clip={datamodule.scaler.clip} cuts off counts: set data.clip=null")
     length_g = datamodule.adata.var.get(LENGTH)
     likelihood.center_g.copy_(datamodule.scaler.center_g)
     likelihood.scale_g.copy_(datamodule.scaler.scale_g)
-    likelihood.usual_size.fill_(float(np.median(size_n)))
+    likelihood.usual_size.fill_(float(np.median(size_n[datamodule.kept("train")])))
     if length_g is not None:
         likelihood.length_g.copy_(torch.from_numpy(length_g.to_numpy(dtype=np.float32)))
 
@@ -183,9 +185,3 @@ def with_components(model: Mapping[str, Any], found: int) -> dict[str, Any]:
     """The model's config with no more components than the training samples have."""
     wanted = model["n_components"]
     return {**model, "n_components": None if wanted is None else min(wanted, found)}
-
-
-def reads_genes(module: VAEModule, trainer: Trainer) -> bool:
-    """Whether a training step needs the genes themselves, to hide some."""
-    masks = any(isinstance(callback, Masking) and callback.high > 0.0 for callback in trainer.callbacks)  # type: ignore[attr-defined]
-    return masks or (module.contrastive is not None and module.contrastive.views)

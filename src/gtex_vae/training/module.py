@@ -7,17 +7,17 @@ columns of the covariates' design.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from gtex_vae import runtime
 from gtex_vae.config import build, nearest
-from gtex_vae.data.counts import size_factors
 from gtex_vae.data.covariates import Covariates
 from gtex_vae.data.loading.memory import Batch
 from gtex_vae.data.standardize import Standardizer
@@ -28,7 +28,6 @@ from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.models.contrastive import ContrastiveTerm
 from gtex_vae.models.objective import Objective
 from gtex_vae.models.vae import VAE
-from gtex_vae.nn.likelihoods import NegativeBinomial
 from gtex_vae.training.cuda_graphs import CapturedStep
 from gtex_vae.training.devices import shard
 from gtex_vae.training.parameter_groups import parameter_groups
@@ -92,6 +91,8 @@ class VAEModule(LightningModule):
         Fraction of the input to hide in this batch.
     """
 
+    variable_k: Tensor
+
     def __init__(
         self,
         model: dict[str, Any],
@@ -116,6 +117,9 @@ class VAEModule(LightningModule):
         if self.covariates is not None:
             self.vae.unknown_k.copy_(torch.from_numpy(self.covariates.unknown_k))
             self.vae.flag_k.copy_(torch.from_numpy(self.covariates.flag_k))
+            widths = torch.tensor(self.covariates.widths)
+            variable_k = torch.arange(len(widths)).repeat_interleave(widths)
+            self.register_buffer("variable_k", variable_k, persistent=False)
         self.scaler = Standardizer(n_genes, **standardize)
         self.objective: Objective = build(objective, under="gtex_vae.models")
         if self.vae.basis_fg is not None and self.objective.hidden_share is not None:
@@ -141,17 +145,10 @@ class VAEModule(LightningModule):
         if self.device_mesh is not None:
             shard(self.vae, self.device_mesh["data_parallel"])
 
-    def setup(self, stage: str) -> None:
-        """Look up who the samples are, for the contrastive term, and what is known of them, for a conditional model."""
-        if self.covariates is not None:
-            obs = self.trainer.datamodule.adata.obs  # type: ignore[attr-defined]
-            self._design_nk = torch.from_numpy(self.covariates.design(obs))
-            widths = self.covariates.widths
-            self._variable_k = torch.arange(len(widths)).repeat_interleave(torch.tensor(widths))
-        if isinstance(self.vae.likelihood, NegativeBinomial):
-            self._size_n = torch.from_numpy(size_factors(self.trainer.datamodule.adata.obs))  # type: ignore[attr-defined]
-        if self.contrastive is not None:
-            self.contrastive.look_up(self.trainer.datamodule.adata.obs)  # type: ignore[attr-defined]
+    def needs_genes(self, callbacks: Iterable[Callback]) -> bool:
+        """Return whether a training step reads genes: to make further views of them, or because a callback hides some."""
+        views = self.contrastive is not None and self.contrastive.views
+        return views or any(getattr(callback, "needs_genes", False) for callback in callbacks)
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and its schedule."""
@@ -217,33 +214,19 @@ class VAEModule(LightningModule):
             return batch.x_nf, batch.outside_n
         return coordinates(batch.x_nf, self.vae.basis_fg)
 
-    def sizes(self, batch: Batch) -> Tensor | None:
-        """Size factors (n,) of a batch, for a likelihood of counts."""
-        if not isinstance(self.vae.likelihood, NegativeBinomial):
-            return None
-        self._size_n = self._size_n.to(batch.row_n.device)  # copied once
-        return self._size_n[batch.row_n]
+    def covariates_of(self, batch: Batch) -> Tensor | None:
+        """Return the covariates' design (n, k) of a batch; None for a model without covariates.
 
-    def told(self, batch: Batch) -> Tensor | None:
-        """The covariates' design (n, k) of a batch, None for a model without.
-
-        In training some are hidden, so that the model learns to do without: of each sample a share u^4, u uniform, a
-        fifth on average and now and then all.
+        During training each covariate is dropped with probability u^4, u ~ U(0, 1) per sample (20 % on average,
+        sometimes all), so that the model works without them.
         """
-        if self.covariates is None:
-            return None
-        device = batch.row_n.device
-        self._design_nk, self._variable_k = (
-            self._design_nk.to(device),
-            self._variable_k.to(device),
-        )  # copied once
-        c_nk = self._design_nk[batch.row_n]
-        if not self.training:
+        c_nk = batch.c_nk
+        if self.covariates is None or c_nk is None or not self.training:
             return c_nk
-        share_n = torch.rand(len(c_nk), 1, device=device) ** 4
-        hidden_nv = torch.rand(len(c_nk), len(self.covariates.widths), device=device) < share_n
+        share_n = torch.rand(len(c_nk), 1, device=c_nk.device) ** 4
+        dropped_nv = torch.rand(len(c_nk), len(self.covariates.widths), device=c_nk.device) < share_n
         assert self.vae.unknown_k is not None
-        return torch.where(hidden_nv.index_select(1, self._variable_k), self.vae.unknown_k, c_nk)
+        return torch.where(dropped_nv.index_select(1, self.variable_k), self.vae.unknown_k, c_nk)
 
     def on_train_start(self) -> None:
         """On a single GPU, replay steps. Compiled models, several processes and fp16, which rescales losses, do without."""
@@ -295,12 +278,12 @@ class VAEModule(LightningModule):
     ) -> tuple[Tensor, Tensor]:
         """Loss of one batch, and the figures of `FIGURES` and of the contrastive term, (k,)."""
         x_nf, outside_n = self.features(batch)
-        size_n = self.sizes(batch)
+        size_n = batch.size_n
         input_nf, observed_ng = x_nf, None
         if kind.masked:
             observed_ng = draw_observed(batch.x_nf, mask_ratio)
             input_nf = self.vae.project(hide(batch.x_nf, observed_ng))
-        output = self._run_vae(input_nf, self.told(batch), kind.partner)
+        output = self._run_vae(input_nf, self.covariates_of(batch), kind.partner)
         terms = self.objective(
             self.vae.likelihood,
             output,
@@ -389,12 +372,12 @@ class VAEModule(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sums over one batch: the ELBO at beta = 1, whole and masked reconstruction, posterior moments."""
         x_nf, outside_n = self.features(batch)
-        c_nk = self.vae.complete(self.told(batch), x_nf)
+        c_nk = self.vae.complete(self.covariates_of(batch), x_nf)
         output = self._run_vae(x_nf, c_nk)
         at = batch_idx, self.global_rank
         sums = elbo_sums(
             self.vae, self.objective, output, x_nf, c_nk,
-            outside_n=outside_n, size_n=self.sizes(batch), seed=validation_seed(*at, SAMPLE_STREAM),
+            outside_n=outside_n, size_n=batch.size_n, seed=validation_seed(*at, SAMPLE_STREAM),
         )  # fmt: skip
         if batch.outside_n is None:
             sums |= imputation_sums(self.vae, self._run_vae, batch.x_nf, c_nk, seed=validation_seed(*at))

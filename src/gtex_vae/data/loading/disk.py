@@ -5,7 +5,7 @@ Shapes: ``n`` samples, ``g`` genes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -41,7 +41,7 @@ class DiskLoader:
         Fitted standardizer.
     memory_gib
         Memory in GiB; each of the two buffers takes a quarter of it.
-    batch_size, shuffle, seed, progress, rank, world_size
+    batch_size, shuffle, seed, progress, rank, world_size, per_row
         As for `gtex_vae.data.loading.memory.BatchLoader`.
 
     Raises
@@ -63,7 +63,9 @@ class DiskLoader:
         progress: Callable[[], tuple[int, int]] = lambda: (0, 0),
         rank: int = 0,
         world_size: int = 1,
+        per_row: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
+        self.per_row = per_row or {}
         self.matrix, self.rows, self.scaler = matrix, rows, scaler
         self.batch_size, self.shuffle, self.seed, self.progress = batch_size, shuffle, seed, progress
         self.rank, self.world_size = rank, world_size
@@ -105,7 +107,9 @@ class DiskLoader:
                 x_mg = torch.from_numpy(buffer_mg)
                 for start in range(skip * self.batch_size, len(row_m), self.batch_size):
                     cut = slice(start, start + self.batch_size)
-                    yield Batch(x_mg.index_select(0, place_m[cut]), torch.from_numpy(row_m[cut]))
+                    row_n = torch.from_numpy(row_m[cut])
+                    values = {name: value[row_n] for name, value in self.per_row.items()}
+                    yield Batch(x_mg.index_select(0, place_m[cut]), row_n, **values)
                 skip = 0
 
     def _fill(self, row_m: np.ndarray, buffer_mg: np.ndarray) -> torch.Tensor:

@@ -5,7 +5,7 @@ Shapes: ``n`` samples, ``g`` genes, ``f`` features (genes, or their coordinates 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -25,19 +25,27 @@ class Batch:
     row_n
         Rows of the full matrix, shape (n,), int64.
     outside_n
-        With coordinates: the squared length of what lies outside the span of the basis, shape (n,).
+        Squared length of the part outside the span of the basis, shape (n,); only with coordinates.
+    c_nk
+        Design of the covariates, shape (n, k); only for a conditional model.
+    size_n
+        Size factors of the libraries, shape (n,); only for a likelihood of counts.
     """
 
     x_nf: Tensor
     row_n: Tensor
     outside_n: Tensor | None = None
+    c_nk: Tensor | None = None
+    size_n: Tensor | None = None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """Apply a function to every tensor of the batch."""
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return Batch(**{name: function(value) for name, value in values.items()})
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on a device, copied asynchronously where it is not there already."""
-        outside_n = None if self.outside_n is None else self.outside_n.to(device, non_blocking=True)
-        return Batch(
-            self.x_nf.to(device, non_blocking=True), self.row_n.to(device, non_blocking=True), outside_n
-        )
+        """Copy the batch to a device, asynchronously; tensors that are there already are not copied."""
+        return self.map(lambda value: value.to(device, non_blocking=True))
 
 
 class BatchLoader:
@@ -64,8 +72,8 @@ class BatchLoader:
         Tells how many epochs, and how many batches of the present one, are over.
     rank, world_size
         This process and the number of processes; each takes every ``world_size``-th of the common order.
-    outside_n
-        See `Batch`; on the device of the matrix.
+    per_row
+        Further values of every row of the matrix, by field of `Batch`; on the device of the matrix.
     pin
         Gather into page-locked memory, from which a GPU takes a batch while it works on the one before.
 
@@ -87,11 +95,11 @@ class BatchLoader:
         progress: Callable[[], tuple[int, int]] = lambda: (0, 0),
         rank: int = 0,
         world_size: int = 1,
-        outside_n: Tensor | None = None,
+        per_row: Mapping[str, Tensor] | None = None,
         pin: bool = False,
     ) -> None:
         self.pin = pin
-        self.x_nf, self.rows, self.outside_n = x_nf, rows, outside_n
+        self.x_nf, self.rows, self.per_row = x_nf, rows, per_row or {}
         self.batch_size = batch_size
         self.shuffle, self.seed, self.progress = shuffle, seed, progress
         self.rank, self.world_size = rank, world_size
@@ -113,8 +121,8 @@ class BatchLoader:
         else:  # even ones, so that a process with fewer rows has as many batches, and none of them empty
             parts = order.tensor_split(len(self))
         for row_n in parts[done : len(self)]:
-            outside_n = None if self.outside_n is None else self.outside_n[row_n]
-            yield Batch(self._gather(row_n), row_n, outside_n)
+            values = {name: value[row_n] for name, value in self.per_row.items()}
+            yield Batch(self._gather(row_n), row_n, **values)
 
     def _gather(self, row_n: Tensor) -> Tensor:
         if not self.pin:

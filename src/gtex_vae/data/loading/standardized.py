@@ -56,7 +56,8 @@ class StandardizedMatrix:
         self.adata: AnnData = processed_data.read(path) if self.disk is None else self.disk.adata
         self.x_ng: Tensor | None = None
         self._file: DiskMatrix | None = None  # of a matrix released by `rotate`
-        self._coordinates: tuple[Tensor, Tensor] | None = None
+        self._coordinates: Tensor | None = None
+        self._per_row: dict[str, Tensor] = {}
 
     def fit(self, scaler: Standardizer, train: np.ndarray, others: np.ndarray, batch_size: int) -> None:
         """Fit the scaler to the training rows and standardize; check the other rows of a matrix on disk."""
@@ -108,6 +109,16 @@ class StandardizedMatrix:
         else:
             out.copy_(self.x_ng[row_n])
 
+    def add_to_batches(self, **per_row: Tensor) -> None:
+        """Let batches carry further values of their samples.
+
+        Parameters
+        ----------
+        per_row
+            Values of all samples, in the order of ``adata``, by field of `Batch`.
+        """
+        self._per_row |= per_row
+
     def rotate(self, basis_fg: Tensor) -> None:
         """Compute `coordinates` of all samples in an orthonormal basis, for batches of coordinates instead of genes.
 
@@ -134,7 +145,8 @@ class StandardizedMatrix:
             blocks, desc="projecting", delay=2, leave=False, disable=None, total=-(-n // BLOCK)
         ):
             y_nf[rows], outside_n[rows] = coordinates(torch.from_numpy(x_ng), basis_fg)
-        self._coordinates = y_nf, outside_n
+        self._coordinates = y_nf
+        self.add_to_batches(outside_n=outside_n)
         if self.disk is None:
             self._release()
 
@@ -161,23 +173,23 @@ class StandardizedMatrix:
         """
         row_n = torch.from_numpy(rows)
         if self._coordinates is not None:
-            y_nf, outside_n = _resident(device, *self._coordinates)
-            self._coordinates = y_nf, outside_n
-            pin = device.type == "cuda" and not y_nf.is_cuda
-            return BatchLoader(y_nf, row_n, outside_n=outside_n, pin=pin, **settings)
-        if self.disk is not None:
+            x_nf = self._coordinates = _resident(device, self._coordinates)
+        elif self.disk is not None:
             assert self.memory_gib is not None
-            return DiskLoader(self.disk, rows, self.scaler, memory_gib=self.memory_gib, **settings)
-        assert self.x_ng is not None, "fit() first"
-        (self.x_ng,) = _resident(device, self.x_ng)
-        pin = device.type == "cuda" and not self.x_ng.is_cuda
-        return BatchLoader(self.x_ng, row_n, pin=pin, **settings)
+            return DiskLoader(
+                self.disk, rows, self.scaler, memory_gib=self.memory_gib, per_row=self._per_row, **settings
+            )
+        else:
+            assert self.x_ng is not None, "fit() first"
+            x_nf = self.x_ng = _resident(device, self.x_ng)
+        self._per_row = {name: value.to(x_nf.device) for name, value in self._per_row.items()}
+        pin = device.type == "cuda" and not x_nf.is_cuda
+        return BatchLoader(x_nf, row_n, per_row=self._per_row, pin=pin, **settings)
 
 
-def _resident(device: torch.device, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Move tensors to the GPU if they take at most half of its free memory."""
-    if device.type != "cuda" or tensors[0].is_cuda:
-        return tensors
+def _resident(device: torch.device, x_nf: Tensor) -> Tensor:
+    """Move a matrix to the GPU if it takes at most half of the free memory."""
+    if device.type != "cuda" or x_nf.is_cuda:
+        return x_nf
     free, _ = torch.cuda.mem_get_info(device)
-    fit = sum(tensor.nbytes for tensor in tensors) <= free // 2
-    return tuple(tensor.to(device) for tensor in tensors) if fit else tensors
+    return x_nf.to(device) if x_nf.nbytes <= free // 2 else x_nf

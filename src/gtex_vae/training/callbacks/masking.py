@@ -40,6 +40,11 @@ class Masking(Callback):
             raise ConfigError(f"callbacks.masking.whole={whole} must lie in [0, 1]")
         self.low, self.high, self.whole = low, high, whole
 
+    @property
+    def needs_genes(self) -> bool:
+        """True if batches must hold genes, so that some can be hidden."""
+        return self.high > 0.0
+
     def on_train_batch_start(  # type: ignore[override]
         self, trainer: Trainer, pl_module: VAEModule, batch: Any, batch_idx: int
     ) -> None:
