@@ -1,4 +1,4 @@
-"""Simulated GTEx-like expression with known truth: the demo data, and exact pPCA data to test against."""
+"""Simulated GTEx-like expression with known truth: the demo, and exact probabilistic PCA data."""
 
 # n samples, g genes, k factors, c cell types, m modules
 
@@ -44,44 +44,44 @@ def simulate_gtex(
     linear: bool = False,
     seed: int = 0,
 ) -> ad.AnnData:
-    r"""Simulate expression of many tissues of many donors, with the truth kept beside it.
+    r"""Simulate expression of many tissues and donors, with the true parameters.
 
-    By default each sample is a mixture of cell types (its tissue's own parenchyma, on a tree of groups and
-    details, and types shared by all tissues), times modules of genes that latent factors switch on and off,
-    times log-linear effects of age, sex, ischemic time, RIN, batch and genotype; then counted
-    (:func:`gtex_vae.data.simulate.expression.draw_tpm`). A sample is worth ``n_factors`` numbers, its
-    tissue and its covariates, but all of it is curved, so no linear map of few dimensions holds it.
+    By default each sample is a mixture of cell types: the parenchyma of its tissue, and types shared by all tissues.
+    The mixture is multiplied by gene modules that latent factors switch on and off, and by log-linear effects of age,
+    sex, ischemic time, RIN, batch and genotype. Counts are then drawn
+    (:func:`gtex_vae.data.simulate.expression.draw_tpm`). The expression depends on ``n_factors`` numbers, tissue and
+    covariates, but nonlinearly, so no linear map of few dimensions represents it.
 
-    With ``linear=True`` the data are exactly those of probabilistic PCA, independent of all labels:
+    With ``linear=True`` the data follow probabilistic PCA exactly, independent of all annotations:
 
     .. math:: x = W z + \mu + \sigma \epsilon, \qquad z \sim N(0, I_k), \quad \epsilon \sim N(0, I_g)
 
     Parameters
     ----------
     n_samples
-        Samples: each one tissue of one donor.
+        Number of samples; each is one tissue of one donor.
     n_genes
-        Genes, at least 50.
+        Number of genes, at least 50.
     n_donors
-        Donors, each with one or more tissues; a twelfth of ``n_samples`` when None.
+        Number of donors, each with one or more tissues; ``n_samples // 12`` if None.
     n_factors
-        Latent continuous factors :math:`k`.
+        Number of latent continuous factors :math:`k`.
     n_modules
-        Gene modules of 10 to 200 genes each; one per 30 genes, at most 100, when None.
+        Number of gene modules, of 10 to 200 genes each; one per 30 genes, at most 100, if None.
     noise
         Standard deviation of a typical gene's residual, in log2 units, before counting;
-        :math:`\sigma` itself when ``linear``.
+        :math:`\sigma` if ``linear``.
     linear
-        Exact pPCA data in arbitrary units instead of log2(TPM+1).
+        Draw exact probabilistic PCA data in arbitrary units instead of log2(TPM+1).
     seed
-        The same arguments and seed give the same data.
+        Seed; equal arguments and seed give equal data.
 
     Returns
     -------
     anndata.AnnData
-        ``X`` float32, samples x genes. ``obs`` holds the annotations
-        (:func:`gtex_vae.data.simulate.cohort.simulate_cohort`) and ``size_factor``, millions of reads, ``var`` the gene's ``gene_name``,
-        ``biotype`` and ``module`` (empty for none). The truth:
+        ``X`` float32, samples x genes. ``obs``: annotations
+        (:func:`gtex_vae.data.simulate.cohort.simulate_cohort`) and ``size_factor`` (millions of reads). ``var``:
+        ``gene_name``, ``biotype`` and ``module`` (empty if the gene has none). The truth:
 
         ================================ ============================================================
         ``obsm["truth_factors"]``        latent factors, samples x k
@@ -92,12 +92,12 @@ def simulate_gtex(
         ``obsm["truth_covariates"]``     the covariates in those units
         ``var["truth_loading"]``         log2 change per unit of the module's activity
         ``var["truth_noise"]``           residual standard deviation, log2 units
-        ``var["truth_heavy_tailed"]``    whether the residual is heavy-tailed
+        ``var["truth_heavy_tailed"]``    True if the residual is heavy-tailed
         ``var["truth_eqtl"]``            log2 change per alternative allele
         ``var["truth_sex_linked"]``      "X": females only; "Y": males only
         ``obs["truth_outlier"]``         a shallow library mixed with another tissue
         ``obs["truth_depth"]``           expected reads
-        ``uns["truth"]``                 arguments, and how factors drive modules and cell types
+        ``uns["truth"]``                 arguments, and effects of factors on modules and cell types
         ================================ ============================================================
 
         With ``linear``: ``obsm["truth_factors"]`` (z), ``varm["truth_loadings"]`` (W),
@@ -106,7 +106,7 @@ def simulate_gtex(
     Raises
     ------
     ConfigError
-        An argument is out of its range, or they do not fit together.
+        An argument is out of range, or the arguments are inconsistent.
 
     References
     ----------
@@ -128,14 +128,14 @@ def simulate_gtex(
     check_whole("seed", seed, 0, 2**63 - 1)
     if n_samples > n_donors * TISSUES_OF_ANYONE:
         raise ConfigError(
-            f"n_donors={n_donors} cannot give n_samples={n_samples}: a donor has {TISSUES_OF_ANYONE} tissues "
-            f"to give; raise n_donors to {-(-n_samples // TISSUES_OF_ANYONE)} or more"
+            f"n_donors={n_donors} is too small for n_samples={n_samples}: a donor has at most {TISSUES_OF_ANYONE} "
+            f"tissues; use n_donors={-(-n_samples // TISSUES_OF_ANYONE)} or more"
         )
     if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0.0 < noise <= 3.0:
         raise ConfigError(f"noise={noise!r}: give a standard deviation above 0, up to 3")
     if not isinstance(linear, bool):
         raise ConfigError(f"linear={linear!r}: give true or false")
-    # separate streams: the cohort does not change with the number of genes
+    # separate streams, so that the cohort does not depend on the number of genes
     cohort_rng, gene_rng, sample_rng, noise_rng = (
         np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(4)
     )
@@ -158,7 +158,7 @@ def simulate_gtex(
 
 
 def _chunks(adata: ad.AnnData) -> Iterator[slice]:
-    """Slices of rows that keep temporary arrays small, with a progress bar once it takes a while."""
+    """Yield slices of rows that keep temporary arrays small, with a progress bar after two seconds."""
     rows = max(1, CHUNK_ENTRIES // adata.n_vars)
     starts = range(0, adata.n_obs, rows)
     progress = tqdm(
@@ -174,14 +174,14 @@ def _fill_linear(
     sample_rng: np.random.Generator,
     noise_rng: np.random.Generator,
 ) -> None:
-    """Write pPCA data and their truth into ``adata``; genes of a module have similar loadings."""
+    """Write probabilistic PCA data and their truth into ``adata``; genes of a module have similar loadings."""
     truth = adata.uns["truth"]
     k = truth["n_factors"]
     centre_mk = gene_rng.standard_normal((truth["n_modules"], k))
     loading_gk = gene_rng.standard_normal((adata.n_vars, k))
     inside = module_g >= 0
     loading_gk[inside] = 0.9 * centre_mk[module_g[inside]] + np.sqrt(1 - 0.9**2) * loading_gk[inside]
-    # unequal columns, so that the axes can be told apart and not only the subspace
+    # columns of unequal size, so that the axes are identifiable, not only the subspace
     loading_gk *= np.linspace(1.0, 0.4, k) / np.sqrt(k)
     mean_g = gene_rng.normal(4.0, 2.0, adata.n_vars)
     factor_nk = sample_rng.standard_normal((adata.n_obs, k))
@@ -201,7 +201,7 @@ def _fill_tissues(
     sample_rng: np.random.Generator,
     noise_rng: np.random.Generator,
 ) -> None:
-    """Write log2(TPM+1) of mixed, switched and counted expression, and its truth, into ``adata``."""
+    """Write simulated log2(TPM+1) and its truth into ``adata``."""
     truth = adata.uns["truth"]
     genes = draw_genes(adata.n_vars, module_g, truth["noise"], gene_rng)
     samples, links = draw_samples(adata.obs, truth["n_factors"], truth["n_modules"], genes, sample_rng)

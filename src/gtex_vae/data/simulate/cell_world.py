@@ -1,11 +1,12 @@
-"""How simulated blood cells arise: cell types on a tree of lineages, donors, and one donor's cells at a time."""
+"""Cell types, donors and counts of the simulated single cells."""
 
 # i cells, d donors, g genes, c cell types, k factors, m modules, e covariates
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from gtex_vae.data.simulate.cohort import DETAILS, GROUPS
 from gtex_vae.data.simulate.expression import COVARIATES, SHARED_CELL_TYPES, Genes, draw_activities
 from gtex_vae.data.simulate.genes import check_number, check_whole, default_modules, simulate_genes
 
-# name, relative frequency, lineage; the most frequent first
+# name, relative frequency, lineage; most frequent first
 CELL_TYPES: tuple[tuple[str, float, str], ...] = (
     ("CD4 Naive", 14, "T"),
     ("CD14 Mono", 12, "myeloid"),
@@ -48,7 +49,7 @@ CELL_TYPES: tuple[tuple[str, float, str], ...] = (
     ("cDC1", 0.3, "myeloid"),
 )
 LINEAGES = tuple(dict.fromkeys(lineage for *_, lineage in CELL_TYPES))
-# the bulk simulator's cell type that each lineage descends from
+# cell type of the bulk simulator from which each lineage is derived
 ANCESTOR = {
     "T": "lymphocyte",
     "NK": "lymphocyte",
@@ -59,12 +60,28 @@ ANCESTOR = {
 TISSUE, TISSUE_GROUP = "Whole Blood", "Blood"
 POOL = 14  # donors in one batch
 MINOR_ALLELE = 0.3
-LOG_2 = np.log(2.0)
+WHOLE_NUMBERS = {  # argument: smallest and largest value
+    "n_donors": (1, 100_000),
+    "n_cell_types": (1, len(CELL_TYPES)),
+    "cells_per_donor": (1, 1_000_000),
+    "n_genes": (50, 300_000),
+    "seed": (0, 2**63 - 1),
+    "bulk_seed": (0, 2**63 - 1),
+}
+NUMBERS = {
+    "shared": (0.0, 1.0),
+    "genetic": (0.0, 10.0),
+    "activity": (0.0, 10.0),
+    "composition": (0.1, 1e6),
+    "depth": (1.0, 1e6),
+    "noise": (0.0, 3.0),
+    "overdispersion": (0.0, 10.0),
+}
 
 
 @dataclass(frozen=True)
 class CellWorld:
-    """Everything that is drawn before any cell is."""
+    """Parameters of genes, cell types and donors, from which cells are drawn."""
 
     var: pd.DataFrame
     genes: Genes
@@ -84,13 +101,13 @@ class CellWorld:
     seed: int
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray, sp.csr_matrix]]:
-        """Draw the cells of one donor after the other: donor, cell type of each cell, counts."""
+        """Yield the cells of each donor: donor, cell type of each cell, counts."""
         for d in range(len(self.donors)):
             cell_type_i, count_ig = self._cells_of(d)
             yield d, cell_type_i, count_ig
 
     def _cells_of(self, d: int) -> tuple[np.ndarray, sp.csr_matrix]:
-        """Cells of a donor; they do not depend on which donors were drawn before."""
+        """Draw the cells of a donor, independent of the donors drawn before."""
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(1, d)))
         genes, n_types = self.genes, len(self.cell_types)
         n_cells_c = rng.multinomial(self.n_cells_d[d], self.proportion_dc[d])
@@ -111,6 +128,23 @@ class CellWorld:
         return cell_type_i, sp.csr_matrix(rng.poisson(rate_ig).astype(np.float32))
 
 
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Check the arguments of `draw_world`.
+
+    Raises
+    ------
+    ConfigError
+        An argument is out of range.
+    """
+    for key, limits in WHOLE_NUMBERS.items():
+        check_whole(key, arguments[key], *limits)
+    for key, bounds in NUMBERS.items():
+        check_number(key, arguments[key], *bounds)
+    check_whole("n_factors", arguments["n_factors"], 1, arguments["n_genes"] - 1)
+    if arguments["n_modules"] is not None:
+        check_whole("n_modules", arguments["n_modules"], 1, arguments["n_genes"] // 20)
+
+
 def draw_world(
     *,
     n_donors: int,
@@ -129,28 +163,10 @@ def draw_world(
     seed: int,
     bulk_seed: int,
 ) -> CellWorld:
-    """Draw genes, cell types and donors: see `simulate_singlecell`; `CellWorld.blocks` then draws the cells."""
-    check_whole("n_donors", n_donors, 1, 100_000)
-    check_whole("n_cell_types", n_cell_types, 1, len(CELL_TYPES))
-    check_whole("cells_per_donor", cells_per_donor, 1, 1_000_000)
-    check_whole("n_genes", n_genes, 50, 300_000)
-    check_whole("n_factors", n_factors, 1, n_genes - 1)
-    check_whole("seed", seed, 0, 2**63 - 1)
-    check_whole("bulk_seed", bulk_seed, 0, 2**63 - 1)
-    for key, value, low, high in (
-        ("shared", shared, 0.0, 1.0),
-        ("genetic", genetic, 0.0, 10.0),
-        ("activity", activity, 0.0, 10.0),
-        ("composition", composition, 0.1, 1e6),
-        ("depth", depth, 1.0, 1e6),
-        ("noise", noise, 0.0, 3.0),
-        ("overdispersion", overdispersion, 0.0, 10.0),
-    ):
-        check_number(key, value, low, high)
+    """Draw genes, cell types and donors; see `simulate_singlecell` for the arguments."""
     n_modules = default_modules(n_genes) if n_modules is None else n_modules
-    check_whole("n_modules", n_modules, 1, n_genes // 20)
     var, genes = simulate_genes(n_genes, n_modules, seed=bulk_seed)
-    # cell types do not change with the donors, nor donors with the number of cells
+    # separate streams, so that cell types do not depend on the donors, nor donors on the number of cells
     type_rng, donor_rng = (
         np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, stream))) for stream in range(2)
     )
@@ -186,7 +202,7 @@ def draw_world(
 
 
 def describe_cells(world: CellWorld, donor_i: np.ndarray, cell_type_i: np.ndarray) -> pd.DataFrame:
-    """Make ``obs`` for cells of these donors and cell types."""
+    """Make ``obs`` of cells from their donors and cell types."""
     names, types = world.donors.index.to_numpy(), np.array(world.cell_types, dtype=object)
     obs = world.donors[["sex", "age", "batch"]].iloc[donor_i].reset_index(drop=True)
     obs["donor"] = pd.Categorical(names[donor_i], categories=names)
@@ -203,13 +219,13 @@ def describe_cells(world: CellWorld, donor_i: np.ndarray, cell_type_i: np.ndarra
 def _draw_cell_types(
     genes: Genes, n_cell_types: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Profiles on a tree of lineages that starts at the bulk's cell types, specific eQTL, RNA content."""
+    """Draw profiles on a tree of lineages rooted at the bulk's cell types, type-specific eQTL and RNA content."""
     n_genes = genes.module_g.size
 
     def deviations(rows: int, share: float, scale: float) -> np.ndarray:
         return rng.normal(0.0, scale, (rows, n_genes)) * (rng.random((rows, n_genes)) < share)
 
-    # all types are drawn, so that the first ones are the same however many are asked for
+    # all types are drawn, so that the first ones do not depend on how many are requested
     ancestor = [len(DETAILS) + SHARED_CELL_TYPES.index(ANCESTOR[lineage]) for lineage in LINEAGES]
     lineage_profile = genes.log_profile_cg[ancestor] + deviations(len(LINEAGES), 0.2, 1.5)
     lineage_of = [LINEAGES.index(lineage) for *_, lineage in CELL_TYPES]
@@ -224,7 +240,7 @@ def _draw_cell_types(
 
 
 def _draw_donors(n_donors: int, rng: np.random.Generator) -> tuple[pd.DataFrame, np.ndarray]:
-    """Sex, age and batch of each donor, and the covariates in the units of the genes' effects."""
+    """Draw sex, age and batch of each donor, and the covariates in the units of the genes' effects."""
     age = np.clip(rng.normal(64.0, 14.0, n_donors), 20.0, 94.9)
     decade = (age // 10 * 10).astype(int)
     male = rng.random(n_donors) < 0.43

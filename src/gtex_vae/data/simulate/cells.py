@@ -1,4 +1,4 @@
-"""Simulated single cells of blood of many donors, with known truth: the single-cell demo."""
+"""Simulated single blood cells of many donors with known truth: the single-cell demo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pandas as pd
 import scipy.sparse as sp
 from tqdm import tqdm
 
-from gtex_vae.data.simulate.cell_world import describe_cells, draw_world
+from gtex_vae.data.simulate.cell_world import check_arguments, describe_cells, draw_world
 from gtex_vae.data.simulate.expression import COVARIATES
 
 
@@ -30,12 +30,12 @@ def simulate_singlecell(
     seed: int = 0,
     bulk_seed: int = 0,
 ) -> ad.AnnData:
-    r"""Simulate counts of single blood cells of many donors, with the truth kept beside them.
+    r"""Simulate counts of single blood cells of many donors, with the true parameters.
 
     The genes, their modules, covariate effects and eQTL are those of `gtex_vae.data.simulate.bulk.simulate_gtex` with
     ``seed=bulk_seed`` and the same number of genes and modules, so a model trained on that bulk data can encode these
-    cells. For cell i of donor d and cell type c, with :math:`\epsilon` standard normal and :math:`\gamma` gamma of
-    mean 1 and variance ``overdispersion`` (together with the Poisson a negative binomial):
+    cells. For cell i of donor d and cell type c, with :math:`\epsilon` standard normal and :math:`\gamma` gamma with
+    mean 1 and variance ``overdispersion`` (so the counts are negative binomial):
 
     .. math::
 
@@ -43,40 +43,40 @@ def simulate_singlecell(
                          + \sum_e u_{de} \beta_{eg} + \sigma \epsilon_{dcg}, \qquad
         y_{ig} \sim \mathrm{Poisson}\Big(D_i \gamma_{ig} \frac{r_{dcg}}{\sum_h r_{dch}}\Big)
 
-    What tells donors apart in every cell type: the alleles t with their shared effects q, the covariates u (age, sex,
-    batch), and the ``shared`` part of the factors that drive the activities a. What tells them apart in one cell type
-    only: s, the rest of the factors, and :math:`\sigma`. Composition is Dirichlet and independent of all that.
+    Donors differ in every cell type by the alleles t with shared effects q, the covariates u (age, sex, batch), and the
+    ``shared`` part of the factors behind the activities a. They differ in single cell types by s, the rest of the
+    factors, and :math:`\sigma`. Composition is Dirichlet and independent of the other parameters.
 
     Parameters
     ----------
     n_donors
-        Donors; they come in batches of 14.
+        Number of donors; each batch has 14.
     n_cell_types
-        Cell types, the most frequent first, at most 29.
+        Number of cell types, most frequent first, at most 29.
     cells_per_donor
-        Mean number of cells; a donor's own is drawn around it (log sd 0.3).
+        Mean number of cells per donor (log sd 0.3 between donors).
     n_genes, n_modules
-        As in `simulate_gtex`, for the same genes.
+        As in `simulate_gtex`.
     n_factors
-        Latent factors behind the modules' activities.
+        Number of latent factors behind the modules' activities.
     shared
-        Share of the factors' variance that a donor's cell types have in common, 0 to 1.
+        Fraction of the factors' variance that is common to a donor's cell types, 0 to 1.
     genetic
         Size of the eQTL effects q and s relative to those of the bulk data.
     activity
-        Size of the activities a relative to the bulk data's: donors of one tissue differ less than tissues do.
+        Size of the activities a relative to the bulk data; donors of one tissue differ less than tissues do.
     composition
-        Sum of the Dirichlet's parameters: the smaller, the more the donors differ in composition.
+        Sum of the Dirichlet's parameters; smaller values make donors differ more in composition.
     depth
-        Mean counts of a cell of a type of middling size.
+        Mean counts per cell of a type of average size.
     noise
         Standard deviation :math:`\sigma`, log2 units.
     overdispersion
         Variance of :math:`\gamma`; 0 for Poisson counts.
     seed
-        The same arguments and seed give the same data.
+        Seed; equal arguments and seed give equal data.
     bulk_seed
-        Seed of the bulk data whose genes these are.
+        Seed of the bulk data with the same genes.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def simulate_singlecell(
     Raises
     ------
     ConfigError
-        An argument is out of its range.
+        An argument is out of range.
 
     Examples
     --------
@@ -106,6 +106,7 @@ def simulate_singlecell(
     (3, 60, dtype('float32'))
     """
     arguments = dict(locals())
+    check_arguments(arguments)
     world = draw_world(**arguments)
     donor_of, type_of, blocks = [], [], []
     for d, cell_type_i, count_ig in tqdm(

@@ -1,4 +1,4 @@
-"""Who gave which tissue, and in what state: the sample annotations of the simulated data."""
+"""Donors, tissues and technical annotations of the simulated samples."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 CODE_LETTERS = np.array(list("0123456789ABCDEFGHJKLMNPQRSTUVWXYZ"))
-# culture has no blood supply to lose and no neighbours to be mixed with
+# cultured cells have no ischemic time and are not mixed with other cell types
 CULTURED = ("Cells - Cultured fibroblasts", "Cells - EBV-transformed lymphocytes")
 
-# tissue group (SMTS), detail (SMTSD), relative frequency, the only sex that has it
+# tissue group (SMTS), detail (SMTSD), relative frequency, sex if only one has it
 TISSUES: tuple[tuple[str, str, int, str], ...] = (
     ("Adipose Tissue", "Adipose - Subcutaneous", 66, ""),
     ("Adipose Tissue", "Adipose - Visceral (Omentum)", 54, ""),
@@ -64,21 +64,21 @@ TISSUES: tuple[tuple[str, str, int, str], ...] = (
 GROUPS = tuple(dict.fromkeys(group for group, *_ in TISSUES))
 DETAILS = tuple(detail for _, detail, *_ in TISSUES)
 GROUP_OF_DETAIL = np.array([GROUPS.index(group) for group, *_ in TISSUES])
-# whatever their sex, donors have this many tissues to give
+# number of tissues that donors of both sexes have
 TISSUES_OF_ANYONE = sum(sex == "" for *_, sex in TISSUES)
 
 
 def simulate_cohort(n_samples: int, n_donors: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Draw donors, the tissues that each gave, and the technical state of every sample.
+    """Draw donors, their tissues and the technical annotations of every sample.
 
     Parameters
     ----------
     n_samples
-        Number of samples; each is one tissue of one donor, never the same pair twice.
+        Number of samples; each is a different pair of donor and tissue.
     n_donors
-        Number of donors; each gives at least one sample.
+        Number of donors; each has at least one sample.
     rng
-        Source of randomness.
+        Random number generator.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def simulate_cohort(n_samples: int, n_donors: int, rng: np.random.Generator) -> 
     rin = np.where(cultured, 9.3, tissue_rin - lost) + rng.normal(0.0, 0.5, n_samples)
     obs["rin"] = np.round(np.clip(rin, 5.0, 10.0), 1)
 
-    # sequenced in the order of enrolment, with some samples held over to a later plate
+    # plates follow the order of enrolment; some samples are delayed to a later plate
     order = np.argsort(donor_of + rng.exponential(0.05 * n_donors, n_samples))
     plate = np.empty(n_samples, dtype=int)
     plate[order] = np.arange(n_samples) // 96
@@ -117,18 +117,18 @@ def simulate_cohort(n_samples: int, n_donors: int, rng: np.random.Generator) -> 
         name="sample",
     )
     first = ["donor", "tissue", "tissue_group", "sex", "age", "hardy", "ischemic_time", "rin", "batch"]
-    # DTHHRDY is missing for a few donors of GTEx too; the state itself was used above
+    # as in GTEx, DTHHRDY is missing for a few donors; its value still affects RIN above
     unknown = donor.isin(rng.choice(donor.unique(), max(1, n_donors // 60), replace=False))
     obs.loc[unknown.to_numpy(), "hardy"] = np.nan
     return obs[[*first, "truth_age"]]
 
 
 def _draw_donors(n_donors: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Sex, age, kind of death and typical delay of each donor."""
+    """Draw sex, age, type of death and typical ischemic delay of each donor."""
     age = np.clip(70.5 - rng.gamma(2.2, 7.5, n_donors), 20.0, 70.9)
     decade = (age // 10 * 10).astype(int)
     hardy = rng.choice(5, n_donors, p=[0.52, 0.05, 0.24, 0.06, 0.13])
-    # on a ventilator (0) organs are taken within the hour or two, otherwise after a coroner's delay
+    # ventilator cases (0) have short delays, the others wait for a coroner
     delay = np.where(hardy == 0, rng.lognormal(4.6, 0.6, n_donors), rng.lognormal(6.4, 0.4, n_donors))
     return pd.DataFrame(
         {
@@ -143,13 +143,13 @@ def _draw_donors(n_donors: int, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _draw_tissues(n_samples: int, sex: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Donor and tissue index of every sample: the largest Gumbel scores over all possible pairs."""
+    """Draw donor and tissue of every sample: the pairs with the largest Gumbel scores."""
     weight = np.log([frequency for *_, frequency, _ in TISSUES])
     generosity = rng.normal(0.0, 0.5, len(sex))
     score = weight[None, :] + generosity[:, None] + rng.gumbel(size=(len(sex), len(TISSUES)))
     only = np.array([sex_only for *_, sex_only in TISSUES])
     score[(only[None, :] != "") & (only[None, :] != sex[:, None])] = -np.inf
-    # every donor gives at least the tissue that scored best
+    # every donor has at least the tissue with the best score
     score[np.arange(len(sex)), score.argmax(axis=1)] = np.inf
     chosen = np.sort(np.argsort(-score, axis=None, kind="stable")[:n_samples])
     donor_of, tissue_of = np.divmod(chosen, len(TISSUES))
@@ -157,7 +157,7 @@ def _draw_tissues(n_samples: int, sex: np.ndarray, rng: np.random.Generator) -> 
 
 
 def _codes(n: int, length: int, rng: np.random.Generator) -> list[str]:
-    """Draw ``n`` different codes such as ``1A7KX``."""
+    """Draw ``n`` unique codes such as ``1A7KX``."""
     numbers = rng.choice(len(CODE_LETTERS) ** length, n, replace=False, shuffle=True)
     digits = numbers[:, None] // len(CODE_LETTERS) ** np.arange(length) % len(CODE_LETTERS)
     return ["".join(row) for row in CODE_LETTERS[digits]]

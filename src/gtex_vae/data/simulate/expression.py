@@ -1,4 +1,4 @@
-"""How expression arises in the simulated tissues: mixtures of cell types, switched modules, counting."""
+"""Simulated expression: parameters of genes and samples, and counts drawn from them."""
 
 # n samples, g genes, c cell types (a parenchyma per tissue, then shared types), k factors, m modules,
 # e covariates with a log-linear effect
@@ -32,21 +32,21 @@ LOG_2 = np.log(2.0)
 
 @dataclass(frozen=True)
 class Genes:
-    """What the genes are like: everything per gene that the rate of a sample is made of."""
+    """Parameters of the genes."""
 
     log_profile_cg: np.ndarray  # log2 expression of each pure cell type
     effect_eg: np.ndarray  # log2 change per unit of each covariate
-    module_g: np.ndarray  # module index, -1 for none
+    module_g: np.ndarray  # module index, -1 if none
     loading_g: np.ndarray  # log2 change per unit of the module's activity
     noise_g: np.ndarray  # standard deviation of the residual, log2 units
-    heavy_g: np.ndarray  # bursts: residual from a Student t with 3 degrees of freedom
+    heavy_g: np.ndarray  # True if the residual is a Student t with 3 degrees of freedom
     eqtl_g: np.ndarray  # log2 change per alternative allele, 0 for most
     sex_linked_g: np.ndarray  # "", "X" (off in males) or "Y" (off in females)
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What the samples are like: everything per sample that the rate of a gene is made of."""
+    """Parameters of the samples."""
 
     factor_nk: np.ndarray
     proportion_nc: np.ndarray
@@ -58,15 +58,15 @@ class Samples:
 
 
 def draw_genes(n_genes: int, module_g: np.ndarray, noise: float, rng: np.random.Generator) -> Genes:
-    """Draw profiles on the tissue tree, effects, loadings and noise levels."""
+    """Draw profiles of tissues and cell types, effects, loadings and noise levels."""
     base_g = rng.normal(3.5, 2.6, n_genes)
     group_profile = base_g + _sparse(len(GROUPS), n_genes, 0.35, 2.0, rng)
     parenchyma = group_profile[GROUP_OF_DETAIL] + _sparse(len(DETAILS), n_genes, 0.2, 1.3, rng)
-    # culture keeps little of the tissue that it came from
+    # cultured cells differ strongly from their tissue
     cultured = [DETAILS.index(detail) for detail in CULTURED]
     parenchyma[cultured] = base_g + _sparse(len(CULTURED), n_genes, 0.5, 2.2, rng)
     shared = base_g + _sparse(len(SHARED_CELL_TYPES), n_genes, 0.4, 2.6, rng)
-    # a quarter of the genes belong to a few tissues or cell types and are silent in the others
+    # a quarter of the genes are expressed only in a few tissues or cell types
     restricted_g = rng.random(n_genes) < 0.25
     on_group = rng.random((len(GROUPS), n_genes)) < 0.2
     on_shared = rng.random((len(SHARED_CELL_TYPES), n_genes)) < 0.1
@@ -80,7 +80,7 @@ def draw_genes(n_genes: int, module_g: np.ndarray, noise: float, rng: np.random.
     n_linked = max(1, n_genes // 400)
     linked = rng.choice(np.flatnonzero(module_g < 0), 2 * n_linked, replace=False)
     sex_linked_g[linked[:n_linked]], sex_linked_g[linked[n_linked:]] = "X", "Y"
-    # present in one sex in every tissue and absent in the other, whatever the tissue
+    # expressed in every tissue of one sex, and not in the other
     effect_eg[:, linked] = 0.0
     effect_eg[COVARIATES.index("sex"), linked] = np.where(sex_linked_g[linked] == "X", -5.0, 5.0)
     log_profile_cg[:, linked] = rng.normal(2.0, 0.8, linked.size)
@@ -103,14 +103,14 @@ def draw_genes(n_genes: int, module_g: np.ndarray, noise: float, rng: np.random.
 def draw_samples(
     obs: pd.DataFrame, n_factors: int, n_modules: int, genes: Genes, rng: np.random.Generator
 ) -> tuple[Samples, dict[str, object]]:
-    """Draw latent factors and what follows from them; also the parameters that tie them together."""
+    """Draw latent factors and the sample parameters that depend on them; also return the parameters that link them."""
     n = len(obs)
     donor = pd.factorize(obs["donor"].astype(str))[0]
     tissue = pd.Categorical(obs["tissue"], categories=list(DETAILS)).codes.astype(int)
     cultured = obs["tissue"].isin(CULTURED).to_numpy()
     n_donors = donor.max() + 1
 
-    # a donor's constitution shows in all of its tissues, the rest is the state of the piece
+    # one part of the factors is common to a donor's tissues, the rest is specific to the sample
     constitution = rng.standard_normal((n_donors, n_factors))
     factor_nk = np.sqrt(0.4) * constitution[donor] + np.sqrt(0.6) * rng.standard_normal((n, n_factors))
     outlier_n = rng.random(n) < 0.01
@@ -127,7 +127,7 @@ def draw_samples(
         [
             (obs["truth_age"] - 52.0) / 13.0,
             np.where(obs["sex"] == "M", 1.0, -1.0),
-            # decay is quick at first and then slows down
+            # degradation is fast at first and then slows down
             susceptibility * 2.0 * (1.0 - np.exp(-obs["ischemic_time"] / 400.0)),
             7.0 - obs["rin"],
             plate_effect[plate],
@@ -149,7 +149,7 @@ def draw_samples(
 def draw_tpm(
     rows: slice, samples: Samples, genes: Genes, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    r"""Transcripts per million of some samples, and the millions of reads that they were counted from.
+    r"""Draw transcripts per million of a slice of samples, and their size factors (millions of reads).
 
     .. math::
 
@@ -157,22 +157,22 @@ def draw_tpm(
                  2^{\,\ell_g a_{n m(g)} + \sum_e u_{ne} \beta_{eg} + q_g d_{ng}}, \qquad
         y_{ng} \sim \mathrm{Poisson}\Big(D_n \gamma_{ng} \frac{r_{ng}}{\sum_h r_{nh}}\Big)
 
-    The sum over cell types is one of amounts, not of logarithms: that is what makes bulk expression curved
-    in the composition :math:`\pi`, as the modules' activities :math:`a` are in the factors.
+    The sum over cell types adds amounts, not logarithms, so log expression is nonlinear in the composition
+    :math:`\pi`. The modules' activities :math:`a` are nonlinear in the factors.
 
     Parameters
     ----------
     rows
-        Which samples.
+        Slice of samples.
     samples, genes
-        The drawn state of all samples and genes.
+        Parameters of all samples and genes.
     rng
-        Source of the noise :math:`\gamma` (gamma; log Student t for heavy-tailed genes) and of the counts.
+        Random number generator of the noise :math:`\gamma` (gamma; log Student t for heavy-tailed genes) and the counts.
 
     Returns
     -------
     tpm_ng, size_n
-        Float32, samples x genes, each row sums to 1e6; size factors.
+        TPM, float32, samples x genes, each row sums to 1e6; size factors.
     """
     log_ng = samples.covariate_ne[rows] @ genes.effect_eg
     with_module = genes.module_g >= 0
@@ -187,19 +187,19 @@ def draw_tpm(
     rate_ng = np.exp2(log_ng, out=log_ng)
     rate_ng *= samples.proportion_nc[rows] @ np.exp2(genes.log_profile_cg)
     rate_ng *= (samples.depth_n[rows] / rate_ng.sum(axis=1, dtype=np.float64)).astype(np.float32)[:, None]
-    # a gamma with this shape has about the wanted standard deviation on the log2 scale
+    # a gamma with this shape has approximately the required standard deviation on the log2 scale
     shape_g = np.maximum(1.0 / (genes.noise_g * LOG_2) ** 2, 0.05).astype(np.float32)
     rate_ng *= rng.standard_gamma(np.broadcast_to(shape_g, rate_ng.shape), dtype=np.float32)
     rate_ng /= shape_g
     tpm_ng = rng.poisson(rate_ng).astype(np.float32)
-    # a library of nothing at all keeps its zeros
+    # an empty library keeps its zeros
     size_n = np.maximum(tpm_ng.sum(axis=1, dtype=np.float64), 1.0) / 1e6
     tpm_ng *= (1.0 / size_n).astype(np.float32)[:, None]
     return tpm_ng, size_n
 
 
 def _sparse(rows: int, columns: int, share: float, scale: float, rng: np.random.Generator) -> np.ndarray:
-    """Normal deviations in a share of the entries, zero elsewhere."""
+    """Draw normal deviations in a random fraction of the entries, zero elsewhere."""
     return rng.normal(0.0, scale, (rows, columns)) * (rng.random((rows, columns)) < share)
 
 
@@ -210,10 +210,10 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 def draw_activities(
     factor_nk: np.ndarray, group_n: np.ndarray, n_modules: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, dict[str, object]]:
-    """Activity of each module: a curved function of two directions among the factors, gated by tissue.
+    """Compute the activity of each module: a nonlinear function of two directions of the factors, gated by tissue.
 
-    ``switch`` saturates in one direction, ``both`` needs two at once, ``peak`` is highest at one state
-    and lower on either side.
+    ``switch`` saturates along one direction, ``both`` requires two directions, ``peak`` has a maximum along one
+    direction.
     """
     n_factors = factor_nk.shape[1]
     first_km, second_km = (_directions(n_factors, n_modules, rng) for _ in range(2))
@@ -245,7 +245,7 @@ def _proportions(
     outlier_n: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Share of each cell type: the tissue's own parenchyma against the shared types."""
+    """Draw the share of each cell type: the tissue's parenchyma and the shared types."""
     n, n_shared = len(tissue_n), len(SHARED_CELL_TYPES)
     typical = rng.normal(-2.6, 1.2, (len(GROUPS), n_shared))[GROUP_OF_DETAIL]
     typical += rng.normal(0.0, 0.5, typical.shape)
@@ -254,14 +254,14 @@ def _proportions(
     logit[cultured_n] -= 6.0
     weight = np.concatenate([np.zeros((n, len(DETAILS))), np.exp(logit)], axis=1)
     weight[np.arange(n), tissue_n] = 1.0
-    # an outlier is a piece cut across a border: some of it is another tissue
+    # outliers contain some of another tissue
     stranger = rng.integers(len(DETAILS), size=n)
     weight[np.flatnonzero(outlier_n), stranger[outlier_n]] += 0.5
     return weight / weight.sum(axis=1, keepdims=True), pull_kc
 
 
 def _directions(n_factors: int, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Unit vectors that each involve at most two factors."""
+    """Draw unit vectors with at most two nonzero factors each."""
     direction = np.zeros((n_factors, n))
     for column in range(n):
         involved = rng.choice(n_factors, min(2, n_factors), replace=False)
@@ -270,5 +270,5 @@ def _directions(n_factors: int, n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def names(stem: str, n: int) -> list[str]:
-    """``module_001``, ``module_002`` and so on."""
+    """Return ``module_001``, ``module_002``, ..."""
     return [f"{stem}_{number:03d}" for number in range(1, n + 1)]

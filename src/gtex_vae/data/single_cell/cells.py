@@ -1,4 +1,4 @@
-"""Single-cell data opened for streaming: who and what each cell is at once, its counts in blocks of rows."""
+"""Single-cell data opened for streaming: annotations in memory, counts read in blocks of rows."""
 
 # i cells, g genes
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 BLOCK_ROWS = 16_384
-BLOCK_VALUES = 1 << 26  # of a dense block
+BLOCK_VALUES = 1 << 26  # in a dense block
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells of an AnnData, counts not yet read.
+    """Cells of an AnnData whose counts are read in blocks.
 
     Parameters
     ----------
     where
-        What to call it in messages: a path, or ``AnnData``.
+        Name in messages: a path, or ``AnnData``.
     obs
         One row per cell.
     gene_ids, gene_names, biotypes
-        One for each column; names and biotypes None where there are none.
+        One per column; names and biotypes are None if unknown.
     element
         Cells x genes: array, sparse matrix, or a dataset on disk that can be sliced by rows.
     layers
-        What else could be read.
+        Names of the other matrices.
     """
 
     where: str
@@ -52,12 +52,12 @@ class Cells:
     layers: tuple[str, ...]
 
     def blocks(self, rows: int | None = None) -> Iterator[tuple[slice, sp.csr_matrix | np.ndarray]]:
-        """Read rows after rows.
+        """Read the counts in blocks of rows.
 
         Parameters
         ----------
         rows
-            Cells in a block; when None, as many as 0.3 GB hold of a dense matrix, 16,384 of a sparse one.
+            Cells per block; if None, as many as fit into 0.3 GB of a dense matrix, or 16,384 of a sparse one.
         """
         n_cells, n_genes = self.element.shape
         dense = not _is_sparse(self.element)
@@ -73,24 +73,24 @@ class Cells:
 def open_cells(source: AnnData | Path | str, *, layer: str | None = None) -> Iterator[Cells]:
     """Open an AnnData, in memory or on disk (.h5ad, .zarr), without reading its counts.
 
-    A matrix that is stored by columns (CSC) is read whole, since its rows are scattered over it.
+    A matrix stored by columns (CSC) is read whole, because its rows are not contiguous.
 
     Parameters
     ----------
     source
-        The data or their path.
+        The data or its path.
     layer
         A layer, or ``raw`` for ``raw.X``; X if None.
 
     Yields
     ------
     Cells
-        Valid until the context is left.
+        Valid inside the context.
 
     Raises
     ------
     DataError
-        There is no such file or layer, or it is no AnnData.
+        The file or layer does not exist, or the file is not an AnnData.
     """
     if not isinstance(source, Path | str):
         yield _of_anndata(source, layer)
@@ -101,7 +101,7 @@ def open_cells(source: AnnData | Path | str, *, layer: str | None = None) -> Ite
     with _open_store(path) as store:
         missing = [name for name in ("obs", "var") if name not in store]
         if missing:
-            raise DataError(f"{path}: no AnnData, {' and '.join(missing)} missing")
+            raise DataError(f"{path} is not an AnnData: {' and '.join(missing)} missing")
         from anndata.io import read_elem, sparse_dataset
 
         element = element_of(path, store, layer)
@@ -125,7 +125,7 @@ def _open_store(path: Path) -> Iterator[Any]:
         try:
             store = zarr.open_group(str(path), mode="r")
         except Exception as error:
-            raise DataError(f"{path} is no readable AnnData: {error}") from error
+            raise DataError(f"{path} is not a readable AnnData: {error}") from error
         yield store
         return
     import h5py
@@ -133,13 +133,13 @@ def _open_store(path: Path) -> Iterator[Any]:
     try:
         store = h5py.File(path, "r")
     except OSError as error:
-        raise DataError(f"{path} is no readable .h5ad: {error}") from error
+        raise DataError(f"{path} is not a readable .h5ad: {error}") from error
     with store:
         yield store
 
 
 def _of_anndata(adata: AnnData, layer: str | None) -> Cells:
-    """Cells of an AnnData object, in memory or backed."""
+    """Open an AnnData object, in memory or backed."""
     layers = [*adata.layers, *(["raw"] if adata.raw is not None else [])]
     if layer == "raw" and adata.raw is not None:
         element, var = adata.raw.X, adata.raw.var
@@ -159,7 +159,7 @@ def _of_anndata(adata: AnnData, layer: str | None) -> Cells:
 
 
 def _describe(where: str, obs: pd.DataFrame, var: pd.DataFrame, element: Any, layers: Sequence[str]) -> Cells:
-    """Check that the tables fit the matrix."""
+    """Make the `Cells`, after checking that the tables match the matrix."""
     if tuple(element.shape) != (len(obs), len(var)):
         raise DataError(
             f"{where}: X is {tuple(element.shape)} but obs has {len(obs)} rows and var {len(var)}"
@@ -172,28 +172,28 @@ def _describe(where: str, obs: pd.DataFrame, var: pd.DataFrame, element: Any, la
 
 
 def _is_sparse(element: Any) -> bool:
-    """Whether slices of it are sparse."""
+    """Return True if its slices are sparse."""
     return sp.issparse(element) or hasattr(element, "to_memory")
 
 
 def find_column(cells: Cells, wanted: str | None, names: Sequence[str], key: str) -> str:
-    """Find the column of ``obs`` that holds the donors, or the cell types.
+    """Find the column of ``obs`` with the donors or the cell types.
 
     Parameters
     ----------
     cells
         The data.
     wanted
-        What the user named; None to guess.
+        Name given by the user; None to guess.
     names
-        Common names, the likeliest first; case does not matter.
+        Common names, most likely first; case does not matter.
     key
-        Config key, for the message.
+        Config key for the message.
 
     Raises
     ------
     DataError
-        It is not there; the message lists the columns.
+        The column does not exist; the message lists the columns.
     """
     columns = [str(name) for name in cells.obs.columns]
     if wanted is not None:

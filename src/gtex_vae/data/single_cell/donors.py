@@ -1,4 +1,4 @@
-"""Donors and their cell types in a model's genes, split by donor: what contrastive alignment learns from.
+"""Donors and their cell types mapped to a model's genes and split by donor, for contrastive alignment.
 
 Shapes: ``n`` donors, ``a`` donor samples, ``s`` cell-type profiles, ``c`` cell types, ``g`` the model's genes.
 """
@@ -38,16 +38,16 @@ class DonorCells:
     donors, cell_types
         Names; only donors with a profile.
     x_ag, owner_a, mixture_a
-        Donor samples: the first n are the donors' own pseudobulk in order, then mixtures; donor of each, and its number
-        among the donor's mixtures from 1, 0 for what was measured.
+        Donor samples, their donor, and the number of the mixture from 1, or 0 for measured samples. The first n samples
+        are the donors' measured pseudobulk in order.
     x_sg, owner_s, type_s
-        Cell-type profiles, donor and type of each.
+        Cell-type profiles, their donor and type.
     proportion_nc
         Measured shares of the cell types.
     split_n
         ``train``, ``val`` or ``test`` of each donor.
     report
-        How the genes were aligned.
+        Report of the gene mapping.
     """
 
     donors: list[str]
@@ -70,21 +70,21 @@ class DonorCells:
 
 
 def holds_pseudobulk(folder: Path) -> bool:
-    """Whether a folder has the files of `pseudobulk_folder`."""
+    """Return True if a folder has the files of `pseudobulk_folder`."""
     return all((folder / name).exists() for name in FILES)
 
 
 def pseudobulk_folder(folder: Path, source: AnnData | Path, **settings: Any) -> Path:
-    """Make pseudobulk of single cells into a folder, unless it lies there already.
+    """Write pseudobulk of single cells into a folder, unless the folder has it already.
 
     Parameters
     ----------
     folder
-        Where ``pseudobulk.h5ad``, ``celltype_profiles.h5ad`` and ``proportions.csv`` go.
+        Folder of ``pseudobulk.h5ad``, ``celltype_profiles.h5ad`` and ``proportions.csv``.
     source
-        Single cells. A folder that ``gtex_vae.pseudobulk`` wrote is taken as it is.
+        Single cells, or a folder written by ``gtex_vae.pseudobulk``, which is returned unchanged.
     **settings
-        Of `gtex_vae.data.single_cell.pseudobulk.make_pseudobulk`.
+        See `gtex_vae.data.single_cell.pseudobulk.make_pseudobulk`.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def read_pseudobulk(folder: Path) -> Pseudobulk:
     Raises
     ------
     DataError
-        One cannot be read.
+        A file cannot be read.
     """
     import anndata
 
@@ -117,7 +117,7 @@ def read_pseudobulk(folder: Path) -> Pseudobulk:
         donors, profiles = (anndata.read_h5ad(folder / name) for name in FILES[:2])
         proportions = pd.read_csv(folder / FILES[2], index_col=0)
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{folder} holds no readable pseudobulk: {error}") from error
+        raise DataError(f"{folder} does not contain readable pseudobulk: {error}") from error
     return Pseudobulk(donors, profiles, proportions, {})
 
 
@@ -135,62 +135,53 @@ def donor_cells(
     known: Mapping[str, str] | None = None,
     held_out: bool = False,
 ) -> DonorCells:
-    """Bring donors and cell types to a model's genes and split them by donor.
+    """Map donors and cell types to a model's genes and split them by donor.
 
     Parameters
     ----------
     made
         Pseudobulk with mixtures.
     scaler, gene_ids, gene_names, unit
-        The model's.
+        Of the model.
     min_overlap
-        Share of the model's genes that the data must have.
+        Minimum fraction of the model's genes in the data.
     val, test, split_seed
-        Fractions of the donors to hold out, and the seed of the split.
+        Fractions of donors to hold out, and the seed of the split.
     known
-        Split of donors that the model has seen or held out already: they keep it, so that no held-out donor was
-        trained on.
+        Split of donors that the model was trained on or held out. They keep it, so that no training donor becomes a
+        test donor.
     held_out
-        Hold all donors out, whatever else is said.
+        Assign all donors to the test split.
 
     Raises
     ------
     DataError
-        Too few genes, or no donor with a profile.
+        Too few genes are present, or no donor has a profile.
     SplitError
         Too few donors.
     """
     samples, profiles = made.donors, made.profiles
-    own = samples.obs["kind"].to_numpy() == "measured"
     have_profile = set(profiles.obs["donor"].astype(str))
-    donors = [donor for donor in samples.obs["donor"][own].astype(str) if donor in have_profile]
+    measured = samples.obs["donor"][samples.obs["kind"].to_numpy() == "measured"]
+    donors = [donor for donor in measured.astype(str) if donor in have_profile]
     if not donors:
         raise DataError("no donor has a cell-type profile: lower alignment.pseudobulk.min_cells")
     number = {donor: n for n, donor in enumerate(donors)}
+    order, owner_a = _ordered_samples(samples, number)
     cell_types = [str(name) for name in made.proportions.columns[2:]]
-    names = samples.obs["donor"].astype(object).map(lambda donor: number.get(str(donor), -1))
-    owner_all = names.fillna(-1).to_numpy(int)
-    kind = samples.obs["kind"].to_numpy().astype(str)
-    order = np.concatenate(
-        [np.flatnonzero(own & (owner_all >= 0)), np.flatnonzero((kind == "mixture") & (owner_all >= 0))]
-    )
-    owner_a = owner_all[order]
     type_number = {name: c for c, name in enumerate(cell_types)}
-    n_genes = len(gene_ids)
     mean_g = scaler.center_g.cpu().numpy()
 
-    def aligned(adata: AnnData) -> tuple[np.ndarray, dict[str, Any]]:
+    def mapped(adata: AnnData) -> tuple[np.ndarray, dict[str, Any]]:
         found = align(
             np.asarray(adata.X, np.float32), list(adata.var_names), _names(adata), gene_ids,
             mean_g=mean_g, unit=unit, model_gene_names=gene_names, min_overlap=min_overlap,
         )  # fmt: skip
-        # the aligned matrix may be the data's own
-        x_ng = scaler.apply_(np.array(found.x_ng, np.float32, order="C"))
-        assert x_ng.shape[1] == n_genes
-        return x_ng, found.report
+        # copied, because the mapped matrix may be the data's own
+        return scaler.apply_(np.array(found.x_ng, np.float32, order="C")), found.report
 
-    x_ag, report = aligned(samples)
-    x_sg, _ = aligned(profiles)
+    x_ag, report = mapped(samples)
+    x_sg, _ = mapped(profiles)
     return DonorCells(
         donors=donors,
         cell_types=cell_types,
@@ -208,11 +199,20 @@ def donor_cells(
     )
 
 
-def combine_with_training_donors(own: DonorCells, new: DonorCells) -> DonorCells:
-    """The training donors of one data set, and all donors of another, held out.
+def _ordered_samples(samples: AnnData, number: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of measured samples, then of mixtures, of the numbered donors; and the donor of each row."""
+    kind = samples.obs["kind"].to_numpy().astype(str)
+    owner = np.array([number.get(str(donor), -1) for donor in samples.obs["donor"].astype(object)], dtype=int)
+    rows = [np.flatnonzero((kind == name) & (owner >= 0)) for name in ("measured", "mixture")]
+    order = np.concatenate(rows)
+    return order, owner[order]
 
-    Cell types that the first does not have are left out, and with them donors who have no others; so are donors whom the
-    first trained on. Both are named in a warning.
+
+def combine_with_training_donors(own: DonorCells, new: DonorCells) -> DonorCells:
+    """Combine the training donors of one data set with all donors of another as test donors.
+
+    Skips cell types that ``own`` does not have, donors with no other cell types, and training donors of ``own``, with
+    warnings.
 
     Raises
     ------
@@ -225,15 +225,17 @@ def combine_with_training_donors(own: DonorCells, new: DonorCells) -> DonorCells
     )
     unknown = [name for name, c in zip(new.cell_types, type_c, strict=True) if c < 0]
     if unknown:
-        log.warning("%d cell types are left out, since the alignment does not know them: %s",
+        log.warning("skipping %d cell types that the alignment was not trained on: %s",
                     len(unknown), ", ".join(unknown[:5]))  # fmt: skip
     trained_on = np.isin(new.donors, np.array(own.donors)[train])
     if trained_on.any():
-        log.warning("%d donors are left out, since the alignment was trained on them", trained_on.sum())
+        log.warning("skipping %d donors that the alignment was trained on", trained_on.sum())
     kept_s = type_c[new.type_s] >= 0
     stays = ~trained_on & (np.bincount(new.owner_s[kept_s], minlength=len(new.donors)) > 0)
     if not stays.any():
-        raise DataError("no donor is left to measure on: none is new, or none has a cell type that is known")
+        raise DataError(
+            "no donor to measure on: every donor was trained on, or has only cell types unknown to the alignment"
+        )
     shares_nc = np.zeros((len(new.donors), len(own.cell_types)))
     shares_nc[:, type_c[type_c >= 0]] = new.proportion_nc[:, type_c >= 0]
     all_s = np.ones(len(own.type_s), dtype=bool)
@@ -256,19 +258,19 @@ def combine_with_training_donors(own: DonorCells, new: DonorCells) -> DonorCells
         for name, column in found.items():
             columns.setdefault(name, []).append(column)
     whole: dict[str, Any] = {name: np.concatenate(column) for name, column in columns.items()}
-    order = np.argsort(whole["mixture_a"] > 0, kind="stable")  # the donors' own samples come first
+    order = np.argsort(whole["mixture_a"] > 0, kind="stable")  # measured samples come first
     whole |= {name: whole[name][order] for name in ("x_ag", "owner_a", "mixture_a")}
     whole["donors"] = whole["donors"].tolist()
     return DonorCells(cell_types=own.cell_types, report=new.report, **whole)
 
 
 def _names(adata: AnnData) -> list[str] | None:
-    """Symbols, where there are any."""
+    """Return the gene symbols, or None."""
     return adata.var["gene_name"].astype(str).tolist() if "gene_name" in adata.var else None
 
 
 def _split(donors: list[str], known: Mapping[str, str], *, val: float, test: float, seed: int) -> np.ndarray:
-    """Split donors; those that are known keep theirs."""
+    """Split donors; those in ``known`` keep their split."""
     split_n = np.array([known.get(donor, "") for donor in donors], dtype=object)
     new = np.flatnonzero(split_n == "")
     if len(new) >= len(SPLITS):

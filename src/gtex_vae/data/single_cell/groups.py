@@ -1,4 +1,4 @@
-"""Which group a cell belongs to (half, donor, cell type), and the sums of groups as tables."""
+"""Groups of cells by donor, cell type and random half, and their sums as tables."""
 
 # i cells, s groups (a donor's cells of one type, in one half), d donors, c cell types, g genes
 
@@ -20,16 +20,16 @@ class Grouping:
 
     donors: list[str]
     cell_types: list[str]
-    donor_i: np.ndarray  # -1 for none
-    type_i: np.ndarray  # -1 for none
+    donor_i: np.ndarray  # -1 if unknown
+    type_i: np.ndarray  # -1 if unknown
     group_i: np.ndarray  # -1 for cells without a donor
-    key_s: np.ndarray  # (half * donors + donor) * (types + 1) + type; one more type for cells that have none
+    key_s: np.ndarray  # (half * donors + donor) * (types + 1) + type; type n_types: unknown
 
 
 def group_cells(
     donor: pd.Series[Any], cell_type: pd.Series[Any], rng: np.random.Generator | None, where: str
 ) -> Grouping:
-    """Divide cells by donor and type, and by lot into two halves where ``rng`` is given.
+    """Group cells by donor and type; with ``rng`` also by random half.
 
     Raises
     ------
@@ -58,19 +58,19 @@ def group_cells(
 
 @dataclass(frozen=True)
 class Groups:
-    """Sums of all groups of cells, and which they are."""
+    """Sums of all groups of cells, with donor, type and half of each group."""
 
     sum_sg: np.ndarray
     n_cells_s: np.ndarray
     half_s: np.ndarray
     donor_s: np.ndarray
-    type_s: np.ndarray  # n_types for cells without a type
+    type_s: np.ndarray  # n_types if unknown
     n_donors: int
     n_types: int
 
     @classmethod
     def of(cls, grouping: Grouping, sum_sg: np.ndarray) -> Groups:
-        """Sums with the meaning of their rows."""
+        """Decode the donor, type and half of each row."""
         n_donors, n_types = len(grouping.donors), len(grouping.cell_types)
         rest_s, type_s = np.divmod(grouping.key_s, n_types + 1)
         half_s, donor_s = np.divmod(rest_s, n_donors)
@@ -79,7 +79,7 @@ class Groups:
         return cls(sum_sg, n_cells_s, half_s, donor_s, type_s, n_donors, n_types)
 
     def per_donor(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sums of each donor's cells in the first half, float64, and their number."""
+        """Sum each donor's cells of the first half, float64, and count them."""
         first = np.flatnonzero(self.half_s == 0)
         total = np.zeros((self.n_donors, self.sum_sg.shape[1]))
         for s in first:
@@ -87,7 +87,7 @@ class Groups:
         return total, np.bincount(self.donor_s[first], self.n_cells_s[first], self.n_donors)
 
     def table(self, half: int) -> tuple[np.ndarray, np.ndarray]:
-        """Cells in each donor's types, and the group (-1 where there are none)."""
+        """Return the number of cells of each donor and type, and their group (-1 if there are no cells)."""
         n_cells = np.zeros((self.n_donors, self.n_types), np.int64)
         group = np.full((self.n_donors, self.n_types), -1)
         wanted = np.flatnonzero((self.half_s == half) & (self.type_s < self.n_types))
@@ -96,7 +96,7 @@ class Groups:
         return n_cells, group
 
     def measured_shares(self) -> np.ndarray:
-        """Share of each type among a donor's cells of known type."""
+        """Compute the share of each type among a donor's cells of known type."""
         n_cells_dc = self.table(0)[0].astype(float)
         total = n_cells_dc.sum(axis=1, keepdims=True)
         return np.divide(n_cells_dc, total, out=np.zeros_like(n_cells_dc), where=total > 0)
@@ -105,18 +105,24 @@ class Groups:
 def donor_table(
     obs: pd.DataFrame, donor_i: np.ndarray, donors: list[str], tissue: str | None = None
 ) -> pd.DataFrame:
-    """Make one row per donor of what is the same in all cells of every donor, in our names and types.
+    """Make a table with one row per donor, from the columns that are constant within every donor.
 
     Parameters
     ----------
     obs
         One row per cell.
     donor_i
-        Donor of each cell, -1 for none.
+        Donor of each cell, -1 if unknown.
     donors
-        Their names.
+        Names of the donors.
     tissue
-        Name of the tissue where ``obs`` has none.
+        Tissue of cells for which ``obs`` has none.
+
+    Returns
+    -------
+    DataFrame
+        Columns with this package's names and types: ``donor``, ``tissue``, ``tissue_group``, ``sex``, ``age``, then the
+        others.
     """
     kept = donor_i >= 0
     by_donor = obs[kept].groupby(donor_i[kept], sort=True)
@@ -135,20 +141,20 @@ def donor_table(
 
 
 def _codes(column: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:
-    """Integer code of each cell, -1 where missing, and the sorted names that occur."""
+    """Return the integer code of each cell, -1 if missing, and the sorted names."""
     text = column.astype("string").str.strip()
     text = text.mask(text.isin(["", "nan", "NA", "None"]))
     codes, names = pd.factorize(text, sort=True)
-    # the codes of a category of a hundred donors are 8 bits wide, which products overflow
+    # codes of small categories have 8 bits, which would overflow in products
     return codes.astype(np.int64), [str(name) for name in names]
 
 
 def _halves(pair_i: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Divide the cells of each donor and type at random, as evenly as can be; the odd one by lot."""
+    """Divide the cells of each donor and type into two random halves of equal size (up to one cell)."""
     order = np.lexsort((rng.random(len(pair_i)), pair_i))
     first = np.concatenate([[True], np.diff(pair_i[order]) != 0])
     start = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
-    lot = rng.integers(2, size=len(order))[start]
+    odd_half = rng.integers(2, size=len(order))[start]
     half_i = np.empty(len(pair_i), np.int64)
-    half_i[order] = (np.arange(len(order)) - start + lot) % 2
+    half_i[order] = (np.arange(len(order)) - start + odd_half) % 2
     return half_i

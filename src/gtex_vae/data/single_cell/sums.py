@@ -1,4 +1,4 @@
-"""Sums over groups of cells, streamed: a groupby that never holds more than a block of cells."""
+"""Sums of counts over groups of cells, computed in blocks."""
 
 # i cells, s groups, g genes
 
@@ -25,42 +25,42 @@ def sum_groups(
     method: Literal["sum", "mean"] = "sum",
     rows: int | None = None,
 ) -> np.ndarray:
-    r"""Add up the counts of the cells of each group.
+    r"""Sum the counts of the cells of each group.
 
     .. math:: S_{sg} = \sum_{i \in s} w_i\, y_{ig}, \qquad w_i = 1 \text{ or } 10^6 / \textstyle\sum_h y_{ih}
 
-    Each block of cells is summed by a product with a sparse indicator matrix and added to one dense array of groups x
-    genes, which is all that grows with the data.
+    Each block of cells is multiplied with a sparse indicator matrix and added to a dense array of groups x genes, the
+    only array that grows with the data.
 
     Parameters
     ----------
     cells
         Opened by `gtex_vae.data.single_cell.cells.open_cells`.
     group_i
-        Group of each cell, -1 to leave it out.
+        Group of each cell, -1 to skip it.
     n_groups
         Number of groups.
     method
-        ``sum``: w = 1. ``mean``: each cell counts the same whatever its depth; divide by the group's size.
+        ``sum``: w = 1. ``mean``: w scales each cell to a million; the caller divides by the group's size.
     rows
-        Cells in a block; it does not change the result.
+        Cells per block; does not change the result.
 
     Returns
     -------
     numpy.ndarray
-        Groups x genes: int32, exact, for sums of whole numbers (int64 where 2^31 could be reached), else float32.
+        Groups x genes; exact int32 for whole numbers (int64 if 2^31 could be reached), otherwise float32.
 
     Raises
     ------
     DataError
-        A value is negative, missing or infinite, or they are logarithms.
+        A value is negative, missing or infinite, or the values are logarithms.
     """
     n_genes = cells.element.shape[1]
     total = np.zeros((n_groups, n_genes), np.int32 if method == "sum" else np.float32)
     count_s = np.zeros(n_groups)
     group_i = np.asarray(group_i, np.int64)
     with tqdm(
-        total=len(group_i), desc="add up cells", unit=" cells", delay=2, leave=False, disable=None
+        total=len(group_i), desc="summing cells", unit=" cells", delay=2, leave=False, disable=None
     ) as progress:
         for block, values in cells.blocks(rows):
             whole = _check(cells, block, values)
@@ -84,17 +84,17 @@ def sum_groups(
 
 
 def _add(total: np.ndarray, rows: np.ndarray, block: Any) -> None:
-    """Add the sums of a block to those of all, in place."""
+    """Add the sums of a block to the totals, in place."""
     if not sp.issparse(block):
         total[rows] += block.astype(total.dtype)
         return
     block = block.tocoo()
-    # each entry occurs once, so that an indexed sum loses nothing
+    # each entry occurs once, so an indexed sum is exact
     total[rows[block.row], block.col] += block.data.astype(total.dtype)
 
 
 def _check(cells: Cells, block: slice, values: Any) -> bool:
-    """Refuse what cannot be added up; tell whether all are whole numbers."""
+    """Raise if values cannot be summed; return True if all are whole numbers."""
     data = values.data if sp.issparse(values) else values
     low, high = float(np.min(data, initial=0.0)), float(np.max(data, initial=0.0))
     rows = f"cells {block.start} to {block.stop - 1}"
@@ -110,17 +110,17 @@ def _check(cells: Cells, block: slice, values: Any) -> bool:
     whole = bool((data == np.rint(data)).all())
     if not whole and high < LARGEST_LOGARITHM:
         raise DataError(
-            f"{cells.where}: fractions up to {high:.3g} in {rows} are logarithms, which cannot be added up; "
+            f"{cells.where}: fractions up to {high:.3g} in {rows} are logarithms, which cannot be summed; "
             f"give layer= of the counts (there are {others})"
         )
     return whole
 
 
 def to_log2_million(x_sg: np.ndarray) -> np.ndarray:
-    r"""Scale each row to a million and take :math:`\log_2(x + 1)`; a row of zeros stays so.
+    r"""Scale each row to a million and take :math:`\log_2(x + 1)`; a row of zeros stays zero.
 
-    There is no division by gene lengths: the counts of a method that reads one end of each molecule do not depend on
-    them, so these values are comparable with TPM.
+    Counts are not divided by gene lengths: methods that read one end of each molecule give counts that do not depend on
+    length, so these values are comparable with TPM.
 
     >>> to_log2_million(np.array([[1, 3], [0, 0]])).round(3)
     array([[17.932, 19.517],
