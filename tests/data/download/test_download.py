@@ -342,7 +342,7 @@ def test_lasting_refusal_is_told_at_once(server: Server, target: Path, status: i
     server.plan = [{"status": status}]
     message = refusal(server.url, target)
     assert f"the server answers {status}" in message
-    assert f"put the file there by hand: {server.url} -> {target}" in message
+    assert f"download the file by hand: {server.url} -> {target}" in message
     assert "run again" not in message
     assert len(server.requests) == 1
     assert not target.exists()
@@ -352,7 +352,10 @@ def test_server_in_trouble_for_good(server: Server, target: Path) -> None:
     server.plan = [{"status": 503}] * 10
     waits = Waits()
     message = refusal(server.url, target, sleep=waits)
-    assert "503 Service Unavailable, 5 times in a row; run again to go on where it stopped, or put" in message
+    assert (
+        "503 Service Unavailable, 5 times in a row; run the same command again to resume, or download"
+        in message
+    )
     assert waits == [1.0, 2.0, 4.0, 8.0]
 
 
@@ -365,7 +368,7 @@ def test_pause_that_the_server_asks_for_is_kept(server: Server, target: Path) ->
 
 def test_long_pause_is_handed_to_the_user(server: Server, target: Path) -> None:
     server.plan = [{"status": 429, "headers": {"Retry-After": "3600"}}]
-    assert "asks to come back in 3600 s" in refusal(server.url, target)
+    assert "requires a wait of 3600 s" in refusal(server.url, target)
     assert len(server.requests) == 1
 
 
@@ -430,7 +433,7 @@ def test_stored_md5_of_the_server_is_compared(server: Server, target: Path) -> N
     server.plan = [{"headers": {"x-goog-hash": f"crc32c=AAAAAA==,md5={right}"}}]
     fetch(server.url, target)
     server.plan = [{"headers": {"x-goog-hash": f"crc32c=AAAAAA==, md5={right}"}, "content": CONTENT[::-1]}]
-    assert f"its md5 is not the {right}" in refusal(server.url, target.with_name("second.gct.gz"))
+    assert f"its md5 differs from {right}" in refusal(server.url, target.with_name("second.gct.gz"))
 
 
 def test_other_size_than_expected_is_refused_before_a_byte(server: Server, target: Path) -> None:
@@ -475,7 +478,7 @@ def test_chunked_transfer_that_breaks(server: Server, target: Path) -> None:
 
 def test_web_page_instead_of_the_file(server: Server, target: Path) -> None:
     server.plan = [{"headers": {"Content-Type": "text/html; charset=utf-8"}}]
-    assert "a web page came instead of the file" in refusal(server.url, target)
+    assert "the server sent a web page instead of the file" in refusal(server.url, target)
     assert leftovers(target) == set()
 
 
@@ -484,7 +487,7 @@ def test_file_put_there_by_hand_is_taken_and_recorded(target: Path, caplog: pyte
     target.write_bytes(CONTENT)
     fetch("https://portal.invalid/matrix.gct.gz", target)
     assert lock_of(target)["matrix.gct.gz"]["sha256"] == SHA256
-    assert "no checksum was known" in caplog.text
+    assert "its checksum was not known" in caplog.text
 
 
 @pytest.mark.parametrize("content", [b"", CONTENT[:-1], CONTENT[::-1]], ids=["empty", "short", "other"])
@@ -492,7 +495,10 @@ def test_damaged_file_is_named_and_not_touched(server: Server, target: Path, con
     fetch(server.url, target)
     target.write_bytes(content)
     message = refusal(server.url, target)
-    assert f"{target} is damaged or another version" in message and "delete it and run again" in message
+    assert (
+        f"{target} is damaged or another version" in message
+        and "delete it and run the same command again" in message
+    )
     assert target.read_bytes() == content
     assert len(server.requests) == 1
 
@@ -516,7 +522,7 @@ def test_offline_is_told_at_once_with_the_way_out(target: Path) -> None:
     message = refusal("https://portal.invalid/a.gz", target, sha256=SHA256, sleep=waits)
     assert message == (
         "cannot download matrix.gct.gz: cannot reach portal.invalid (Temporary failure in name resolution); "
-        "run again to go on where it stopped, or put the file there by hand: "
+        "run the same command again to resume, or download the file by hand: "
         f"https://portal.invalid/a.gz -> {target} (sha256 {SHA256})"
     )
     assert waits == []
@@ -572,7 +578,7 @@ def test_disk_that_fills_half_way_keeps_what_came(server: Server, target: Path) 
         message = refusal(server.url, target)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert "the 3000 bytes that came are kept" in message and "cannot write" in message
+    assert "the 3000 bytes received are kept" in message and "cannot write" in message
     assert not target.exists()
     fetch(server.url, target)
     assert server.ranges()[-1] == "bytes=3000-"
@@ -758,7 +764,7 @@ def test_tissue_labels_become_the_portals_names(label: str, slug: str) -> None:
         (("gtex_v9",), "did you mean gtex_v8"),
         (("gtex_v10", ["brain cortx"]), "did you mean brain_cortex"),
         (("gtex_v8", ["liver_hepatocyte"]), "gtex_v8 has no file for the tissue 'liver_hepatocyte'"),
-        (("gtex_v8", []), "an empty list of tissues"),
+        (("gtex_v8", []), "names no tissue of gtex_v8"),
         (("gtex_v8", None, "rpkm"), "it is tpm or counts"),
         (("gtex_xena", ["liver"]), "no files by tissue"),
         (("gtex_xena", None, "counts"), "for counts use"),

@@ -1,7 +1,9 @@
-"""The lock file of the downloads: what was got, where from, and with which checksum."""
+"""Checksums of downloads: the lock file that records them, and verification of a file."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -13,11 +15,25 @@ from gtex_vae.errors import DownloadError
 from gtex_vae.files import write_text
 
 LOCK_NAME = "downloads.lock.json"
+BLOCK = 1 << 18
+
+
+class ChecksumError(Exception):
+    """A file is not the expected one."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Known checksum and size of a file, and their source, for messages."""
+
+    sha256: str | None
+    size: int | None
+    source: str
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the lock file knows of one file: its address, size in bytes and sha256."""
+    """Entry of the lock file: address, size in bytes and sha256 of one file."""
 
     url: str
     size: int
@@ -26,12 +42,12 @@ class Recorded:
 
 
 class DownloadLock:
-    """`downloads.lock.json`: what was got, where from and with which checksum, by path below its folder.
+    """`downloads.lock.json`: address and checksum of each download, by path relative to its folder.
 
     Parameters
     ----------
     path
-        The JSON file. It need not exist.
+        The JSON file, which need not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,22 +67,22 @@ class DownloadLock:
                 raise ValueError("a sha256 is not 64 hexadecimal digits")
         except (ValueError, TypeError, AttributeError) as error:
             raise DownloadError(
-                f"{self.path} is damaged ({error}): restore it, or delete it to record the checksums anew"
+                f"{self.path} is damaged ({error}): restore it, or delete it to record the checksums again"
             ) from error
         return entries
 
     def get(self, destination: Path) -> Recorded | None:
-        """Look up what was recorded for a file; None where it is new.
+        """Return the entry of a file; None if it has none.
 
         Raises
         ------
         DownloadError
-            The lock file cannot be understood.
+            The lock file is damaged.
         """
         return self._read().get(self._key(destination))
 
     def record(self, destination: Path, url: str, size: int, sha256: str) -> None:
-        """Add or replace one entry, safely beside other processes."""
+        """Add or replace one entry; other processes may do so at the same time."""
         from filelock import FileLock
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,3 +92,38 @@ class DownloadLock:
             entries[self._key(destination)] = Recorded(url, size, sha256, stamp)
             plain = {name: asdict(entry) for name, entry in sorted(entries.items())}
             write_text(self.path, json.dumps(plain, indent=2) + "\n")
+
+
+def verify(path: Path, expected: Expected, md5: str | None = None) -> str:
+    """Compare size and checksums of a file with the expected ones.
+
+    Returns
+    -------
+    str
+        The sha256 of the file.
+
+    Raises
+    ------
+    ChecksumError
+        Size or a checksum differs.
+    """
+    from tqdm import tqdm
+
+    size = path.stat().st_size
+    if expected.size not in (None, size):
+        raise ChecksumError(f"{size} bytes instead of {expected.size} ({expected.source})")
+    sha256, stored = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with (
+        open(path, "rb") as file,
+        tqdm(total=size, unit="B", unit_scale=True, desc=f"verify {path.name}", disable=None, delay=2) as bar,
+    ):
+        while block := file.read(BLOCK):
+            sha256.update(block)
+            if md5:
+                stored.update(block)
+            bar.update(len(block))
+    if expected.sha256 not in (None, sha256.hexdigest()):
+        raise ChecksumError(f"sha256 {sha256.hexdigest()} instead of {expected.sha256} ({expected.source})")
+    if md5 and base64.b64encode(stored.digest()).decode() != md5:
+        raise ChecksumError(f"its md5 differs from {md5}, which the server states")
+    return sha256.hexdigest()

@@ -1,40 +1,25 @@
-"""Public files, fetched once: resumed after a broken connection, verified, and cached.
+"""Downloads of public files: resumed after a broken connection, verified, and cached.
 
-The final name appears only when the file is whole and verified; until then the bytes wait in `NAME.part`.
+The file gets its final name when it is complete and verified; until then it is `NAME.part`.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from gtex_vae.data.download.checksums import LOCK_NAME, DownloadLock
+from gtex_vae.data.download.checksums import LOCK_NAME, ChecksumError, DownloadLock, Expected, verify
+from gtex_vae.data.download.partial import PartialFile
 from gtex_vae.data.download.releases import RemoteFile, release_files
-from gtex_vae.data.download.transfer import BLOCK, PartialFile, TransferError, transfer
+from gtex_vae.data.download.transfer import TransferError, transfer
 from gtex_vae.errors import DownloadError
 
 LONGEST_WAIT_S = 60.0
 
 log = logging.getLogger(__name__)
-
-
-class _ChecksumError(Exception):
-    """A file is there, or came, that is not the one expected."""
-
-
-@dataclass(frozen=True)
-class _Expected:
-    """What a file must be, as far as anybody knows, and who says so."""
-
-    sha256: str | None
-    size: int | None
-    source: str
 
 
 def fetch(
@@ -48,38 +33,38 @@ def fetch(
     attempts: int = 5,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Path:
-    """Get one file, unless it is there and right already.
+    """Download one file, unless it exists and is correct.
 
-    Without `sha256` the sum is recorded in the lock file at the first download and verified ever after.
+    Without `sha256` the checksum is recorded in the lock file at the first download and verified from then on.
 
     Parameters
     ----------
     url
         http(s) address.
     destination
-        Where the file shall be. A file put there by hand is taken, verified and recorded like any other.
+        Path of the file. A file placed there by hand is verified and recorded as well.
     mirrors
-        Addresses of the same file, tried in turn while not a byte of it has come.
+        Addresses of the same file, tried in turn until one sends data.
     sha256
         Expected hex digest.
     size
         Expected size in bytes.
     lock
-        Lock file; `downloads.lock.json` beside the destination by default.
+        Lock file; by default `downloads.lock.json` in the folder of the destination.
     attempts
-        Tries in a row that bring nothing new before giving up. One that brings bytes starts the count again.
+        Number of consecutive attempts without new bytes before giving up.
     sleep
-        Waits the given seconds between tries.
+        Waits the given seconds between attempts.
 
     Returns
     -------
     Path
-        `destination`, whole and verified.
+        `destination`, complete and verified.
 
     Raises
     ------
     DownloadError
-        The file could not be had, or is not the right one. What stood at `destination` still does.
+        The download failed, or the file is not the right one. An existing file at `destination` is kept.
 
     References
     ----------
@@ -105,28 +90,28 @@ def fetch_release(
     attempts: int = 5,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, list[Path]]:
-    """Get the expression and annotation files of a release into `raw_dir/<release>/`.
+    """Download the expression and annotation files of a release into `raw_dir/<release>/`.
 
     Parameters
     ----------
     release, tissues, expression
         As for `gtex_vae.data.download.releases.release_files`.
     raw_dir
-        Usually `data/raw`; holds the lock file.
+        Folder of downloads and of the lock file, usually `data/raw`.
     attempts, sleep
         As for `fetch`.
 
     Returns
     -------
     dict
-        Paths by kind: `expression`, `samples`, and `subjects` where the release has them apart.
+        Paths by kind: `expression`, `samples`, and `subjects` if the release has them in a separate file.
 
     Raises
     ------
     ConfigError
         No such release or tissue.
     DownloadError
-        A file could not be had. The message lists every file that is still missing and where to put it.
+        A download failed. The message lists every missing file and where to put it.
     """
     raw_dir = Path(raw_dir)
     places = [(file, raw_dir / release / file.name) for file in release_files(release, tissues, expression)]
@@ -143,14 +128,14 @@ def fetch_release(
 
 
 def _by_hand(error: TransferError, missing: Sequence[tuple[RemoteFile, Path]]) -> str:
-    """Say what to put where, when the network does not."""
+    """Describe which files to put where by hand if the network fails."""
     steps = [
         f"{file.urls[0]} -> {place}" + (f" (sha256 {file.sha256})" if file.sha256 else "")
         for file, place in missing
     ]
-    again = "run again to go on where it stopped, or " if error.retry or error.offline else ""
+    again = "run the same command again to resume, or " if error.retry or error.offline else ""
     what = "the file" if len(steps) == 1 else f"these {len(steps)} files"
-    return f"{error}; {again}put {what} there by hand: {', '.join(steps)}"
+    return f"{error}; {again}download {what} by hand: {', '.join(steps)}"
 
 
 def _obtain(
@@ -162,7 +147,7 @@ def _obtain(
     attempts: int,
     sleep: Callable[[float], None],
 ) -> Path:
-    """Take the file that is there, or download it; one process at a time."""
+    """Verify the existing file, or download it; one process at a time."""
     from filelock import FileLock, Timeout
 
     if destination.exists():
@@ -186,12 +171,12 @@ def _obtain(
     except OSError as error:
         raise DownloadError(
             f"cannot write {error.filename or partial.path}: {error.strerror or error}; "
-            f"the {partial.size} bytes that came are kept: mend it and run again to go on from there"
+            f"the {partial.size} bytes received are kept: correct this and run the same command again to resume"
         ) from error
 
 
-def _expected(file: RemoteFile, destination: Path, ledger: DownloadLock, size: int | None) -> _Expected:
-    """Sum and size that the file must have, and who says so."""
+def _expected(file: RemoteFile, destination: Path, ledger: DownloadLock, size: int | None) -> Expected:
+    """Return the checksum and size that the file must have."""
     entry = ledger.get(destination)
     if entry and entry.url not in file.urls:
         raise DownloadError(
@@ -199,56 +184,28 @@ def _expected(file: RemoteFile, destination: Path, ledger: DownloadLock, size: i
             "use another destination, or delete the file and its entry"
         )
     if file.sha256:
-        return _Expected(file.sha256.lower(), size, "given")
+        return Expected(file.sha256.lower(), size, "given")
     return (
-        _Expected(entry.sha256, size or entry.size, f"in {ledger.path}")
+        Expected(entry.sha256, size or entry.size, f"in {ledger.path}")
         if entry
-        else _Expected(None, size, "given")
+        else Expected(None, size, "given")
     )
 
 
-def _check(path: Path, expected: _Expected, md5: str | None = None) -> str:
-    """Compare size and sums; return the sha256."""
-    from tqdm import tqdm
-
-    there = path.stat().st_size
-    if expected.size not in (None, there):
-        raise _ChecksumError(f"{there} bytes instead of {expected.size} ({expected.source})")
-    sha256, stored = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    with (
-        open(path, "rb") as file,
-        tqdm(
-            total=there, unit="B", unit_scale=True, desc=f"verify {path.name}", disable=None, delay=2
-        ) as bar,
-    ):
-        while block := file.read(BLOCK):
-            sha256.update(block)
-            if md5:
-                stored.update(block)
-            bar.update(len(block))
-    if expected.sha256 not in (None, sha256.hexdigest()):
-        raise _ChecksumError(f"sha256 {sha256.hexdigest()} instead of {expected.sha256} ({expected.source})")
-    if md5 and base64.b64encode(stored.digest()).decode() != md5:
-        raise _ChecksumError(f"its md5 is not the {md5} that the server states")
-    return sha256.hexdigest()
-
-
 def _accept(file: RemoteFile, destination: Path, ledger: DownloadLock, size: int | None) -> Path:
-    """Verify a file that is already there, and record one that was put there by hand."""
+    """Verify an existing file, and record its checksum if it was placed there by hand."""
     expected = _expected(file, destination, ledger, size)
     try:
-        sha256 = _check(destination, expected)
-    except _ChecksumError as error:
+        sha256 = verify(destination, expected)
+    except ChecksumError as error:
         raise DownloadError(
-            f"{destination} is damaged or another version ({error}): delete it and run again to download it"
+            f"{destination} is damaged or another version ({error}): delete it and run the same command again to download it"
         ) from error
     except OSError as error:
         raise DownloadError(f"cannot read {destination}: {error.strerror or error}") from error
     if ledger.get(destination) is None:
         if expected.sha256 is None:
-            log.warning(
-                "%s: found there and taken as it is; no checksum was known, this one is kept", destination
-            )
+            log.warning("%s exists and is used; its checksum was not known and is recorded now", destination)
         try:
             ledger.record(destination, file.urls[0], destination.stat().st_size, sha256)
         except OSError as error:
@@ -265,7 +222,7 @@ def _download(
     attempts: int,
     sleep: Callable[[float], None],
 ) -> None:
-    """Fetch from the first address that has the file, record it, and only then give it its name."""
+    """Download from the first address that has the file, record the checksum, then give the file its name."""
     expected = _expected(file, destination, ledger, size)
     for number, url in enumerate(file.urls, start=1):
         try:
@@ -277,16 +234,16 @@ def _download(
             log.warning("%s: %s; trying %s", destination.name, error, file.urls[number])
     with open(partial.path, "rb") as whole:
         os.fsync(whole.fileno())
-    # Recorded first: a job killed in between leaves a whole part and its sum, not a file nobody vouches for.
+    # Recorded first: a job killed in between leaves a complete part and its checksum, not an unverified file.
     ledger.record(destination, url, partial.size, sha256)
     os.replace(partial.path, destination)
     partial.note.unlink(missing_ok=True)
 
 
 def _persist(
-    url: str, partial: PartialFile, expected: _Expected, attempts: int, sleep: Callable[[float], None]
+    url: str, partial: PartialFile, expected: Expected, attempts: int, sleep: Callable[[float], None]
 ) -> str:
-    """Try until the part is whole and right; return its sha256."""
+    """Repeat attempts until the part is complete and correct; return its sha256."""
     from tqdm import tqdm
 
     furthest, failures, received = partial.size, 0, False
@@ -305,13 +262,13 @@ def _persist(
                     url, partial, size=expected.size, sha256_known=expected.sha256 is not None, came=came
                 )
                 origin = partial.origin()
-                return _check(partial.path, expected, origin.md5 if origin else None)
+                return verify(partial.path, expected, origin.md5 if origin else None)
             except TransferError as error:
                 failure, again = error, error.retry or (error.offline and received)
-            except _ChecksumError as error:
-                # Pieces may come from different versions where a server does not say so; a whole one may not.
+            except ChecksumError as error:
+                # Pieces can come from different versions if the server does not identify them; a complete file cannot.
                 partial.discard()
-                failure, again = TransferError(f"what came is not the right file ({error})"), pieced
+                failure, again = TransferError(f"the downloaded file is not the right one ({error})"), pieced
             if partial.size > furthest:
                 furthest, failures, received = partial.size, 0, True
             else:
@@ -323,7 +280,7 @@ def _persist(
                 raise TransferError(f"{failure}, {failures} times in a row", retry=True) from failure
             if wait_s > LONGEST_WAIT_S:
                 raise TransferError(
-                    f"{failure} and asks to come back in {wait_s:.0f} s", retry=True
+                    f"{failure} and requires a wait of {wait_s:.0f} s", retry=True
                 ) from failure
-            log.warning("%s: %s; next try in %.0f s from byte %d", url, failure, wait_s, partial.size)
+            log.warning("%s: %s; next attempt in %.0f s from byte %d", url, failure, wait_s, partial.size)
             sleep(wait_s)

@@ -1,6 +1,6 @@
-"""Where the public releases lie: address, file name and, where known, sha256 of every file.
+"""Public releases: address, file name and, where known, sha256 of every file.
 
-The sums of GTEx v8 are as others recorded them; the rest is recorded in the lock file at the first download.
+The checksums of GTEx v8 come from other projects; the others are recorded in the lock file at the first download.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class RemoteFile:
     urls
         Addresses of the same file, the preferred one first.
     sha256
-        Hex digest where it is known beforehand.
+        Hex digest, if known.
     """
 
     kind: str
@@ -52,7 +52,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class _Portal:
-    """How one GTEx release names its files: prefix of the whole matrix, and of the files by tissue."""
+    """File names of one GTEx release: prefix of the whole matrix, and of the files by tissue."""
 
     version: str
     whole: str
@@ -77,7 +77,7 @@ TISSUES = frozenset((
     "spleen", "stomach", "testis", "thyroid", "uterus", "vagina", "whole_blood",
 ))
 # fmt: on
-# Dissected parts of a tissue, which v8 does not have.
+# Dissected parts of tissues, which v8 does not have.
 # fmt: off
 DISSECTED = frozenset((
     "colon_transverse_mixed_cell", "colon_transverse_mucosa", "colon_transverse_muscularis",
@@ -91,7 +91,7 @@ DISSECTED = frozenset((
 _PORTAL = {
     "gtex_v8": _Portal("v8", "GTEx_Analysis_2017-06-05_v8_RNASeQCv1.1.9", ("2017-06-05_v8",), TISSUES),
     "gtex_v10": _Portal("v10", "GTEx_Analysis_v10_RNASeQCv2.4.2", ("v10",), TISSUES | DISSECTED),
-    # The portal's files by tissue of v11 are known under two names.
+    # The portal's files by tissue of v11 have two names.
     "gtex_v11": _Portal(
         "v11", "GTEx_Analysis_2025-08-22_v11_RNASeQCv2.4.3", ("adult_gtex_v11", "v11"), TISSUES | DISSECTED
     ),
@@ -100,7 +100,7 @@ RELEASES = (*_PORTAL, "gtex_xena")
 
 
 def tissue_slug(tissue: str) -> str:
-    """Name of a tissue in the portal's file names, from its SMTSD or from itself.
+    """Convert a tissue's SMTSD, or the result itself, to its name in the portal's file names.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def release_files(
     release
         `gtex_v8`, `gtex_v10`, `gtex_v11` or `gtex_xena`.
     tissues
-        Only these, one file each, by SMTSD (`Brain - Cortex`) or name (`brain_cortex`); the whole by default.
+        Only these, one file each, by SMTSD (`Brain - Cortex`) or name (`brain_cortex`); all by default.
     expression
         `tpm` or `counts`.
 
@@ -161,7 +161,7 @@ def release_files(
     else:
         if not tissues:
             raise ConfigError(
-                f"an empty list of tissues for {release}: name some, or leave it out for the whole"
+                f"data.prepare.tissues=[] names no tissue of {release}: name some, or give data.prepare.tissues=null for all"
             )
         slugs = dict.fromkeys(_known_tissue(tissue, release, portal) for tissue in tissues)
         matrices = [_by_tissue(f"{folder}/{by_tissue}", portal, measure, slug) for slug in slugs]
@@ -187,7 +187,7 @@ def _xena_files(tissues: Sequence[str] | None, expression: str) -> tuple[RemoteF
     """UCSC Xena's Toil recomputation: one matrix in log2(TPM+0.001), one table of phenotypes."""
     if tissues is not None:
         raise ConfigError(
-            "gtex_xena has no files by tissue: leave tissues out, or use gtex_v8, gtex_v10 or gtex_v11"
+            "gtex_xena has no files by tissue: give data.prepare.tissues=null, or data=gtex_v8, gtex_v10 or gtex_v11"
         )
     if expression != "tpm":
         raise ConfigError("gtex_xena is fetched as tpm: for counts use gtex_v8, gtex_v10 or gtex_v11")
@@ -205,12 +205,12 @@ def _known_tissue(tissue: str, release: str, portal: _Portal) -> str:
     if slug not in portal.tissues:
         raise ConfigError(
             f"{release} has no file for the tissue {tissue!r}{_near(slug, sorted(portal.tissues))}: "
-            "use a name of the portal's, such as 'Whole Blood' or whole_blood"
+            "use the portal's name, such as 'Whole Blood' or whole_blood"
         )
     return slug
 
 
 def _near(name: str, names: Sequence[str]) -> str:
-    """A suggestion where one comes close."""
+    """Suggest similar names, if there are any."""
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f" (did you mean {', '.join(near)}?)" if near else ""

@@ -1,14 +1,13 @@
-"""One try at getting a file over HTTP: what came stays in a `.part` file, where the next try goes on.
+"""One attempt at an HTTP download; the bytes received stay in a `.part` file, from which the next attempt resumes.
 
-Own code on the standard library's urllib, because no library at hand resumes: pooch (1.9) writes every try
-into a new temporary file and deletes it on failure, and fsspec opens the file anew.
+Based on urllib, because the usual libraries do not resume: pooch (1.9) writes each attempt to a new temporary file and
+deletes it on failure, and fsspec starts the file from the beginning.
 """
 
 from __future__ import annotations
 
 import errno
 import http.client
-import json
 import os
 import shutil
 import socket
@@ -17,31 +16,29 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from email.message import Message
-from pathlib import Path
 from typing import IO, Any
 
 from gtex_vae import __version__
-from gtex_vae.files import write_text
+from gtex_vae.data.download.checksums import BLOCK
+from gtex_vae.data.download.partial import Origin, PartialFile
 
-BLOCK = 1 << 18
 TIMEOUT_S = 30.0
 UNREACHABLE = frozenset({errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH})
 RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class TransferError(Exception):
-    """One try failed.
+    """One attempt failed.
 
     Parameters
     ----------
     reason
         What happened, for the user.
     retry
-        Whether another try may help.
+        Whether another attempt may help.
     offline
-        Nothing answered at all: another try helps only where the network was there a moment ago.
+        No server answered: another attempt helps only if the network worked a moment ago.
     wait_s
         Pause in seconds that the server asked for.
     """
@@ -55,55 +52,13 @@ class TransferError(Exception):
         self.wait_s = wait_s
 
 
-@dataclass(frozen=True)
-class Origin:
-    """What a partial file is a part of; only the very same version may be appended to it."""
-
-    url: str
-    validator: str | None
-    size: int | None
-    md5: str | None
-
-
-class PartialFile:
-    """`NAME.part` beside the destination, and `NAME.part.json`, which says what it is a part of."""
-
-    def __init__(self, destination: Path) -> None:
-        self.path = destination.with_name(destination.name + ".part")
-        self.note = destination.with_name(destination.name + ".part.json")
-
-    @property
-    def size(self) -> int:
-        """Bytes that have come so far."""
-        return self.path.stat().st_size if self.path.is_file() else 0
-
-    def origin(self) -> Origin | None:
-        """What the bytes are a part of; None where nobody can tell."""
-        try:
-            return Origin(**json.loads(self.note.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return None
-
-    def begin(self, origin: Origin) -> None:
-        """Forget what came and start on another file or version."""
-        # This order matters: a job killed between the two must not leave old bytes under a new note.
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_bytes(b"")
-        write_text(self.note, json.dumps(origin.__dict__))
-
-    def discard(self) -> None:
-        """Remove both files."""
-        self.path.unlink(missing_ok=True)
-        self.note.unlink(missing_ok=True)
-
-
 def check_address(url: str, *, source: str | None = None) -> None:
-    """Refuse whatever is not http(s), and a step down from https to http.
+    """Refuse addresses other than http(s), and redirects from https to http.
 
     Parameters
     ----------
     url
-        Address to be opened.
+        Address to open.
     source
         Address that redirected there.
 
@@ -128,7 +83,7 @@ def check_address(url: str, *, source: str | None = None) -> None:
 
 
 class _GuardedRedirects(urllib.request.HTTPRedirectHandler):
-    """Follow redirects only to addresses that the user could have given."""
+    """Follow redirects only to addresses that `check_address` allows."""
 
     def http_error_302(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message
@@ -149,25 +104,25 @@ def transfer(
     sha256_known: bool,
     came: Callable[[int, int | None], None],
 ) -> None:
-    """Get all that is missing from a partial file, or as much as comes before the connection breaks.
+    """Download what is missing from a partial file, until it is complete or the connection breaks.
 
     Parameters
     ----------
     url
         http(s) address.
     partial
-        Where the bytes go.
+        The partial file.
     size
         Expected size of the whole file in bytes.
     sha256_known
-        The checksum is known, so a server that states no length is acceptable.
+        Whether the checksum is known; then the server need not state the length.
     came
-        Called with the bytes there so far and the size of the whole.
+        Called with the bytes received so far and the size of the whole file.
 
     Raises
     ------
     TransferError
-        The file is not complete. Full disk and the like come as `OSError` of the local file.
+        The file is not complete. Problems of the local file, such as a full disk, raise `OSError`.
     """
     check_address(url)
     origin = partial.origin()
@@ -183,7 +138,7 @@ def transfer(
         if response.status == 206:
             if not offset or known is None or not _continues(response, known, offset):
                 partial.discard()
-                raise TransferError("the server sent another part than the one asked for", retry=True)
+                raise TransferError("the server sent a different range than requested", retry=True)
             whole = response.length + offset if response.length is not None else known.size
         else:
             offset, whole = 0, response.length
@@ -195,12 +150,12 @@ def transfer(
 
 
 def _open(request: urllib.request.Request, partial: PartialFile) -> http.client.HTTPResponse:
-    """Open the connection; a refusal comes as a `TransferError` that says whether to try again."""
+    """Open the connection; on failure raise a `TransferError` with its `retry` flag set."""
     try:
         return urllib.request.build_opener(_GuardedRedirects()).open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         error.close()
-        answer = f"the server answers {error.code} {_said(error.reason)}"
+        answer = f"the server answers {error.code} {_message(error.reason)}"
         if error.code == 416:
             partial.discard()
             raise TransferError(answer, retry=True) from error
@@ -217,33 +172,33 @@ def _open(request: urllib.request.Request, partial: PartialFile) -> http.client.
         )
         untrusted = isinstance(error.reason, ssl.SSLCertVerificationError)
         raise TransferError(
-            f"cannot reach {host} ({_said(error.reason)})", retry=not (lost or untrusted), offline=lost
+            f"cannot reach {host} ({_message(error.reason)})", retry=not (lost or untrusted), offline=lost
         ) from error
     except (http.client.HTTPException, OSError) as error:
-        raise TransferError(f"the connection broke ({_said(error)})", retry=True) from error
+        raise TransferError(f"the connection broke ({_message(error)})", retry=True) from error
 
 
-def _said(error: object) -> str:
-    """What the system said, without its number."""
+def _message(error: object) -> str:
+    """Return the system's message without the error number."""
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
 
 
 def _check_answer(
     response: http.client.HTTPResponse, whole: int | None, size: int | None, sha256_known: bool
 ) -> None:
-    """Refuse before the first byte what cannot be the file."""
+    """Refuse an answer that cannot be the file, before the first byte."""
     if response.headers.get_content_type() == "text/html":
-        raise TransferError("a web page came instead of the file, from a login page or a proxy perhaps")
+        raise TransferError(
+            "the server sent a web page instead of the file, perhaps from a login page or a proxy"
+        )
     if size is not None and whole is not None and whole != size:
         raise TransferError(f"the server's file has {whole} bytes instead of {size}: it is another version")
     if whole is None and not response.chunked and size is None and not sha256_known:
-        raise TransferError(
-            "the server states no length, so a file cut off could not be told from a whole one"
-        )
+        raise TransferError("the server states no length, so a truncated file could not be recognized")
 
 
 def _check_room(partial: PartialFile, needed: int) -> None:
-    """Refuse before the first byte what the disk cannot hold."""
+    """Refuse a file that does not fit on the disk, before the first byte."""
     free = shutil.disk_usage(partial.path.parent).free
     if needed > free:
         reason = f"{os.strerror(errno.ENOSPC)} ({needed} bytes more are needed, {free} are free)"
@@ -257,16 +212,16 @@ def _append(
     whole: int | None,
     came: Callable[[int, int | None], None],
 ) -> None:
-    """Write what comes, unbuffered: a killed process loses nothing that it received."""
+    """Write blocks as they arrive, unbuffered, so that a killed process loses nothing."""
     with open(partial.path, "ab", buffering=0) as file:
         while True:
             try:
                 block = response.read1(BLOCK)
             except (http.client.HTTPException, OSError) as error:
-                raise TransferError(f"the connection broke ({_said(error)})", retry=True) from error
+                raise TransferError(f"the connection broke ({_message(error)})", retry=True) from error
             if not block:
                 break
-            # A nearly full disk takes only a part of a block, and says so only at the next write.
+            # A nearly full disk writes only a part of a block and raises only at the next write.
             left = memoryview(block)
             while left:
                 left = left[file.write(left) :]
@@ -277,13 +232,13 @@ def _append(
 
 
 def _validator(headers: Message) -> str | None:
-    """What names this very version, for If-Range: a strong ETag, else the date of the last change."""
+    """Return what identifies this version, for If-Range: a strong ETag, else the date of the last change."""
     etag = headers.get("ETag", "")
     return etag if etag.startswith('"') else headers.get("Last-Modified")
 
 
 def _md5(headers: Message) -> str | None:
-    """MD5 of the stored object, base64, which Google's storage sends along."""
+    """Return the MD5 of the stored object, base64, from the headers of Google's storage."""
     for value in ",".join(headers.get_all("x-goog-hash", [])).split(","):
         name, _, digest = value.strip().partition("=")
         if name == "md5":
@@ -292,7 +247,7 @@ def _md5(headers: Message) -> str | None:
 
 
 def _continues(response: http.client.HTTPResponse, known: Origin, offset: int) -> bool:
-    """Whether a 206 answer is the rest of the same version."""
+    """Return whether a 206 answer continues the same version."""
     unit, _, extent = response.headers.get("Content-Range", "").partition(" ")
     span, _, whole = extent.partition("/")
     etag = response.headers.get("ETag")
