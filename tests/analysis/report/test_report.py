@@ -13,7 +13,7 @@ from gtex_vae.analysis.evaluation.leakage import audit
 from gtex_vae.analysis.genes.neighbours import cosine_neighbours
 from gtex_vae.analysis.metrics.bootstrap import Interval
 from gtex_vae.analysis.report import projections
-from gtex_vae.analysis.report.comparisons import headline, verdicts
+from gtex_vae.analysis.report.comparisons import compare, headline
 from gtex_vae.analysis.report.findings import Findings
 from gtex_vae.analysis.report.map_columns import map_columns
 from gtex_vae.analysis.report.page import report
@@ -139,9 +139,9 @@ INTERVALS = {
 
 
 def test_verdicts_follow_the_intervals():
-    assert [verdict.tone for verdict in verdicts(INTERVALS)] == ["better", "worse", "open"]
-    assert "0.800 against 0.780" in verdicts(INTERVALS)[0].text
-    assert "in 1 of 3 main figures, worse in 1, and in 1" in headline(INTERVALS)
+    assert [found.tone for found in compare(INTERVALS)] == ["better", "worse", "open"]
+    assert "0.800 against 0.780" in compare(INTERVALS)[0].text
+    assert "in 1 of 3 main metrics, worse in 1, and in 1" in headline(INTERVALS)
 
 
 def test_columns_of_the_map():

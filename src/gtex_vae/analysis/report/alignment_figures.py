@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from gtex_vae.analysis.metrics.catalogue import SETTINGS
 from gtex_vae.analysis.report.plots import blank_figure, plain_axes
 
 if TYPE_CHECKING:
@@ -20,12 +21,6 @@ METHODS = (
     ("baseline/pca/", "PCA", "#D55E00"),
     ("baseline/expression/", "expression", "#555555"),
 )
-SETTINGS = {
-    "": "all held-out donors",
-    "matched/": "20 donors of similar composition",
-    "same_composition/": "mixtures of equal composition",
-    "without_composition/": "composition regressed out",
-}
 
 Metrics = Mapping[str, float | None]
 

@@ -12,21 +12,19 @@ from typing import Any
 import pandas as pd
 
 from gtex_vae.analysis.alignment.run import evaluate_alignment
+from gtex_vae.analysis.metrics.catalogue import SETTINGS, label
 from gtex_vae.analysis.report import alignment_figures as drawn
-from gtex_vae.analysis.report.alignment_figures import METHODS, SETTINGS, Metrics
+from gtex_vae.analysis.report.alignment_figures import METHODS, Metrics
 from gtex_vae.analysis.report.comparisons import Intervals, tone
 from gtex_vae.analysis.report.figures import write_figure
 from gtex_vae.analysis.report.findings import read_curves, read_intervals
-from gtex_vae.analysis.report.html import MARK, Html, html_table, image, provenance_table
-from gtex_vae.analysis.report.pages import CSS, fill
+from gtex_vae.analysis.report.html import CSS, MARK, Html, fill, html_table, image, provenance_table
 from gtex_vae.files import write_text
 
 log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "page_template" / "alignment.html"
-COLUMNS = {
-    "top1": "top-1", "top5": "top-5", "mrr": "MRR", "median_rank": "median rank", "foscttm": "FOSCTTM (0 is best)",
-}  # fmt: skip
+COLUMNS = {key: label(f"contrastive/{key}") for key in ("top1", "top5", "mrr", "median_rank", "foscttm")}
 CHANCE = {"foscttm": 0.5}
 WORST_SHOWN = 15
 ALTS = {

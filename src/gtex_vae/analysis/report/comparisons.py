@@ -1,4 +1,4 @@
-"""What the intervals say, in words."""
+"""Comparisons of the model with its baselines, in words."""
 
 from __future__ import annotations
 
@@ -6,52 +6,35 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from gtex_vae.analysis.metrics.bootstrap import Interval
-
-LABELS = {
-    "reconstruction/r2": "reconstruction R2",
-    "reconstruction/mse": "reconstruction MSE",
-    "reconstruction/mae": "reconstruction MAE",
-    "reconstruction/gene_r2_median": "median gene R2",
-    "reconstruction/gene_pearson_median": "median gene Pearson correlation",
-    "imputation/r2_05": "imputation R2, 5 % hidden",
-    "imputation/r2_20": "imputation R2, 20 % hidden",
-    "imputation/r2_50": "imputation R2, 50 % hidden",
-    "tissue/knn_accuracy": "tissue by 15 nearest neighbours",
-    "tissue/logreg_accuracy": "tissue by logistic regression",
-}
-BASELINES = {
-    "baseline/pca": "PCA of as many components",
-    "baseline/mean": "the training mean",
-    "baseline/tissue_mean": "the tissue's mean",
-    "baseline/knn": "nearest training samples",
-}
-MAIN = ("reconstruction/r2", "imputation/r2_20", "tissue/knn_accuracy", "tissue/logreg_accuracy")
-LESS_IS_BETTER = ("reconstruction/mse", "reconstruction/mae")
+from gtex_vae.analysis.metrics.catalogue import BASELINES, HEADLINE, PCA, label, lower_is_better
 
 # metric and baseline, "" for the model's own value
 Intervals = Mapping[tuple[str, str], Interval]
+COMPARED = {
+    prefix: name for prefix, name in BASELINES.items() if prefix != "baseline/mean"
+}  # too easy to beat
 
 
-class Verdict(NamedTuple):
-    """One comparison; ``tone`` is ``better``, ``worse`` or ``open``."""
+class Comparison(NamedTuple):
+    """A sentence on one metric and baseline; ``tone`` is ``better``, ``worse`` or ``open``."""
 
     tone: str
     text: str
 
 
 def tone(metric: str, low: float, high: float) -> str:
-    """Whether an interval of model minus baseline lies on one side of zero, and on which.
+    """Classify the interval of model minus baseline: ``better`` or ``worse`` if it excludes zero, else ``open``.
 
     >>> tone("reconstruction/r2", 0.01, 0.03), tone("reconstruction/mse", 0.01, 0.03), tone("tissue/knn_accuracy", -1, 1)
     ('better', 'worse', 'open')
     """
-    if not (low > 0 or high < 0):  # undefined bounds leave it open too
+    if not (low > 0 or high < 0):  # also if the bounds are NaN
         return "open"
-    return "better" if (low > 0) != (metric in LESS_IS_BETTER) else "worse"
+    return "better" if (low > 0) != lower_is_better(metric) else "worse"
 
 
-def verdicts(intervals: Intervals) -> list[Verdict]:
-    """Compare the model with each baseline on the main metrics.
+def compare(intervals: Intervals) -> list[Comparison]:
+    """Compare the model with each baseline on the headline metrics.
 
     Parameters
     ----------
@@ -60,24 +43,21 @@ def verdicts(intervals: Intervals) -> list[Verdict]:
 
     Returns
     -------
-    list of Verdict
+    list of Comparison
         Against PCA first.
     """
-    words = {"better": "beats", "worse": "falls behind", "open": "cannot be told from"}
+    verbs = {"better": "beats", "worse": "is worse than", "open": "does not differ from"}
     found = []
-    for baseline, name in BASELINES.items():
-        if baseline == "baseline/mean":
-            continue  # beating it says next to nothing
-        for metric in MAIN:
+    for baseline, name in COMPARED.items():
+        for metric in HEADLINE:
             if (metric, baseline) not in intervals:
                 continue
             value, low, high = intervals[metric, baseline]
-            own = intervals[metric, ""].value
-            judged = tone(metric, low, high)
+            own, kind = intervals[metric, ""].value, tone(metric, low, high)
             found.append(
-                Verdict(
-                    judged,
-                    f"{LABELS[metric]}: the model {words[judged]} {name}, {own:.3f} against {own - value:.3f} "
+                Comparison(
+                    kind,
+                    f"{label(metric)}: the model {verbs[kind]} {name}, {own:.3f} against {own - value:.3f} "
                     f"(difference {value:+.3f}, 95 % interval {low:+.3f} to {high:+.3f})",
                 )
             )
@@ -85,27 +65,27 @@ def verdicts(intervals: Intervals) -> list[Verdict]:
 
 
 def headline(intervals: Intervals) -> str:
-    """One sentence: in how many of the main metrics the model beats PCA."""
-    paired = {
-        metric: intervals[metric, "baseline/pca"] for metric in MAIN if (metric, "baseline/pca") in intervals
-    }
+    """Count the headline metrics in which the model beats PCA, in one sentence."""
+    paired = {metric: intervals[metric, PCA] for metric in HEADLINE if (metric, PCA) in intervals}
     tones = [tone(metric, found.low, found.high) for metric, found in paired.items()]
     better, worse = tones.count("better"), tones.count("worse")
     return (
-        f"On donors it never saw, the model is better than a PCA of as many components in {better} of {len(tones)} "
-        f"main figures, worse in {worse}, and in {len(tones) - better - worse} the difference is within chance."
+        f"On held-out donors, the model is better than a PCA with as many components in {better} of {len(tones)} "
+        f"main metrics, worse in {worse}, and in {len(tones) - better - worse} the difference is within chance."
     )
 
 
-def without_intervals(metrics: Mapping[str, float | None], intervals: Intervals) -> str:
-    """Name the figures that have no interval and in which the PCA is ahead; empty where there are none.
+def behind_without_intervals(metrics: Mapping[str, float | None], intervals: Intervals) -> str:
+    """Name the metrics without an interval in which the PCA is ahead; empty if there are none.
 
-    >>> without_intervals({"cluster/ari": 0.4, "baseline/pca/cluster/ari": 0.5}, {})
-    'Without an interval, and higher for the PCA: cluster/ari 0.500 against 0.400.'
+    >>> behind_without_intervals({"cluster/ari": 0.4, "baseline/pca/cluster/ari": 0.5}, {})
+    'PCA is ahead in these metrics, which have no interval: ARI of k-means with tissues 0.500 against 0.400.'
     """
     behind = []
     for key, ours in metrics.items():
-        pca = metrics.get(f"baseline/pca/{key}")
-        if ours is not None and pca is not None and pca > ours and (key, "baseline/pca") not in intervals:
-            behind.append(f"{LABELS.get(key, key)} {pca:.3f} against {ours:.3f}")
-    return f"Without an interval, and higher for the PCA: {', '.join(behind)}." if behind else ""
+        pca = metrics.get(f"{PCA}/{key}")
+        if ours is None or pca is None or (key, PCA) in intervals:
+            continue
+        if (pca < ours) if lower_is_better(key) else (pca > ours):
+            behind.append(f"{label(key)} {pca:.3f} against {ours:.3f}")
+    return f"PCA is ahead in these metrics, which have no interval: {', '.join(behind)}." if behind else ""

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.report.comparisons import BASELINES, LABELS, MAIN, Intervals
+from gtex_vae.analysis.metrics import catalogue
+from gtex_vae.analysis.report.comparisons import COMPARED, Intervals
 from gtex_vae.analysis.report.findings import Findings
 from gtex_vae.analysis.report.latent_figures import latent_figures
 from gtex_vae.analysis.report.plots import (
@@ -98,20 +99,20 @@ def embedding_map(xy_n2: NDArray[np.floating], tissue: pd.Series, method: str) -
 def differences(intervals: Intervals) -> Figure:
     """Model minus baseline on the main metrics, with 95 % intervals; right of zero the model is better."""
     known = {baseline for _, baseline in intervals}
-    baselines = [baseline for baseline in BASELINES if baseline in known and baseline != "baseline/mean"]
-    metrics = [metric for metric in MAIN if (metric, "") in intervals]
+    baselines = [baseline for baseline in COMPARED if baseline in known]
+    metrics = [metric for metric in catalogue.HEADLINE if (metric, "") in intervals]
     figure = blank_figure(9.0, 1.2 + 0.5 * len(metrics))
     axes = figure.subplots()
     for i, (color, marker, baseline) in enumerate(zip((MODEL, PCA, GREEN), "osD", baselines, strict=False)):
         shown = [metric for metric in metrics if (metric, baseline) in intervals]
         value, low, high = np.array([intervals[metric, baseline] for metric in shown]).T
         y = np.array([metrics.index(metric) for metric in shown]) + 0.22 * (i - (len(baselines) - 1) / 2)
-        label = f"minus {BASELINES[baseline]}"
+        label = f"minus {COMPARED[baseline]}"
         # a percentile interval need not hold the value itself
         axes.hlines(y, low, high, color=color, lw=1.6)
         axes.plot(value, y, marker, color=color, label=label)
     axes.axvline(0, color="0.3", lw=0.8)
-    axes.set_yticks(range(len(metrics)), [LABELS[metric] for metric in metrics])
+    axes.set_yticks(range(len(metrics)), [catalogue.label(metric) for metric in metrics])
     axes.invert_yaxis()
     plain_axes(axes, "difference; right of zero the model is better")
     figure.legend(loc="outside upper center", ncols=len(baselines), frameon=False, fontsize=9)

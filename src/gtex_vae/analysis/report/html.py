@@ -1,4 +1,4 @@
-"""Pieces of HTML that the reports share: tables, figures, provenance."""
+"""HTML shared by the reports: templates, tables, figures, provenance."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+CSS = Path(__file__).with_name("page_template") / "page.css"
+TOOLS = CSS.with_name("tools.js")
 MARK = {"better": "▲ better", "worse": "▼ worse", "open": "◆ within chance"}
 NOTHING = '<p class="none">Nothing to show for this run.</p>'
 
@@ -73,3 +75,30 @@ def provenance_table(run: Path, record: Mapping[str, Any]) -> str:
         html_table(["", ""], rows, numbers_from=2)
         + f"<details><summary>the whole config</summary><pre>{text}</pre></details>"
     )
+
+
+def script(page: Path) -> str:
+    """A page's own script in a scope of its own, after what all pages use."""
+    parts = (TOOLS.read_text(encoding="utf-8"), page.read_text(encoding="utf-8"))
+    return '"use strict";\n(() => {\n' + "".join(parts) + "})();\n"
+
+
+def fill(template: str, parts: Mapping[str, str]) -> str:
+    """Put parts into the places ``{{name}}`` of a template; text of the parts is never taken for a place.
+
+    >>> fill("<b>{{a}}</b>{{b}}", {"a": "{{b}}", "b": "!"})
+    '<b>{{b}}</b>!'
+    """
+    first, *rest = template.split("{{")
+    return first + "".join(
+        parts[key] + text for key, _, text in (piece.partition("}}") for piece in rest)
+    )  # fmt: skip
+
+
+def embed(data: Any) -> str:
+    r"""Data as JSON that may stand inside a script element.
+
+    >>> embed(["</script>"])
+    '["\\u003c/script>"]'
+    """
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from gtex_vae.analysis.report.comparisons import LABELS, Intervals
+from gtex_vae.analysis.metrics.catalogue import METRICS, PCA, keys_shown, label
+from gtex_vae.analysis.report.comparisons import Intervals, tone
 from gtex_vae.analysis.report.findings import read_intervals
 from gtex_vae.data.preprocess import processed
 from gtex_vae.data.splits import SPLITS
@@ -22,13 +23,9 @@ from gtex_vae.files import write_text
 from gtex_vae.runs import directory
 
 CARD = "README.md"
-PCA = "baseline/pca"
 TYPES = {"r2": "r2", "accuracy": "accuracy", "mse": "mse", "mae": "mae"}  # names that Hugging Face knows
-SHOWN = (
-    *LABELS, "rate/kl_nats", "latent/active_units", "gene/function_auroc",
-    "reconstruction/coverage_90", "imputation/coverage_90", "out_of_distribution/well_inside",
-    "out_of_distribution/at_the_edge", "out_of_distribution/outside",
-)  # fmt: skip
+WITH_INTERVALS = [key for key, row in METRICS.items() if row.interval and not key.startswith("contrastive/")]
+SHOWN = [*WITH_INTERVALS, *keys_shown("summary")]
 
 
 def write_card(run: Path) -> None:
@@ -88,9 +85,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _header(name: str, metrics: Mapping[str, float | None], alignment: bool) -> str:
     """The YAML that model hubs read."""
-    chosen = [key for key in metrics if key.startswith("contrastive/")] if alignment else LABELS
+    chosen = [key for key in metrics if key.startswith("contrastive/")] if alignment else WITH_INTERVALS
     results = [
-        {"type": TYPES.get(key.rpartition("_")[2].rpartition("/")[2], key), "name": LABELS.get(key, key),
+        {"type": TYPES.get(key.rpartition("_")[2].rpartition("/")[2], key), "name": label(key),
          "value": round(float(value), 4)}
         for key in chosen if (value := metrics.get(key)) is not None
     ]  # fmt: skip
@@ -189,7 +186,7 @@ def _metrics(metrics: Mapping[str, float | None], intervals: Intervals, alignmen
     """Figures on held-out donors, a PCA's beside, with intervals where it was evaluated."""
     if alignment:
         rows = [
-            f"| {key} | {_figure(value)} |"
+            f"| {label(key)} | {_figure(value)} |"
             for key, value in metrics.items()
             if key.startswith("contrastive/")
         ]
@@ -204,7 +201,7 @@ def _metrics(metrics: Mapping[str, float | None], intervals: Intervals, alignmen
         own, paired = intervals.get((key, "")), intervals.get((key, PCA))
         difference = "" if ours is None or pca is None else f"{ours - pca:+.3f}"
         lines.append(
-            f"| {LABELS.get(key, key)} | {_figure(ours)} | {_bounds(own)} | {_figure(pca)} | {difference} | {_bounds(paired)} |"
+            f"| {label(key)} | {_figure(ours)} | {_bounds(own)} | {_figure(pca)} | {difference} | {_bounds(paired)} |"
         )
     said = (
         "Intervals are over donors (bootstrap)."
@@ -235,9 +232,9 @@ def _limits(metrics: Mapping[str, float | None], intervals: Intervals, model: Ma
         "- Its predictions are averages: a gene's rare extremes are smoothed.",
     ]
     behind = [
-        LABELS[key]
-        for key in LABELS
-        if (key, PCA) in intervals and intervals[key, PCA].low <= 0 <= intervals[key, PCA].high
+        label(key)
+        for key in WITH_INTERVALS
+        if (key, PCA) in intervals and tone(key, intervals[key, PCA].low, intervals[key, PCA].high) == "open"
     ]
     if behind:
         lines.append(f"- Not told from a PCA: {', '.join(behind)}.")

@@ -14,13 +14,24 @@ import numpy as np
 import pandas as pd
 
 from gtex_vae.analysis.genes.neighbours import neighbour_rows
-from gtex_vae.analysis.report import comparisons as verdicts
+from gtex_vae.analysis.metrics import catalogue
+from gtex_vae.analysis.report import comparisons
 from gtex_vae.analysis.report.evaluated_tables import evaluated_tables
 from gtex_vae.analysis.report.findings import Findings
 from gtex_vae.analysis.report.gene_tables import DESCRIPTIONS
-from gtex_vae.analysis.report.html import MARK, NOTHING, Html, html_table, image, provenance_table
+from gtex_vae.analysis.report.html import (
+    CSS,
+    MARK,
+    NOTHING,
+    Html,
+    embed,
+    fill,
+    html_table,
+    image,
+    provenance_table,
+    script,
+)
 from gtex_vae.analysis.report.map_columns import encode, map_columns
-from gtex_vae.analysis.report.pages import CSS, embed, fill, script
 from gtex_vae.data.splits import SPLITS
 
 PAGE = Path(__file__).with_name("page_template")
@@ -110,7 +121,7 @@ def _summary(findings: Findings) -> str:
     """Verdicts in words."""
     items = "".join(
         f'<li class="{v.tone}"><b>{MARK[v.tone]}</b><span>{escape(v.text)}</span></li>'
-        for v in verdicts.verdicts(findings.intervals)
+        for v in comparisons.compare(findings.intervals)
     )
     passed = bool(findings.checks["passed"].all())
     leak = (
@@ -119,9 +130,9 @@ def _summary(findings: Findings) -> str:
         else "The leakage audit found something: see below before trusting any figure."
     )
     return (
-        f'<p class="headline">{escape(verdicts.headline(findings.intervals))}</p>'
+        f'<p class="headline">{escape(comparisons.headline(findings.intervals))}</p>'
         f'<p class="{"better" if passed else "worse"} audit">{leak}</p><ul class="verdicts">{items}</ul>'
-        f'<p class="note">{escape(verdicts.without_intervals(findings.metrics, findings.intervals))}</p>'
+        f'<p class="note">{escape(comparisons.behind_without_intervals(findings.metrics, findings.intervals))}</p>'
     )
 
 
@@ -130,10 +141,10 @@ def _comparison(findings: Findings) -> str:
     metrics, intervals = findings.metrics, findings.intervals
     rows: list[list[Any]] = []
     for key in [key for key in metrics if f"baseline/pca/{key}" in metrics]:
-        row: list[Any] = [verdicts.LABELS.get(key, key), metrics[key], "", metrics[f"baseline/pca/{key}"]]
+        row: list[Any] = [catalogue.label(key), metrics[key], "", metrics[f"baseline/pca/{key}"]]
         if (key, "baseline/pca") in intervals:
             own, paired = intervals[key, ""], intervals[key, "baseline/pca"]
-            tone = verdicts.tone(key, paired.low, paired.high)
+            tone = comparisons.tone(key, paired.low, paired.high)
             row[2] = f"{own.low:.3f} to {own.high:.3f}"
             row += [
                 f"{paired.value:+.3f}",
@@ -145,7 +156,7 @@ def _comparison(findings: Findings) -> str:
             row += [f"{a - b:+.3f}" if a is not None and b is not None else "–", "", ""]
         rows.append(row)
     own_keys = [k for k in metrics if not k.startswith("baseline/") and f"baseline/pca/{k}" not in metrics]
-    rows += [[key, metrics[key], "", "", "", "", ""] for key in own_keys]
+    rows += [[catalogue.label(key), metrics[key], "", "", "", "", ""] for key in own_keys]
     header = ["metric", "model", "95 % interval", "PCA", "difference", "95 % interval", ""]
     return html_table(header, rows)
 

@@ -9,7 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gtex_vae.analysis.report.pages import CSS, embed, fill, script
+from gtex_vae.analysis.metrics.catalogue import lower_is_better
+from gtex_vae.analysis.report.html import CSS, embed, fill, script
 from gtex_vae.runs.sweep import SEED
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 TEMPLATE = Path(__file__).with_name("sweep_template")
 FIRST = ("reconstruction/r2", "contrastive/mrr", "val/r2")
-LESS_IS_BETTER = re.compile(r"(mse|mae|loss|foscttm|kl_nats)$")
 
 
 def sweep_page(
@@ -52,7 +52,7 @@ def sweep_page(
     keys = swept_keys(runs)
     data = {
         "keys": keys,
-        "metrics": [{"name": name, "less": bool(LESS_IS_BETTER.search(name))} for name in metrics],
+        "metrics": [{"name": name, "less": lower_is_better(name)} for name in metrics],
         "metric": chosen,
         "runs": [
             {
@@ -116,7 +116,7 @@ def best_run(runs: Sequence[SweepRun], metric: str | None) -> SweepRun | None:
     ]
     if not scored:
         return None
-    pick = min if LESS_IS_BETTER.search(str(metric)) else max
+    pick = min if lower_is_better(str(metric)) else max
     return pick(scored, key=lambda pair: pair[0])[1]
 
 
