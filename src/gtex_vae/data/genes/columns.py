@@ -1,19 +1,18 @@
-"""Which columns of a matrix make up each gene, and putting them together.
+"""Choice of the columns of a matrix for each gene, and gathering them.
 
-The rule for several columns of one gene:
+Several columns of one gene are resolved so:
 
 1. the copy of a pseudo-autosomal gene on the Y chromosome (``_PAR_Y``, ``ENSGR``) is added to the gene, on
-   the linear scale: both copies are one gene, and an aligner divides its reads among them;
-2. of any other columns one is kept, since they measure the same thing twice and a sum would double it: the
-   one named by the better evidence (id, symbol, former symbol, alias), then the one with the highest mean
-   (a copy that the reads do not map to is near zero), then the first.
+   the linear scale, because an aligner divides the reads of the gene among both copies;
+2. of all other columns one is kept, because they measure the same gene and a sum would count it twice: the one with
+   the better evidence (id, symbol, former symbol, alias), then the one with the highest mean (a copy to which no reads
+   map is near zero), then the first.
 
 Shape suffixes: n samples, g genes of the result, c columns of the input.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -22,22 +21,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from gtex_vae.data.genes.table import parse_ensembl
+from gtex_vae.data.genes.ids import parse_ensembl
 
 ROWS = 64
 EVIDENCE = ("id", "symbol", "previous symbol", "alias")
 # dense float32 array, or CSR matrix or array
 Matrix: TypeAlias = Any
-
-
-def log_offset(unit: str) -> float | None:
-    """Offset c of a unit ``log2(v+c)``; None for a linear unit.
-
-    >>> log_offset("log2(TPM+1)"), log_offset("log2(TPM+0.001)"), log_offset("counts")
-    (1.0, 0.001, None)
-    """
-    found = re.search(r"log2\([^+]*\+\s*([\d.]+)\)", unit)
-    return float(found[1]) if found else None
 
 
 def add_expression(
@@ -55,16 +44,16 @@ def add_expression(
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of the input that make up each gene of the result.
+    """Columns of the input for each gene of the result.
 
     Parameters
     ----------
     source_g
-        Column of each gene, -1 where there is none.
+        Column of each gene, or -1.
     added
-        Pairs (gene, column): a further column whose expression is added.
+        Pairs (gene, column): another column whose expression is added.
     left_out
-        Pairs (gene, column): a duplicate that was not used.
+        Pairs (gene, column): a duplicate that is not used.
     """
 
     source_g: npt.NDArray[np.intp]
@@ -74,16 +63,16 @@ class Columns:
     def take(
         self, x_nc: Matrix, offset: float | None, fill_g: npt.NDArray[np.float32] | float = 0.0
     ) -> Matrix:
-        """Gather the genes; sparse stays sparse, its missing genes empty.
+        """Gather the genes; a sparse matrix stays sparse, with its missing genes empty.
 
         Parameters
         ----------
         x_nc
             Dense or CSR, n x c.
         offset
-            See :func:`log_offset`.
+            See :func:`gtex_vae.data.units.log_offset`.
         fill_g
-            Values of missing genes in a dense matrix, of shape (g,) or one for all.
+            Values of missing genes in a dense matrix, shape (g,), or one for all.
         """
         missing_g = self.source_g < 0
         if sp.issparse(x_nc):
@@ -95,12 +84,12 @@ class Columns:
             return np.asarray(x_nc, dtype=np.float32)
         n_samples = x_nc.shape[0]
         if x_nc.flags.f_contiguous and not x_nc.flags.c_contiguous:
-            # stored gene by gene: so is the result, and each gene is one run of memory
+            # stored gene by gene, as the result: each gene is contiguous in memory
             out_ng = np.asarray(x_nc.T[self.source_g], dtype=np.float32).T
             self._add(out_ng, x_nc, offset)
         else:
             out_ng = np.empty((n_samples, len(self.source_g)), dtype=np.float32)
-            # by blocks of rows: a gather over the whole matrix would miss the cache at every element
+            # in blocks of rows, because a gather over the whole matrix misses the cache at every element
             for start in range(0, n_samples, ROWS):
                 rows = slice(start, start + ROWS)
                 block = np.asarray(x_nc[rows], dtype=np.float32)
@@ -113,12 +102,12 @@ class Columns:
     def _add(
         self, out_ng: npt.NDArray[np.float32], x_nc: npt.NDArray[np.float32], offset: float | None
     ) -> None:
-        """Add the further columns in place."""
+        """Add the additional columns in place."""
         for gene, column in self.added:
             out_ng[:, gene] = add_expression(out_ng[:, gene], x_nc[:, column], offset)
 
     def _take_sparse(self, x_nc: Matrix, offset: float | None, missing_g: npt.NDArray[np.bool_]) -> Matrix:
-        """Gather by relabelling the column of each stored value."""
+        """Gather by replacing the column index of each stored value."""
         coo = sp.csr_array(x_nc).tocoo()
         gene_c = np.full(x_nc.shape[1], -1, dtype=np.int64)
         gene_c[self.source_g[~missing_g]] = np.flatnonzero(~missing_g)
@@ -142,7 +131,7 @@ class Columns:
 
 
 def column_means(x_nc: Matrix, columns: Sequence[int]) -> dict[int, float]:
-    """Mean of some columns, in one pass over blocks of rows; none where no columns are asked for."""
+    """Compute the mean of some columns in one pass over blocks of rows."""
     if not columns:
         return {}
     total = np.zeros(len(columns))
@@ -158,20 +147,20 @@ def choose(
     genes: Sequence[str],
     x_nc: Matrix,
 ) -> Columns:
-    """Choose the columns of each gene by the rule at the top of this file.
+    """Choose the columns of each gene by the rules at the top of this file.
 
     Parameters
     ----------
     labels
-        What the input calls its columns.
+        Names of the columns in the input.
     gene_of
-        The gene that each column was identified as, or None.
+        Gene of each column, or None.
     kind_of
-        The evidence for it, one of :data:`EVIDENCE`.
+        Evidence for it, one of :data:`EVIDENCE`.
     genes
         Genes of the result, each once.
     x_nc
-        The matrix; read only where evidence ties.
+        The matrix; read only where the evidence is equal.
     """
     position = {gene: g for g, gene in enumerate(genes)}
     source_g = np.full(len(genes), -1, dtype=np.intp)

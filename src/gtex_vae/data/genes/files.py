@@ -1,4 +1,4 @@
-"""Gene annotations and gene lists as files: GTF of any release in, lists in and out."""
+"""Files of genes: reading GTF of any release and gene lists, writing gene lists."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from gtex_vae.data.genes.table import GeneTable, bundled_genes, parse_ensembl, table_from_frame
+from gtex_vae.data.genes.ids import parse_ensembl
+from gtex_vae.data.genes.table import GeneTable, bundled_genes, table_from_frame
 from gtex_vae.errors import DataError
 from gtex_vae.files import write_beside, write_text
 
 BLOCK = 1 << 22
 _ID = re.compile(rb'gene_id "([^"]+)"')
 _NAME = re.compile(rb'gene_name "([^"]+)"')
-# GENCODE says gene_type, Ensembl gene_biotype
+# gene_type in GENCODE, gene_biotype in Ensembl
 _BIOTYPE = re.compile(rb'gene_(?:type|biotype) "([^"]+)"')
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """Whole lines of a plain or gzipped file, some MB at a time, with a progress bar."""
+    """Yield whole lines of a plain or gzipped file, some MB at a time, with a progress bar."""
     from isal import igzip, igzip_threaded
     from tqdm import tqdm
 
@@ -51,7 +52,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
                 else:
                     rest += after
     except (EOFError, zlib.error, igzip.BadGzipFile) as error:
-        raise DataError(f"{path}: damaged or cut short ({error}): fetch it again") from error
+        raise DataError(f"{path}: damaged or cut short ({error}); fetch it again") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     if rest:
@@ -59,7 +60,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 def _gene_lines(block: bytes) -> Iterator[bytes]:
-    """Lines whose feature column is ``gene``, found without splitting the others."""
+    """Yield the lines whose feature column is ``gene``, without splitting the others."""
     at = block.find(b"\tgene\t")
     while at >= 0:
         end = block.find(b"\n", at)
@@ -67,21 +68,33 @@ def _gene_lines(block: bytes) -> Iterator[bytes]:
         at = block.find(b"\tgene\t", end)
 
 
-def read_gtf(path: Path | str) -> GeneTable:
-    """Read the genes of a GENCODE or Ensembl GTF, plain or gzipped.
-
-    Only lines of the feature ``gene`` are parsed. Former symbols, aliases and lengths are added from the
-    bundled table.
+def gene_table(path: Path | str | None = None) -> GeneTable:
+    """Load the genes of an annotation: a GTF, a gene list, or the bundled table.
 
     Parameters
     ----------
     path
-        GTF of any release; GTEx's collapsed one does as well.
+        A GTF (.gtf, .gtf.gz) of any release, or a text file with one gene a line; the bundled table if None.
+    """
+    if path is None:
+        return bundled_genes()
+    return read_gtf(path) if ".gtf" in Path(path).suffixes else read_gene_list(path)
+
+
+def read_gtf(path: Path | str) -> GeneTable:
+    """Read the genes of a GENCODE or Ensembl GTF, plain or gzipped.
+
+    Only lines of the feature ``gene`` are parsed. Former symbols, aliases and lengths come from the bundled table.
+
+    Parameters
+    ----------
+    path
+        GTF of any release, or the collapsed one of GTEx.
 
     Raises
     ------
     DataError
-        The file is damaged, or has no line of a gene with an Ensembl id.
+        The file is damaged, or has no gene line with an Ensembl id.
     """
     path = Path(path)
     rows: list[tuple[str, str, str]] = []
@@ -110,12 +123,12 @@ def read_gene_list(path: Path | str, table: GeneTable | None = None) -> GeneTabl
     path
         One gene a line, in the first tab- or comma-separated field; ``#`` starts a comment.
     table
-        Where symbols are looked up; the bundled table if None.
+        Table to look up symbols in; the bundled table if None.
 
     Raises
     ------
     DataError
-        The file holds no gene that can be identified.
+        No gene of the file can be identified.
     """
     path = Path(path)
     table = bundled_genes() if table is None else table
@@ -145,11 +158,11 @@ def write_gene_lists(folder: Path | str, gene_ids: Sequence[str], gene_names: Se
     Parameters
     ----------
     folder
-        Made where it is missing.
+        Created if missing.
     gene_ids
-        Ensembl ids as the source has them, usually with version.
+        Ensembl ids as in the source, usually with version.
     gene_names
-        Symbols; the id stands in for a gene without one, so that the lines of both files match.
+        Symbols; a gene without one gets its id, so that the lines of both files match.
     """
     names = [name or gene_id for gene_id, name in zip(gene_ids, gene_names, strict=True)]
     for file, lines in (("ensg_coding_genes.txt", gene_ids), ("gene_names.txt", names)):

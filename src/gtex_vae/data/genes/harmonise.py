@@ -1,4 +1,4 @@
-"""Every matrix's genes made the same: unversioned Ensembl ids, each once, of the biotypes asked for."""
+"""Harmonisation of the genes of a matrix: unversioned Ensembl ids, one column each, of the wanted biotypes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from gtex_vae.data.genes.columns import Columns, Matrix, choose, log_offset
-from gtex_vae.data.genes.table import GeneTable, parse_ensembl, warn_of_other_species
+from gtex_vae.data.genes.columns import Columns, Matrix, choose
+from gtex_vae.data.genes.ids import parse_ensembl, warn_of_other_species
+from gtex_vae.data.genes.table import GeneTable
+from gtex_vae.data.units import log_offset
 from gtex_vae.errors import DataError
 
 EXAMPLES = 10
@@ -18,17 +20,17 @@ EXAMPLES = 10
 
 @dataclass
 class KeepGenes:
-    """Predicate ``keep_gene(label, name)`` for readers that skip unwanted rows before parsing their numbers.
+    """Predicate ``keep_gene(label, name)``, with which readers skip unwanted rows before parsing their numbers.
 
     Parameters
     ----------
     table
-        The genes that are wanted.
+        The wanted genes.
 
     Attributes
     ----------
     dropped
-        Reason to number of rows refused so far, for the provenance.
+        Number of rows dropped so far by reason, for the provenance.
 
     Examples
     --------
@@ -44,7 +46,7 @@ class KeepGenes:
     dropped: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, label: str, name: str | None = "") -> bool:
-        """Whether the row is one of the wanted genes; counted where not."""
+        """Check whether the row is a wanted gene; count it if not."""
         if self.table.trace(label, name) is not None:
             return True
         self.dropped[_reason(self.table, label, name)] += 1
@@ -58,11 +60,11 @@ class Harmonised:
     Parameters
     ----------
     x_ng
-        Samples x genes, float32, in the unit it came in.
+        Samples x genes, float32, in the unit of the input.
     var
-        Indexed by gene id, with ``gene_name``, ``biotype`` and ``label`` (what the source calls the gene).
+        Indexed by gene id, with ``gene_name``, ``biotype`` and ``label`` (the name in the source).
     report
-        Counts and examples of what was matched, renamed, added, left out and dropped.
+        Counts and examples of genes that were matched, renamed, added, left out and dropped.
     """
 
     x_ng: Matrix
@@ -71,25 +73,25 @@ class Harmonised:
 
 
 def _reason(table: GeneTable, label: str, name: str | None) -> str:
-    """Why a column is not among the wanted genes."""
+    """Name the reason why a column is not among the wanted genes."""
     if table.whole is not None and table.whole.trace(label, name) is not None:
         return "gene of another biotype or list"
     return "unknown gene"
 
 
-def some(pairs: Sequence[Any]) -> dict[str, Any]:
-    """Count and first examples of a list, for reports."""
+def count_and_examples(pairs: Sequence[Any]) -> dict[str, Any]:
+    """Summarise a list for reports by its count and first examples."""
     return {"count": len(pairs), "examples": list(pairs[:EXAMPLES])}
 
 
 @dataclass(frozen=True)
 class GenePlan:
-    """How the columns of a matrix become genes, before any is moved.
+    """Columns of each gene of a matrix, before the values are gathered.
 
     Parameters
     ----------
     columns
-        Which columns make up each gene.
+        Columns of each gene.
     var, report
         As in `Harmonised`.
     """
@@ -111,13 +113,12 @@ def harmonise(
     labels
         Ensembl ids of any kind, or symbols.
     names
-        Symbols beside the ids; None or empty strings where there are none.
+        Symbols of the columns; None or empty strings where there are none.
     table
-        The genes that are wanted. An Ensembl id that the annotation does not know (any more) counts as the
-        gene of its symbol, but keeps its id; where the table is a whole annotation rather than a selection,
-        it is kept in any case.
+        The wanted genes. A retired or unknown Ensembl id is wanted if the gene of its symbol is, and keeps its id. If the
+        table is a whole annotation rather than a selection, it is kept in any case.
     unit
-        Unit of ``x_ng``; it decides how two copies of a gene add up (see :mod:`gtex_vae.data.genes.columns`).
+        Unit of ``x_ng``; two copies of a gene are added on its linear scale (see :mod:`gtex_vae.data.genes.columns`).
 
     Raises
     ------
@@ -146,7 +147,7 @@ def plan_genes(
     Parameters
     ----------
     x_ng
-        Samples x columns, read only to choose between duplicates; on disk as well.
+        Samples x columns, in memory or on disk; read only to choose between duplicates.
     labels, names, table
         As for `harmonise`.
 
@@ -177,14 +178,14 @@ def plan_genes(
                 retired.append(f"{label} ({name}, now {found.gene_id})")
             elif found.kind not in ("id", "symbol"):
                 renamed.append(f"{label} -> {gene} ({found.kind})")
-        # an id that was given stays, even a retired one: its successor may be another locus
+        # a given id is kept even if retired, because its successor may be another locus
         gene_of.append(ensembl.gene_id if ensembl is not None else found.gene_id if found else None)
         kind_of.append("id" if ensembl is not None else found.kind if found else "")
     genes = [gene for gene in dict.fromkeys(gene_of) if gene is not None]
     if not genes:
         raise DataError(
             f"none of the {len(labels)} genes ({', '.join(labels[:3])}...) is in {table.source}: "
-            "they must be human Ensembl ids or symbols, or give the annotation that names them"
+            "use human Ensembl ids or symbols, or give their annotation with gene_list="
         )
     identified = [label for label, gene in zip(labels, gene_of, strict=True) if gene is not None]
     warn_of_other_species(identified, len(identified))
@@ -207,10 +208,10 @@ def plan_genes(
         "genes_in": len(labels),
         "genes_out": len(genes),
         "identified_by": dict(Counter(kind for kind in kind_of if kind)),
-        "renamed": some(renamed),
-        "retired_ids": some(retired),
+        "renamed": count_and_examples(renamed),
+        "retired_ids": count_and_examples(retired),
         "y_copies_added": len(columns.added),
-        "duplicates": some(duplicates),
+        "duplicates": count_and_examples(duplicates),
         "dropped": dict(dropped),
     }
     return GenePlan(columns, var, report)

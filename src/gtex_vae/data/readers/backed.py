@@ -14,18 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from gtex_vae.data.readers.anndata import (
-    DECLARED,
-    explain_damage,
-    find_axes,
-    gene_ids_and_names,
-    look,
-    open_store,
-)
+from gtex_vae.data.readers.anndata import DECLARED, find_axes, gene_ids_and_names, inspect_store
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids, check_values
 from gtex_vae.data.readers.read import read_matrix
 from gtex_vae.data.readers.sniff import sniff
-from gtex_vae.data.readers.units import check_stated_unit, recognise_unit
+from gtex_vae.data.readers.stores import explain_damage, open_store, sliceable
+from gtex_vae.data.readers.units import recognise_unit
+from gtex_vae.data.units import check_stated_unit
 from gtex_vae.errors import DataError
 
 if TYPE_CHECKING:
@@ -52,13 +47,13 @@ def open_matrix(
     path, unit, orientation, layer, allow_shape_mismatch, scratch
         See `read_matrix`.
     keep_gene
-        As there, for the formats that are read at once; a store keeps all its genes.
+        As in `read_matrix`, but a store keeps all its genes.
 
     Yields
     ------
     RawMatrix
-        Its ``x_ng`` is an array, a CSR matrix, or what is sliced by rows like one (`block` slices all of them). A
-        unit that a store states stands as it is written there.
+        Its ``x_ng`` is an array, a CSR matrix, or an object that slices by rows like one; `block` slices all of them.
+        A unit that a store states keeps its spelling.
 
     Raises
     ------
@@ -67,7 +62,7 @@ def open_matrix(
     """
     path = Path(path)
     kind = sniff(path)
-    if kind.format not in ("h5ad", "zarr"):
+    if not kind.format.store:
         yield read_matrix(
             path,
             keep_gene=keep_gene,
@@ -78,40 +73,41 @@ def open_matrix(
             scratch=scratch,
         )
         return
-    with open_store(path, kind.format) as store:
-        with explain_damage(path, kind.format):
-            found = look(path, store, orientation=orientation, layer=layer)
+    format = kind.format.name
+    with open_store(path, format) as store:
+        with explain_damage(path, format):
+            contents = inspect_store(path, store, orientation=orientation, layer=layer)
             matrix = RawMatrix(
-                x_ng=sliceable(found.element),
-                sample_ids=found.sample_ids,
-                gene_ids=found.gene_ids,
-                gene_names=found.gene_names,
-                source=found.source(path, kind.format),
-                obs=found.obs,
-                var=found.var,
+                x_ng=sliceable(contents.element),
+                sample_ids=contents.sample_ids,
+                gene_ids=contents.gene_ids,
+                gene_names=contents.gene_names,
+                source=contents.source(path, format),
+                obs=contents.obs,
+                var=contents.var,
             )
-        if found.orientation == "samples_in_rows":
-            yield name_unit(matrix, unit, found.unit)
+        if contents.orientation == "samples_in_rows":
+            yield name_unit(matrix, unit, contents.unit)
             return
     yield read_matrix(path, keep_gene=keep_gene, unit=unit, orientation=orientation, layer=layer)
 
 
 def from_anndata(adata: AnnData, *, unit: str | None = None, layer: str | None = None) -> RawMatrix:
-    """See an AnnData, in memory or backed, as a matrix that was read; nothing is copied.
+    """View an AnnData, in memory or backed, as a matrix that was read; nothing is copied.
 
     Parameters
     ----------
     adata
-        Samples x genes, or genes x samples where the ids say so.
+        Samples x genes, or genes x samples where the ids show it.
     unit
-        One of `gtex_vae.data.readers.UNITS`; as ``uns["expression"]["unit"]`` or the values say if None.
+        One of `gtex_vae.data.units.UNITS`; if None, ``uns["expression"]["unit"]`` or the values decide.
     layer
         Layer instead of X.
 
     Raises
     ------
     DataError
-        No such layer, repeated samples, a unit that cannot be told.
+        The layer does not exist, samples repeat, or the unit cannot be recognised.
     """
     where = Path("AnnData")
     if layer is not None and layer not in adata.layers:
@@ -141,7 +137,7 @@ def from_anndata(adata: AnnData, *, unit: str | None = None, layer: str | None =
 
 
 def block(matrix: RawMatrix, start: int, stop: int) -> RawMatrix:
-    """Some consecutive samples as float32 in memory, dense or CSR, in a copy of their own; checked.
+    """Copy consecutive samples into memory as float32, dense or CSR, and check their values.
 
     Raises
     ------
@@ -152,14 +148,14 @@ def block(matrix: RawMatrix, start: int, stop: int) -> RawMatrix:
 
 
 def probe(matrix: RawMatrix) -> RawMatrix:
-    """Up to 256 evenly spaced samples of a matrix, in memory; enough to tell its unit."""
+    """Copy up to 256 evenly spaced samples into memory, enough to recognise the unit."""
     n = len(matrix.sample_ids)
     rows = np.unique(np.linspace(0, n - 1, min(n, _PROBED)).astype(int))
     return _in_memory(matrix, rows, rows)
 
 
 def name_unit(matrix: RawMatrix, stated: str | None, declared: str) -> RawMatrix:
-    """State the unit of a matrix: the caller's word, else the store's, else what its values tell."""
+    """Set the unit of a matrix: as stated by the caller, else as declared by the store, else as its values show."""
     path = matrix.source.path
     if stated is not None:
         return matrix.with_unit(check_stated_unit(path, stated, None), "stated by unit=")
@@ -170,24 +166,14 @@ def name_unit(matrix: RawMatrix, stated: str | None, declared: str) -> RawMatrix
 
 
 def _in_memory(matrix: RawMatrix, rows: np.ndarray, index: Any) -> RawMatrix:
-    """The rows that an index selects."""
+    """Copy the rows that an index selects."""
     with explain_damage(matrix.source.path, matrix.source.format):
         if not isinstance(index, slice) and hasattr(matrix.x_ng, "oindex"):
             taken = matrix.x_ng.oindex[index]
         else:
             taken = matrix.x_ng[index]
-    # not x_ng[rows] itself: to_log2_tpm works in place
+    # a copy, because to_log2_tpm works in place
     x_ng = sp.csr_array(taken, dtype=np.float32) if sp.issparse(taken) else np.array(taken, np.float32)
     samples = [matrix.sample_ids[row] for row in rows]
     negative = check_values(matrix.source.path, x_ng, samples, matrix.gene_ids)
     return replace(matrix, x_ng=x_ng, sample_ids=samples, obs=None, first_negative=negative)
-
-
-def sliceable(element: Any) -> Any:
-    """What slices by rows, of an element of a store: an array as it is, CSR still on disk, CSC read at once."""
-    from anndata.io import read_elem, sparse_dataset
-
-    encoding = str(element.attrs.get("encoding-type", "array"))
-    if encoding == "csc_matrix":
-        return sp.csr_array(read_elem(element))
-    return sparse_dataset(element) if encoding == "csr_matrix" else element

@@ -1,4 +1,4 @@
-"""What every reader hands back, and the checks that hold whatever the format.
+"""The result of every reader, and the checks that all formats share.
 
 Shapes: n samples, g genes.
 """
@@ -26,7 +26,7 @@ _BLOCK_VALUES = 1 << 24
 
 @dataclass(frozen=True)
 class Source:
-    """Facts about the file that a matrix came from, ready for the provenance record.
+    """Facts about the file of a matrix, for the provenance record.
 
     Parameters
     ----------
@@ -37,13 +37,13 @@ class Source:
     compression
         ``gzip``, ``zstd`` or None.
     sha256
-        Hex digest of the file as it lies on disk; see `gtex_vae.provenance.sha256` for a zarr folder.
+        Hex digest of the file as stored; see `gtex_vae.provenance.sha256` for a zarr folder.
     orientation
-        How the matrix lay in the file.
+        Axis of the genes in the file.
     declared_shape
-        Genes x samples that a GCT header promises; None for formats that promise nothing.
+        Genes x samples that a GCT header declares; None for other formats.
     found_shape
-        Genes x samples that the file holds, genes that were skipped included.
+        Genes x samples in the file, including genes that were skipped.
     """
 
     path: Path
@@ -64,19 +64,19 @@ class RawMatrix:
     x_ng
         Values, float32, shape (n, g): a C-contiguous array, or CSR where the source is sparse.
     sample_ids, gene_ids
-        As in the file. Samples are unique; genes may repeat, since merging them is another stage's decision.
+        As in the file. Samples are unique. Genes may repeat: `gtex_vae.data.genes` resolves duplicates.
     gene_names
-        Symbols beside the gene ids, None where the file has none.
+        Symbols of the genes, None where the file has none.
     unit
-        One of :data:`gtex_vae.data.readers.units.UNITS`.
+        One of :data:`gtex_vae.data.units.UNITS`.
     unit_reason
-        What in the values told the unit, or that the caller stated it.
+        Evidence for the unit.
     source
-        Where it came from.
+        The file.
     obs, var
-        Tables of the samples and of the genes, in the order of the matrix, where the format carries them.
+        Tables of the samples and of the genes, in the order of the matrix, where the file has them.
     first_negative
-        Place of the first negative value, for the message that refuses it; None where there is none.
+        Place of the first negative value, for the message that refuses it, or None.
     """
 
     x_ng: np.ndarray | sp.csr_matrix
@@ -91,7 +91,7 @@ class RawMatrix:
     first_negative: str | None = field(default=None, repr=False)
 
     def with_unit(self, unit: str, reason: str) -> RawMatrix:
-        """Return the same matrix with its unit stated."""
+        """Return the same matrix with another unit."""
         return replace(self, unit=unit, unit_reason=reason)
 
 
@@ -105,15 +105,15 @@ def check_sample_ids(path: Path, sample_ids: Sequence[str], place: str) -> None:
     sample_ids
         In the order of the file.
     place
-        What the position counts, ``column`` or ``row``.
+        Axis that the position counts along, ``column`` or ``row``.
 
     Raises
     ------
     DataError
-        Names the first offender and both of its positions.
+        An id is empty or repeated; names the first one and its positions.
     """
     if not sample_ids:
-        raise DataError(f"{path}: holds no samples; at least one is needed")
+        raise DataError(f"{path}: contains no samples; at least one is needed")
     seen: dict[str, int] = {}
     for position, sample in enumerate(sample_ids, start=1):
         if not sample.strip():
@@ -122,7 +122,7 @@ def check_sample_ids(path: Path, sample_ids: Sequence[str], place: str) -> None:
             )
         if sample in seen:
             raise DataError(
-                f"{path}: sample {sample!r} stands twice, as sample {place} {seen[sample]:,} and {position:,}; "
+                f"{path}: sample {sample!r} occurs twice, as sample {place} {seen[sample]:,} and {position:,}; "
                 "rename or remove one"
             )
         seen[sample] = position
@@ -143,7 +143,7 @@ def check_values(path: Path, x_ng: Any, sample_ids: Sequence[str], gene_ids: Seq
     Returns
     -------
     str or None
-        Where the first negative value is.
+        Place of the first negative value.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def check_values(path: Path, x_ng: Any, sample_ids: Sequence[str], gene_ids: Seq
             value = block[row, column]
             what = "a missing value (NaN)" if np.isnan(value) else f"an infinite value ({value})"
             raise DataError(
-                f"{path}: {what} at {place(start + int(row), int(column))}; remove the gene or mend the file"
+                f"{path}: {what} at {place(start + int(row), int(column))}; remove the gene or correct the file"
             )
         if lowest < 0 and negative is None:
             row, column = np.argwhere(block < 0)[0]

@@ -1,4 +1,4 @@
-"""Which axis holds the genes, told from the ids."""
+"""Recognition of the axis that holds the genes, from the ids."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from gtex_vae.data.genes.table import bundled_genes, parse_ensembl
+from gtex_vae.data.genes.ids import parse_ensembl
+from gtex_vae.data.genes.table import bundled_genes
 from gtex_vae.data.readers.matrix import Orientation
 from gtex_vae.errors import ConfigError, DataError
 
@@ -36,28 +37,28 @@ _SAMPLE_CORNER = {
     "cell",
     "cell_id",
 }
-_LOOKED_AT = 2000
-# of the symbols in use ten years ago, more than four in five are still known as symbols today
+_EXAMINED = 2000
+# more than four in five of the symbols in use ten years ago are still known as symbols
 _SYMBOLS = 0.3
 
 
 def are_ensembl(ids: Sequence[str]) -> bool:
-    """Whether at least half of the ids are Ensembl genes.
+    """Check whether at least half of the ids are Ensembl genes.
 
     >>> are_ensembl(["ENSG00000223972.5", "ENSG00000227232"]), are_ensembl(["GTEX-1117F-0226-SM-5GZZ7"])
     (True, False)
     """
-    ids = ids[:_LOOKED_AT]
+    ids = ids[:_EXAMINED]
     return 2 * sum(parse_ensembl(name) is not None for name in ids) >= max(len(ids), 1)
 
 
 def share_of_symbols(ids: Sequence[str]) -> float:
-    """Share of the ids that are human gene symbols, aliases not counted: any short name is one.
+    """Share of the ids that are human gene symbols. Aliases do not count, because most short names are one.
 
     >>> share_of_symbols(["TP53", "ACTB", "S1", "S2"])
     0.5
     """
-    ids = ids[:_LOOKED_AT]
+    ids = ids[:_EXAMINED]
     find = bundled_genes().find
     known = (find(name) for name in ids)
     return sum(gene is not None and gene.kind != "alias" for gene in known) / max(len(ids), 1)
@@ -70,7 +71,7 @@ def find_orientation(
     corner: str = "",
     stated: str | None = None,
 ) -> Orientation:
-    """Decide whether genes lie in rows or in columns.
+    """Decide whether genes are in rows or in columns.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def find_orientation(
     corner
         Header of the id column.
     stated
-        What the user said; wins unless Ensembl ids prove it wrong.
+        Stated by the user; used unless Ensembl ids contradict it.
 
     Returns
     -------
@@ -91,7 +92,7 @@ def find_orientation(
     Raises
     ------
     DataError
-        The ids do not tell, or contradict what was stated.
+        The ids do not show it, or contradict what was stated.
     ConfigError
         ``stated`` is neither of the two.
     """
@@ -99,13 +100,13 @@ def find_orientation(
     if stated is not None and stated not in get_args(Orientation):
         raise ConfigError(f"orientation={stated!r} is unknown; use one of {', '.join(get_args(Orientation))}")
     if rows and columns:
-        raise DataError(f"{path}: both axes hold Ensembl ids, so this is no matrix of samples and genes")
+        raise DataError(f"{path}: both axes have Ensembl ids, so this is not a matrix of samples and genes")
     if rows or columns:
         found: Orientation = "genes_in_rows" if rows else "samples_in_rows"
         if stated not in (None, found):
             raise DataError(
-                f"{path}: orientation={stated} was asked for, but the {'rows' if rows else 'columns'} are Ensembl "
-                "genes; leave the orientation out, or mend the file"
+                f"{path}: orientation={stated} was given, but the {'rows' if rows else 'columns'} are Ensembl "
+                "genes; leave orientation out, or correct the file"
             )
         return found
     if stated is not None:
@@ -123,11 +124,11 @@ def find_orientation(
     if row_samples != column_samples:
         return "genes_in_rows" if column_samples else "samples_in_rows"
     raise DataError(
-        f"{path}: the ids do not tell which axis holds the genes (rows begin with {_some(row_ids)}; columns with "
-        f"{_some(column_ids)}); say orientation=genes_in_rows or orientation=samples_in_rows"
+        f"{path}: the ids do not show which axis holds the genes (rows begin with {_first(row_ids)}; columns with "
+        f"{_first(column_ids)}); state orientation=genes_in_rows or orientation=samples_in_rows"
     )
 
 
-def _some(ids: Sequence[str]) -> str:
-    """First ids, for messages."""
+def _first(ids: Sequence[str]) -> str:
+    """Quote the first ids, for messages."""
     return ", ".join(repr(name[:30]) for name in list(ids)[:2]) or "nothing"

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids, check_values
 from gtex_vae.data.readers.orientation import find_orientation
+from gtex_vae.data.readers.registry import ReadOptions
 from gtex_vae.errors import DataError
 from gtex_vae.provenance import sha256
 
@@ -22,77 +23,45 @@ _COLUMNS = 256
 _ROWS = 1024
 
 
-def read_parquet(
-    path: Path, *, keep_gene: KeepGene | None = None, orientation: str | None = None
-) -> RawMatrix:
+def read(path: Path, options: ReadOptions) -> RawMatrix:
     """Read a parquet table: one column of ids (or a pandas index), further text columns, numeric columns.
 
     Parameters
     ----------
     path
         The file.
-    keep_gene
-        Called with id and symbol of each gene; where genes are columns, the others are not read.
-    orientation
-        ``genes_in_rows`` or ``samples_in_rows`` where the ids do not tell.
+    options
+        ``keep_gene`` and ``orientation`` apply; where genes are columns, unwanted ones are not read.
 
     Returns
     -------
     RawMatrix
-        Without a unit.
+        Its unit is not set.
 
     Raises
     ------
     DataError
-        Damaged file, no id column, missing or infinite values, repeated samples.
+        The file is damaged, has no id column, has missing or infinite values, or repeats samples.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            numeric = [
-                field.name
-                for field in schema
-                if pa.types.is_integer(field.type)
-                or pa.types.is_floating(field.type)
-                or pa.types.is_decimal(field.type)
-            ]
-            index = [
-                name
-                for name in (schema.pandas_metadata or {}).get("index_columns", [])
-                if isinstance(name, str)
-            ]
-            text = [
-                field.name
-                for field in schema
-                if pa.types.is_string(field.type)
-                or pa.types.is_large_string(field.type)
-                or pa.types.is_string_view(field.type)
-                or pa.types.is_dictionary(field.type)
-            ]
-            if len(set(schema.names)) < len(schema.names):
-                raise DataError(f"{path}: the parquet table has columns of the same name; rename them")
-            numeric = [name for name in numeric if name not in index]
-            if not numeric:
-                raise DataError(f"{path}: the parquet table has no numeric columns, so no expression values")
-            id_column = next((name for name in index if name in schema.names), None) or next(iter(text), None)
-            if id_column is None:
-                raise DataError(
-                    f"{path}: the parquet table has no text column of ids beside {len(numeric):,} numeric ones"
-                )
+            id_column, text, numeric = _find_columns(path, file)
             ids = [str(value) for value in file.read(columns=[id_column]).column(0).to_pylist()]
             if not ids:
                 raise DataError(f"{path}: the parquet table has no rows; fetch it again")
             corner = "" if id_column.startswith("__index") else id_column
-            found_way = find_orientation(path, ids, numeric, corner, orientation)
-            text = [name for name in text if name != id_column]
+            orientation = find_orientation(path, ids, numeric, corner, options.orientation)
             table = file.read(columns=text).to_pandas(ignore_metadata=True) if text else None
-            if found_way == "genes_in_rows":
-                x_ng, samples, genes, names, table = _genes_in_rows(file, ids, numeric, table, keep_gene)
+            if orientation == "genes_in_rows":
+                x_ng, samples, genes, names, table = _genes_in_rows(
+                    file, ids, numeric, table, options.keep_gene
+                )
             else:
                 samples, names = ids, None
+                keep_gene = options.keep_gene
                 genes = [gene for gene in numeric if keep_gene is None or keep_gene(gene, None)]
                 x_ng = _samples_in_rows(file, genes, len(ids))
     except (pa.ArrowException, OSError) as error:
@@ -100,10 +69,10 @@ def read_parquet(
             f"{path}: the parquet file is damaged ({str(error).splitlines()[0]}); fetch it again"
         ) from error
 
-    check_sample_ids(path, samples, "column" if found_way == "genes_in_rows" else "row")
+    check_sample_ids(path, samples, "column" if orientation == "genes_in_rows" else "row")
     n_found = (len(ids), len(numeric))
     if table is not None:
-        table.index = genes if found_way == "genes_in_rows" else samples
+        table.index = genes if orientation == "genes_in_rows" else samples
     return RawMatrix(
         x_ng=x_ng,
         sample_ids=samples,
@@ -112,20 +81,54 @@ def read_parquet(
         source=Source(
             path=path,
             format="parquet",
-            orientation=found_way,
-            found_shape=n_found if found_way == "genes_in_rows" else n_found[::-1],
+            orientation=orientation,
+            found_shape=n_found if orientation == "genes_in_rows" else n_found[::-1],
             sha256=sha256(path),
         ),
-        obs=table if found_way == "samples_in_rows" else None,
-        var=table if found_way == "genes_in_rows" else None,
+        obs=table if orientation == "samples_in_rows" else None,
+        var=table if orientation == "genes_in_rows" else None,
         first_negative=check_values(path, x_ng, samples, genes),
     )
+
+
+def _find_columns(path: Path, file: Any) -> tuple[str, list[str], list[str]]:
+    """Find the column of ids, the other text columns and the numeric columns."""
+    import pyarrow as pa
+
+    types, schema = pa.types, file.schema_arrow
+    if len(set(schema.names)) < len(schema.names):
+        raise DataError(f"{path}: the parquet table has columns of the same name; rename them")
+    index = [
+        name for name in (schema.pandas_metadata or {}).get("index_columns", []) if isinstance(name, str)
+    ]
+    numeric = [
+        field.name
+        for field in schema
+        if (types.is_integer(field.type) or types.is_floating(field.type) or types.is_decimal(field.type))
+        and field.name not in index
+    ]
+    text = [
+        field.name
+        for field in schema
+        if types.is_string(field.type)
+        or types.is_large_string(field.type)
+        or types.is_string_view(field.type)
+        or types.is_dictionary(field.type)
+    ]
+    if not numeric:
+        raise DataError(f"{path}: the parquet table has no numeric columns, so no expression values")
+    id_column = next((name for name in index if name in schema.names), None) or next(iter(text), None)
+    if id_column is None:
+        raise DataError(
+            f"{path}: the parquet table has {len(numeric):,} numeric columns but no text column of ids; add one"
+        )
+    return id_column, [name for name in text if name != id_column], numeric
 
 
 def _genes_in_rows(
     file: Any, ids: list[str], samples: list[str], table: Any, keep_gene: KeepGene | None
 ) -> tuple[np.ndarray, list[str], list[str], list[str] | None, Any]:
-    """Each column is a sample and becomes one row of the result."""
+    """Read a table whose columns are samples; each becomes one row of the result."""
     by_name = {str(name).lower(): name for name in ([] if table is None else table.columns)}
     name_at = next((by_name[name] for name in _GENE_NAME if name in by_name), None)
     names = None if name_at is None else [str(name) for name in table[name_at]]
@@ -147,7 +150,7 @@ def _genes_in_rows(
 
 
 def _samples_in_rows(file: Any, genes: list[str], n: int) -> np.ndarray:
-    """Each column is a gene; row groups bound the memory."""
+    """Read a table whose columns are genes, batch by batch to limit the memory."""
     x_ng = np.empty((n, len(genes)), np.float32)
     start = 0
     bar = tqdm(total=n, desc="reading parquet", unit=" samples", delay=2, leave=False, disable=None)

@@ -1,4 +1,4 @@
-"""One door for every matrix: recognise the file, read it, name its unit."""
+"""Reading of any expression matrix: recognise the format, read it, name its unit."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix
+from gtex_vae.data.readers.registry import FORMATS, ReadOptions
 from gtex_vae.data.readers.sniff import sniff
-from gtex_vae.data.readers.units import check_stated_unit, recognise_unit
+from gtex_vae.data.readers.units import recognise_unit
+from gtex_vae.data.units import check_stated_unit
 from gtex_vae.errors import ConfigError, DataError
 
 
@@ -21,27 +23,27 @@ def read_matrix(
     allow_shape_mismatch: bool = False,
     scratch: Path | None = None,
 ) -> RawMatrix:
-    r"""Read any expression matrix: GCT, CSV/TSV (plain, .gz, .zst), parquet, .h5ad or .zarr.
+    r"""Read an expression matrix: GCT, CSV or TSV (plain, .gz, .zst), parquet, .h5ad or .zarr.
 
-    Format, compression, orientation and unit are told from the content, never from the name.
+    Format, compression, orientation and unit are recognised from the content, never from the file name.
 
     Parameters
     ----------
     path
         File, or zarr folder.
     keep_gene
-        Called as ``keep_gene(gene_id, gene_name)``; genes that it refuses are skipped before they are parsed, and
-        so not checked either. ``gene_name`` is None where the file has none. None keeps all.
+        Called as ``keep_gene(gene_id, gene_name)``. Genes for which it returns False are skipped before they are
+        parsed, so their values are not checked. ``gene_name`` is None where the file has none. None keeps all.
     unit
-        One of :data:`gtex_vae.data.readers.units.UNITS`, where the values do not tell it.
+        One of :data:`gtex_vae.data.units.UNITS`, where the values do not show it.
     orientation
-        ``genes_in_rows`` or ``samples_in_rows``, where the ids do not tell it.
+        ``genes_in_rows`` or ``samples_in_rows``, where the ids do not show it.
     layer
         Layer of an AnnData store, or ``raw``; X if None.
     allow_shape_mismatch
-        Take a GCT whose header promises other dimensions than the file holds.
+        Accept a GCT whose header declares other dimensions than the file has.
     scratch
-        Folder to put down the values of a text file in, where they do not fit into memory; ``x_ng`` is then a
+        Folder for the values of a text file that do not fit into memory; ``x_ng`` is then a
         `gtex_vae.data.readers.text.spill.Spilled`.
 
     Returns
@@ -52,9 +54,9 @@ def read_matrix(
     Raises
     ------
     DataError
-        The content is wrong or does not tell what it is; one line that names file, line and column.
+        The content is wrong or ambiguous; one line that names file, line and column.
     ConfigError
-        An argument does not exist or does not apply.
+        An argument is unknown or does not apply.
 
     Examples
     --------
@@ -67,41 +69,14 @@ def read_matrix(
     """
     path = Path(path)
     kind = sniff(path)
-    if layer is not None and kind.format not in ("h5ad", "zarr"):
+    if layer is not None and not kind.format.store:
+        stores = " and ".join(suffix for format in FORMATS if format.store for suffix in format.suffixes)
         raise ConfigError(
-            f"layer={layer!r} applies to .h5ad and .zarr only, and {path} is {kind.format}; leave it out"
+            f"layer={layer!r} applies to {stores} only, and {path} is {kind.format.name}; leave it out"
         )
+    options = ReadOptions(kind.compression, keep_gene, orientation, layer, allow_shape_mismatch, scratch)
     try:
-        if kind.format == "gct":
-            from gtex_vae.data.readers.text.gct import read_gct
-
-            if orientation not in (None, "genes_in_rows"):
-                raise ConfigError(
-                    f"orientation={orientation!r}: GCT always has genes in rows; leave it out for {path}"
-                )
-            matrix = read_gct(
-                path,
-                kind.compression,
-                keep_gene=keep_gene,
-                allow_shape_mismatch=allow_shape_mismatch,
-                scratch=scratch,
-            )
-        elif kind.format == "delimited":
-            from gtex_vae.data.readers.text.delimited import read_delimited
-
-            matrix = read_delimited(
-                path, kind.compression, keep_gene=keep_gene, orientation=orientation, scratch=scratch
-            )
-        elif kind.format == "parquet":
-            from gtex_vae.data.readers.parquet import read_parquet
-
-            matrix = read_parquet(path, keep_gene=keep_gene, orientation=orientation)
-        else:
-            from gtex_vae.data.readers.anndata import read_annotated
-
-            matrix = read_annotated(
-                path, kind.format, keep_gene=keep_gene, orientation=orientation, layer=layer
-            )
+        matrix = kind.format.reader()(path, options)
     except MemoryError as error:
         raise DataError(
             f"{path}: the matrix does not fit into memory; keep fewer genes, or set data.memory_gib to read it in chunks"

@@ -1,4 +1,4 @@
-"""What kind of file this is, told from its first bytes and never from its name."""
+"""Recognition of format and compression from the first bytes of a file, never from its name."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
+from gtex_vae.data.readers.registry import Format, format_of_folder, format_of_head, readable_formats
 from gtex_vae.errors import DataError
 
-Format = Literal["gct", "delimited", "parquet", "h5ad", "zarr"]
 Compression = Literal["gzip", "zstd"]
 
 _HEAD = 1 << 16
 
 _COMPRESSIONS: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
-# first bytes of what people hand over by mistake, and what to do about it
+# first bytes of files that users often give by mistake, and what to do about them
 _REFUSED = {
     b"PK\x03\x04": "an Excel workbook or a zip archive: export the sheet as TSV, or unzip it",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook: export the sheet as TSV",
@@ -42,7 +42,7 @@ _UTF16_32 = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 @dataclass(frozen=True)
 class Kind:
-    """Format and compression of a file, as its bytes tell them."""
+    """Format and compression of a file."""
 
     format: Format
     compression: Compression | None = None
@@ -61,8 +61,8 @@ def open_decompressed(file: BinaryIO, compression: str | None) -> BinaryIO:
     return file
 
 
-def damage(compression: str | None) -> tuple[type[BaseException], ...]:
-    """Exceptions by which a decompressor and the system report a bad file."""
+def damage_errors(compression: str | None) -> tuple[type[BaseException], ...]:
+    """Exceptions that the decompressor and the system raise for a bad file."""
     if compression == "gzip":
         from isal import isal_zlib
 
@@ -74,7 +74,7 @@ def damage(compression: str | None) -> tuple[type[BaseException], ...]:
     return (OSError,)
 
 
-def broken(path: Path, compression: str | None, error: BaseException) -> DataError:
+def explain_stream_damage(path: Path, compression: str | None, error: BaseException) -> DataError:
     """Explain a file that does not decompress."""
     if isinstance(error, EOFError) or "Truncated" in str(error) or "ended before" in str(error):
         return DataError(
@@ -94,16 +94,16 @@ def sniff(path: Path) -> Kind:
     Returns
     -------
     Kind
-        What the bytes say; ``delimited`` is any other text.
+        ``delimited`` is any text that no other format claims.
 
     Raises
     ------
     DataError
-        Missing, unreadable, empty, damaged, not UTF-8 text, or a kind that cannot be read.
+        The file is missing, unreadable, empty, damaged, not UTF-8 text, or of an unsupported format.
     """
     if path.is_dir():
-        if any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zattrs")):
-            return Kind("zarr")
+        if (folder_format := format_of_folder(path)) is not None:
+            return Kind(folder_format)
         raise DataError(f"{path}: a folder that is no zarr store; name the matrix file inside it")
     if not path.exists():
         raise DataError(f"{path}: no such file; check the path (relative ones start at {os.getcwd()})")
@@ -126,7 +126,7 @@ def sniff(path: Path) -> Kind:
 
 
 def _decompressed_head(path: Path, compression: Compression) -> bytes:
-    """First bytes behind the compression."""
+    """Read the first bytes after decompression."""
     parts, size = [], 0
     with open(path, "rb") as file:
         try:
@@ -134,21 +134,21 @@ def _decompressed_head(path: Path, compression: Compression) -> bytes:
             while size < _HEAD and (part := stream.read(_HEAD - size)):
                 parts.append(part)
                 size += len(part)
-        except damage(compression) as error:
-            # what lies before the damage still tells the format; reading on will meet the damage again
+        except damage_errors(compression) as error:
+            # the bytes before the damage still show the format; the reader will meet the damage again
             if not parts:
-                raise broken(path, compression, error) from error
+                raise explain_stream_damage(path, compression, error) from error
     return b"".join(parts)
 
 
 def _format_of(path: Path, head: bytes, compression: str | None) -> Format:
-    """Name the format of decompressed bytes, or refuse them."""
-    for magic, binary in ((b"\x89HDF\r\n\x1a\n", "h5ad"), (b"PAR1", "parquet")):
-        if head.startswith(magic):
-            if compression:
-                raise DataError(f"{path}: a {compression}-compressed {binary} file; decompress it first")
-            return cast(Format, binary)
+    """Find the format of decompressed bytes, or refuse them."""
     start = head.removeprefix(b"\xef\xbb\xbf")
+    format = format_of_head(start)
+    if not format.text:
+        if compression:
+            raise DataError(f"{path}: a {compression}-compressed {format.name} file; decompress it first")
+        return format
     lowered = start[:32].lstrip().lower()
     for magic, what in _REFUSED.items():
         if start.startswith(magic) or (magic.startswith(b"<") and lowered.startswith(magic)):
@@ -158,27 +158,22 @@ def _format_of(path: Path, head: bytes, compression: str | None) -> Format:
             f"{path}: the text is UTF-16 or UTF-32; save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`)"
         )
     if b"\0" in start:
-        raise DataError(f"{path}: binary content of an unknown kind; expected {_readable()}")
+        raise DataError(f"{path}: binary content of an unknown kind; expected {readable_formats()}")
     control = sum(byte < 32 and byte not in (9, 10, 13) for byte in start[:4096])
     if control > len(start[:4096]) // 50:
-        raise DataError(f"{path}: binary content of an unknown kind; expected {_readable()}")
+        raise DataError(f"{path}: binary content of an unknown kind; expected {readable_formats()}")
     if not start.strip():
-        raise DataError(f"{path}: holds nothing but blank space; fetch it again")
+        raise DataError(f"{path}: contains only white space; fetch it again")
     if b"\n" not in start and b"\r" in start:
         raise DataError(
             f"{path}: lines end in a lone CR (old Mac style); convert them to LF (`tr '\\r' '\\n'`)"
         )
-    return "gct" if start.startswith(b"#1.") else "delimited"
+    return format
 
 
 def _looks_utf16(head: bytes) -> bool:
-    """UTF-16 without a mark: every second byte of Latin text is zero."""
+    """Recognise UTF-16 without a byte order mark: every second byte of Latin text is zero."""
     sample = io.BytesIO(head).read(2048)
     if len(sample) < 8:
         return False
     return max(sample[0::2].count(0), sample[1::2].count(0)) > 0.8 * (len(sample) // 2)
-
-
-def _readable() -> str:
-    """Formats that can be read, for messages."""
-    return "GCT, CSV or TSV text (plain, .gz, .zst), parquet, h5ad or zarr"

@@ -1,4 +1,4 @@
-"""GCT 1.2 and 1.3, the format of the GTEx portal: genes in rows, dimensions promised in the header.
+"""GCT 1.2 and 1.3, the format of the GTEx portal: genes in rows, dimensions declared in the header.
 
 References
 ----------
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids
+from gtex_vae.data.readers.matrix import RawMatrix, Source, check_sample_ids
 from gtex_vae.data.readers.orientation import are_ensembl
+from gtex_vae.data.readers.registry import ReadOptions
 from gtex_vae.data.readers.text.gene_rows import read_gene_rows
 from gtex_vae.data.readers.text.rows import RowParser, decode, iterate_lines, split_fields
 from gtex_vae.data.readers.text.stream import LineBlocks
-from gtex_vae.errors import DataError
+from gtex_vae.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,40 +28,33 @@ if TYPE_CHECKING:
 _SYMBOL_COLUMNS = ("pr_gene_symbol", "gene_symbol", "gene_name", "symbol", "description")
 
 
-def read_gct(
-    path: Path,
-    compression: str | None,
-    *,
-    keep_gene: KeepGene | None = None,
-    allow_shape_mismatch: bool = False,
-    scratch: Path | None = None,
-) -> RawMatrix:
+def read(path: Path, options: ReadOptions) -> RawMatrix:
     """Read a GCT file, with or without the ``id`` column of newer GTEx releases.
 
     Parameters
     ----------
     path
         The file.
-    compression
-        ``gzip``, ``zstd`` or None.
-    keep_gene
-        Called with id and symbol of each row before its values are parsed; rows that it refuses are skipped unread.
-    allow_shape_mismatch
-        Read what is there although the header promises other dimensions.
-    scratch
-        Folder to put the values down in, rather than in memory.
+    options
+        ``keep_gene``, ``allow_shape_mismatch`` and ``scratch`` apply; ``orientation`` can only be ``genes_in_rows``.
 
     Returns
     -------
     RawMatrix
-        Without a unit; GCT 1.3 fills ``obs`` and ``var`` from its metadata.
+        Its unit is not set; GCT 1.3 fills ``obs`` and ``var`` from its metadata.
 
     Raises
     ------
     DataError
-        Anything about the file that is not as the format says; names line and column.
+        The file violates the format; names line and column.
+    ConfigError
+        Another orientation is stated.
     """
-    with LineBlocks(path, compression) as stream:
+    if options.orientation not in (None, "genes_in_rows"):
+        raise ConfigError(
+            f"orientation={options.orientation!r}: GCT always has genes in rows; leave it out for {path}"
+        )
+    with LineBlocks(path, options.compression) as stream:
         lines = iterate_lines(stream)
         version = decode(path, 1, _text(next(lines))).strip()
         if version not in ("#1.2", "#1.3"):
@@ -87,7 +81,7 @@ def read_gct(
                 f"{path}, line {header_line.number}: the columns are Ensembl genes, but GCT has samples in columns; "
                 "transpose the file, or save it as TSV, which is read either way"
             )
-        if len(samples) != declared[1] and not allow_shape_mismatch:
+        if len(samples) != declared[1] and not options.allow_shape_mismatch:
             raise _mismatch(path, declared, f"names {len(samples):,} samples in its header line")
 
         parser = RowParser(path, b"\t", n_lead, samples, "sample", np.arange(len(samples), dtype=np.int32))
@@ -96,13 +90,14 @@ def read_gct(
         names = [name.lower() for name in header[:n_lead]]
         id_at, name_at = _id_and_name(names, version)
         genes = read_gene_rows(
-            path, lines, parser, len(samples), id_at=id_at, name_at=name_at, keep_gene=keep_gene, scratch=scratch
+            path, lines, parser, len(samples), id_at=id_at, name_at=name_at, 
+            keep_gene=options.keep_gene, scratch=options.scratch,
         )  # fmt: skip
 
-    if (genes.found, len(samples)) != declared[:2] and not allow_shape_mismatch:
-        raise _mismatch(path, declared, f"holds {genes.found:,} x {len(samples):,}")
+    if (genes.found, len(samples)) != declared[:2] and not options.allow_shape_mismatch:
+        raise _mismatch(path, declared, f"has {genes.found:,} x {len(samples):,}")
     if not genes.found:
-        raise DataError(f"{path}: holds a header but no genes; fetch it again")
+        raise DataError(f"{path}: has a header but no genes; fetch it again")
     var = obs = None
     if version == "#1.3":
         import pandas as pd
@@ -122,7 +117,7 @@ def read_gct(
             format=f"gct {version[1:]}",
             orientation="genes_in_rows",
             found_shape=(genes.found, len(samples)),
-            compression=compression,
+            compression=options.compression,
             sha256=stream.sha256,
             declared_shape=(declared[0], declared[1]),
         ),
@@ -133,12 +128,12 @@ def read_gct(
 
 
 def _text(line: Line) -> bytearray:
-    """Bytes of a line."""
+    """Return the bytes of a line."""
     return line.block[line.start : line.stop]
 
 
 def _expect(path: Path, lines: Iterator[Line], number: int, what: str) -> Line:
-    """Take the next line, which must exist."""
+    """Return the next line, which must exist."""
     line = next(lines, None)
     if line is None:
         raise DataError(f"{path}: ends before line {number}, {what}; fetch it again")
@@ -158,13 +153,13 @@ def _dimensions(path: Path, lines: Iterator[Line], expected: int) -> tuple[int, 
 
 
 def _lead_columns(header: list[str], n_samples: int) -> int:
-    """Text columns of a GCT 1.2 header: Name and Description, in some releases after an ``id``."""
+    """Count the text columns of GCT 1.2: Name and Description, in some releases after an ``id``."""
     with_id = header[0].lower() == "id" and len(header) > 2 and header[1].lower() in ("name", "gene_id")
     return 3 if with_id and (header[2].lower() == "description" or len(header) - 3 == n_samples) else 2
 
 
 def _id_and_name(names: list[str], version: str) -> tuple[int, int | None]:
-    """Places of the gene id and of the symbol among the text columns."""
+    """Find the gene id and the symbol among the text columns."""
     if version == "#1.2":
         return len(names) - 2, len(names) - 1
     return 0, next((names.index(name) for name in _SYMBOL_COLUMNS if name in names[1:]), None)
@@ -173,7 +168,7 @@ def _id_and_name(names: list[str], version: str) -> tuple[int, int | None]:
 def _column_metadata(
     path: Path, lines: Iterator[Line], count: int, parser: RowParser
 ) -> dict[str, list[str]]:
-    """Take the rows of sample metadata that GCT 1.3 puts before the genes."""
+    """Read the rows of sample metadata that GCT 1.3 has before the genes."""
     table = {}
     for at in range(count):
         line = _expect(path, lines, 4 + at, "a row of sample metadata")
@@ -189,8 +184,8 @@ def _column_metadata(
 
 
 def _mismatch(path: Path, declared: tuple[int, ...], found: str) -> DataError:
-    """Explain dimensions that do not match."""
+    """Make the error for dimensions that do not match."""
     return DataError(
         f"{path}: the GCT header declares {declared[0]:,} genes x {declared[1]:,} samples, but the file {found}; "
-        "fetch it again, or say allow_shape_mismatch=true to take what is there"
+        "fetch it again, or set allow_shape_mismatch=true to accept the file as it is"
     )

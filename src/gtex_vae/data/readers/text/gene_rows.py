@@ -1,4 +1,4 @@
-"""Lines that each hold one gene, of whatever text format, to a samples x genes matrix.
+"""Lines of one gene each, of any text format, read into a samples x genes matrix.
 
 Shapes: n samples, g genes.
 """
@@ -19,20 +19,20 @@ from gtex_vae.errors import DataError
 
 @dataclass(frozen=True)
 class GeneRows:
-    """What the lines held.
+    """Content of the lines.
 
     Attributes
     ----------
     x_ng
-        Values of the genes that were kept.
+        Values of the kept genes.
     gene_ids, gene_names
-        Of these genes; names are None where the file has none.
+        Of the kept genes; names are None where the file has none.
     lead
-        Text before the values, a list per kept gene.
+        Text fields before the values, one list per kept gene.
     found
-        Genes in the file, kept or not.
+        Number of genes in the file, kept or not.
     first_negative
-        Where the first negative value of a kept gene stands, if any.
+        Place of the first negative value of a kept gene, or None.
     """
 
     x_ng: np.ndarray | Spilled
@@ -61,22 +61,22 @@ def read_gene_rows(
     path
         The file, for messages.
     lines
-        Those after the header.
+        Lines after the header.
     parser
-        Of one line.
+        Parser of one line.
     n_samples
         Values in a line.
     id_at, name_at
-        Which of the leading text fields hold the gene's id and symbol.
+        Positions of the gene's id and symbol among the text fields.
     keep_gene
         Called with id and symbol of each gene.
     scratch
-        Folder to put the values down in, rather than in memory.
+        Folder for the values; None keeps them in memory.
 
     Raises
     ------
     DataError
-        A gene without an id, or anything wrong with the values of a kept gene.
+        A gene has no id, or a value of a kept gene is wrong.
     """
     collected = genes_in_rows(n_samples, scratch)
     lead: list[list[str]] = []

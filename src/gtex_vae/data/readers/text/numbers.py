@@ -1,9 +1,9 @@
-"""Decimal text to float32 at memory speed, compiled, with the interpreter only for odd tokens.
+"""Fast parsing of decimal text to float32: a compiled loop for plain numbers, Python for all other tokens.
 
-A mantissa within 2^53 and a power of ten within 10^22 make one exact operation in double precision (Clinger 1990).
-With more digits the operation errs by a few units in the last place of a double, which single precision shows only
-beside the middle of two neighbours. So the compiled loop is right to the last bit, and leaves to Python what lies
-there, and whatever is no plain number.
+With a mantissa within 2^53 and a power of ten within 10^22, one operation in double precision is exactly rounded
+(Clinger 1990). With more digits it errs by a few units in the last place of a double, which changes the float32 only
+next to the midpoint of two neighbouring floats. The compiled loop leaves those tokens to Python, so that every result
+is correct to the last bit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 _POWERS_OF_TEN = np.array([float(f"1e{power}") for power in range(39)])
 _EXACT = np.uint64(1 << 53)
-# a double has 29 bits more than single precision; the middle between two neighbours and a margin of 16 units
+# a double has 29 bits more than single precision: midpoint of two neighbours, and a margin of 16 units around it
 _MIDDLE = 1 << 28
 _BELOW_SINGLE = (1 << 29) - 1
 _MARGIN = 16
@@ -42,29 +42,29 @@ def _parse_values(
     Parameters
     ----------
     text
-        Bytes, uint8, with at least one byte behind ``stop``.
+        Bytes, uint8, with at least one byte after ``stop``.
     start, stop
-        First byte of the first value; the position of the line end.
+        First byte of the first value, and position of the line end.
     delimiter
-        Byte that divides values.
+        Byte that separates values.
     target
         int32, one per expected value: its place in ``out``, or -1 to skip it unparsed.
     out
         float32, filled in place.
     odd
-        int64, (values, 3): column, start and stop of each token that this loop does not handle, filled in place.
+        int64, (values, 3): column, start and stop of each token that is left to Python, filled in place.
 
     Returns
     -------
     found : int
-        Values in the line; more or fewer than expected means that it is ragged.
+        Values in the line; the line is ragged if they are more or fewer than expected.
     n_odd : int
-        Rows of ``odd`` that were filled.
+        Number of rows of ``odd`` that were filled.
     negative : int
-        Column of the first negative value, -1 if there is none.
+        Column of the first negative value, or -1.
     """
-    # unsigned positions spare the compiled code a test for negative ones; the line end is no digit, sign, point or
-    # exponent, so only the loops over other bytes must look for it
+    # with unsigned positions the compiled code need not test for negative ones; the line end is not a digit, sign,
+    # point or exponent, so only loops over other bytes must test for it
     one = np.uint64(1)
     expected = target.shape[0]
     end = np.uint64(stop)
@@ -159,17 +159,17 @@ def _parse_values(
 try:
     parse_values = numba.njit(nogil=True, cache=True)(_parse_values)
 except RuntimeError:
-    # neither the package's folder nor the user's can be written: compile anew in each process
+    # neither the package's folder nor the user's is writable: compile in each process
     parse_values = numba.njit(nogil=True)(_parse_values)
 
 
 def parse_number(token: bytes | bytearray) -> float:
-    """Parse one token that the compiled loop left over.
+    """Parse one token that the compiled loop left to Python.
 
     Parameters
     ----------
     token
-        Bytes between two delimiters; spaces and one pair of quotes around it are ignored.
+        Bytes between two delimiters; surrounding spaces and one pair of quotes are ignored.
 
     Returns
     -------
@@ -179,7 +179,7 @@ def parse_number(token: bytes | bytearray) -> float:
     Raises
     ------
     ValueError
-        Says what the token is instead of a number.
+        The token is not a finite number; the message says what it is.
 
     Examples
     --------
@@ -210,7 +210,7 @@ def parse_number(token: bytes | bytearray) -> float:
 
 
 def is_text(field: str) -> bool:
-    """Tell words from numbers, badly written and missing numbers included.
+    """Check whether a field is a word rather than a number; badly written and missing numbers are not words.
 
     >>> is_text("TSPAN6"), is_text("1e-5"), is_text("3,14"), is_text("NA")
     (True, False, False, False)

@@ -1,4 +1,4 @@
-"""From lines of text to the float32 matrix, whichever way it lies, with one copy of it in memory.
+"""Lines of text parsed into the float32 matrix, in either orientation, with one copy in memory.
 
 Shapes: n samples, g genes.
 """
@@ -18,7 +18,7 @@ from gtex_vae.data.readers.text.numbers import parse_number, parse_values
 from gtex_vae.data.readers.text.stream import LineBlocks
 from gtex_vae.errors import DataError
 
-# 32 rows of genes stay in the cache until they are transposed; 1,024 columns fill whole pages of the result
+# 32 rows of genes fit into the cache until they are transposed; 1,024 columns fill whole pages of the result
 GENES_PER_TILE = 32
 _GENES_PER_PANEL = 1024
 _SAMPLE_GROUPS = 8
@@ -39,7 +39,7 @@ def iterate_lines(stream: LineBlocks) -> Iterator[Line]:
     Raises
     ------
     DataError
-        A blank line stands between others.
+        A blank line is followed by data.
     """
     number = 0
     blank = 0
@@ -53,7 +53,7 @@ def iterate_lines(stream: LineBlocks) -> Iterator[Line]:
                 blank = blank or number
             elif blank:
                 raise DataError(
-                    f"{stream.path}, line {blank:,}: blank, but data follow; remove it or mend the file"
+                    f"{stream.path}, line {blank:,}: blank, but data follow; remove the line or fetch the file again"
                 )
             else:
                 yield Line(number, block, start, stop)
@@ -90,7 +90,7 @@ def split_fields(path: Path, number: int, text: bytes | bytearray, delimiter: by
 
 @dataclass(frozen=True)
 class RowParser:
-    """Parses rows that begin with text fields and go on with numbers.
+    """Parser of rows that start with text fields, followed by numbers.
 
     Parameters
     ----------
@@ -99,11 +99,11 @@ class RowParser:
     delimiter
         One byte.
     n_lead
-        Text fields at the beginning of each row.
+        Number of text fields at the start of each row.
     columns
         Names of the numeric columns, for messages.
     kind
-        What a column is, ``sample`` or ``gene``, for messages.
+        Kind of column, ``sample`` or ``gene``, for messages.
     target
         int32, shape (columns,): place of each value in the output, -1 to skip it.
     """
@@ -175,13 +175,13 @@ class RowParser:
         return f"line {number:,}, column {self.n_lead + column + 1:,} ({self.kind} {self.columns[column]!r})"
 
     def _ragged(self, line: Line, found: int) -> DataError:
-        """Explain a row of the wrong length."""
+        """Make the error for a row of the wrong length."""
         expected = self.n_lead + len(self.columns)
         numbers = 2 * len(self.columns)
         why = (
             "the line was cut short or a value is missing"
             if found < expected
-            else "a value too many, or two lines run together"
+            else "one value too many, or two lines joined"
         )
         if self.delimiter == b"," and abs(found - self.n_lead - numbers) <= max(1, numbers // 4):
             why = "perhaps decimal commas: write decimal points"
@@ -191,10 +191,10 @@ class RowParser:
 
 
 class GenesInRows:
-    """Collects rows of genes as a samples x genes matrix.
+    """Collector of rows of genes as a samples x genes matrix.
 
-    Rows are transposed in tiles into panels of some samples x 1,024 genes. The result is put together samples by
-    samples, and panels go back to the system as they are copied: the peak is the result and an eighth of it.
+    Rows are transposed in tiles into panels of some samples x 1,024 genes. The result is assembled group of samples by
+    group of samples, and each panel is freed once copied: peak memory is the result and an eighth of it.
 
     Parameters
     ----------
@@ -210,11 +210,11 @@ class GenesInRows:
         self._rows = 0
 
     def next_row(self) -> np.ndarray:
-        """Row to parse into; it counts only after :meth:`commit`."""
+        """Return the row to parse into; it counts only after :meth:`commit`."""
         return self._tile_gn[self._rows % GENES_PER_TILE]
 
     def commit(self) -> None:
-        """Count the row that was parsed."""
+        """Count the parsed row."""
         self._rows += 1
         if self._rows % GENES_PER_TILE == 0:
             self._flush(self._rows - GENES_PER_TILE, GENES_PER_TILE)
@@ -228,7 +228,7 @@ class GenesInRows:
             panels[-1][:, within : within + genes] = self._tile_gn[:genes, group].T
 
     def result(self) -> np.ndarray:
-        """Put the panels together, shape (n, g), float32."""
+        """Assemble the panels, shape (n, g), float32."""
         left = self._rows % GENES_PER_TILE
         if left:
             self._flush(self._rows - left, left)
@@ -243,16 +243,16 @@ class GenesInRows:
 
 
 def _pages(rows: int, columns: int) -> np.ndarray:
-    """Float32 array in a mapping of its own, which is given back as soon as the array is gone, unlike the heap."""
+    """Allocate a float32 array in its own mapping, which unlike the heap is freed with the array."""
     mapping = mmap.mmap(-1, 4 * rows * columns, flags=mmap.MAP_PRIVATE)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        # as numpy asks for its own large arrays: fewer page faults
+        # as numpy does for its own large arrays: fewer page faults
         mapping.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(mapping, np.float32).reshape(rows, columns)
 
 
 class SamplesInRows:
-    """Collects rows of samples in one array that grows in place.
+    """Collector of rows of samples in one array that grows in place.
 
     Parameters
     ----------
@@ -265,17 +265,17 @@ class SamplesInRows:
         self._rows = 0
 
     def next_row(self) -> np.ndarray:
-        """Row to parse into; it counts only after :meth:`commit`."""
+        """Return the row to parse into; it counts only after :meth:`commit`."""
         if self._rows == self._x_ng.shape[0]:
-            # untouched pages take no memory, and the kernel moves the touched ones without a copy
+            # untouched pages take no memory, and the kernel moves the others without a copy
             self._x_ng.resize((2 * self._rows, self._x_ng.shape[1]), refcheck=False)
         return self._x_ng[self._rows]
 
     def commit(self) -> None:
-        """Count the row that was parsed."""
+        """Count the parsed row."""
         self._rows += 1
 
     def result(self) -> np.ndarray:
-        """Rows that were counted, shape (n, g), float32."""
+        """Return the counted rows, shape (n, g), float32."""
         self._x_ng.resize((self._rows, self._x_ng.shape[1]), refcheck=False)
         return self._x_ng

@@ -1,4 +1,4 @@
-"""A matrix that is put down in a scratch file as it is read, and taken from there by rows.
+"""A matrix that is written to a scratch file while it is read, and sliced from there by rows.
 
 Shapes: n samples, g genes.
 """
@@ -16,22 +16,22 @@ import numpy.typing as npt
 
 from gtex_vae.data.readers.text.rows import GENES_PER_TILE, GenesInRows, SamplesInRows
 
-PANEL_VALUES = 1 << 26  # a quarter of a GiB is gathered before it is written
+PANEL_VALUES = 1 << 26  # a quarter of a GiB is collected before it is written
 MOST_GENES = 1024
 BUFFERED_ROWS = 64
 
 
 class Spilled:
-    """Rows of a float32 matrix in a file, which lies there in panels of columns.
+    """Float32 matrix in a file that is organised in panels of columns; slices by rows.
 
     Parameters
     ----------
     path
-        The scratch file; panel after panel, each row-major.
+        The scratch file: panels one after another, each row-major.
     shape
         Rows and columns.
     widths
-        Columns of each panel.
+        Number of columns of each panel.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int], widths: Sequence[int]) -> None:
@@ -40,7 +40,7 @@ class Spilled:
         assert sum(self.widths) == shape[1]
 
     def __getitem__(self, rows: slice | npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Rows (n, g) in memory."""
+        """Read rows (n, g) into memory."""
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(self.shape[0]))
         out_ng = np.empty((len(rows), self.shape[1]), np.float32)
@@ -57,7 +57,7 @@ class Spilled:
 
 
 class SpilledGenes:
-    """Collects rows of genes as a samples x genes matrix on disk; see `gtex_vae.data.readers.text.rows.GenesInRows`.
+    """Collector of rows of genes as a samples x genes matrix on disk; see `gtex_vae.data.readers.text.rows.GenesInRows`.
 
     Parameters
     ----------
@@ -76,11 +76,11 @@ class SpilledGenes:
         self._in_panel = self._in_tile = 0
 
     def next_row(self) -> npt.NDArray[np.float32]:
-        """Row to parse into; it counts only after :meth:`commit`."""
+        """Return the row to parse into; it counts only after :meth:`commit`."""
         return self._tile_gn[self._in_tile]
 
     def commit(self) -> None:
-        """Count the row that was parsed."""
+        """Count the parsed row."""
         self._in_tile += 1
         if self._in_tile == GENES_PER_TILE:
             self._flush_tile()
@@ -98,7 +98,7 @@ class SpilledGenes:
         self._in_panel = 0
 
     def result(self) -> Spilled:
-        """The matrix (n, g)."""
+        """Finish the file and return the matrix (n, g)."""
         self._flush_tile()
         if self._in_panel:
             self._flush_panel()
@@ -107,7 +107,7 @@ class SpilledGenes:
 
 
 class SpilledSamples:
-    """Collects rows of samples in a file; see `gtex_vae.data.readers.text.rows.SamplesInRows`.
+    """Collector of rows of samples in a file; see `gtex_vae.data.readers.text.rows.SamplesInRows`.
 
     Parameters
     ----------
@@ -123,17 +123,17 @@ class SpilledSamples:
         self._rows = self._buffered = 0
 
     def next_row(self) -> npt.NDArray[np.float32]:
-        """Row to parse into; it counts only after :meth:`commit`."""
+        """Return the row to parse into; it counts only after :meth:`commit`."""
         return self._block_ng[self._buffered]
 
     def commit(self) -> None:
-        """Count the row that was parsed."""
+        """Count the parsed row."""
         self._buffered += 1
         if self._buffered == len(self._block_ng):
             self._flush()
 
     def write(self, block_ng: npt.NDArray[np.float32]) -> None:
-        """Add rows (n, g) that are there already, after those that were parsed."""
+        """Append rows (n, g) after the parsed ones."""
         self._flush()
         np.ascontiguousarray(block_ng, np.float32).tofile(self._file)
         self._rows += len(block_ng)
@@ -144,19 +144,19 @@ class SpilledSamples:
         self._buffered = 0
 
     def result(self) -> Spilled:
-        """The matrix (n, g)."""
+        """Finish the file and return the matrix (n, g)."""
         self._flush()
         self._file.close()
         return Spilled(self._path, (self._rows, self._block_ng.shape[1]), [self._block_ng.shape[1]])
 
 
 def genes_in_rows(n_samples: int, scratch: Path | None) -> GenesInRows | SpilledGenes:
-    """Collect genes in memory, or in a folder if there is one."""
+    """Make a collector of genes: in memory, or in a folder if given."""
     return GenesInRows(n_samples) if scratch is None else SpilledGenes(n_samples, scratch)
 
 
 def samples_in_rows(n_genes: int, scratch: Path | None) -> SamplesInRows | SpilledSamples:
-    """Collect samples in memory, or in a folder if there is one."""
+    """Make a collector of samples: in memory, or in a folder if given."""
     return SamplesInRows(n_genes) if scratch is None else SpilledSamples(n_genes, scratch)
 
 
@@ -166,9 +166,9 @@ def _scratch_file(scratch: Path) -> tuple[Path, Any]:
 
 
 def _read_exactly(descriptor: int, out: npt.NDArray[np.float32], position: int) -> None:
-    """Fill an array from a position of a file; one call reads 2 GiB at most."""
+    """Fill an array from a position of a file; one system call reads at most 2 GiB."""
     view = memoryview(out.data).cast("B")
     while view:
         got = os.preadv(descriptor, [view], position)
-        assert got, "the scratch file is shorter than what was written"
+        assert got, "the scratch file is shorter than written"
         view, position = view[got:], position + got

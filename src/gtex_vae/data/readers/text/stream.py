@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self, cast
 
 from tqdm import tqdm
 
-from gtex_vae.data.readers.sniff import broken, damage, open_decompressed
+from gtex_vae.data.readers.sniff import damage_errors, explain_stream_damage, open_decompressed
 from gtex_vae.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 _BUFFERS = 4
 _BUFFER_BYTES = 1 << 20
-# a line longer than this is no row of numbers but a file without line ends
+# a longer line is not a row of numbers but a file without line ends
 _LONGEST_LINE = 1 << 30
 _BOM = b"\xef\xbb\xbf"
 
 
 class _HashingFile(io.RawIOBase):
-    """A file that hashes and counts what is read from it."""
+    """A file that hashes and counts the bytes read from it."""
 
     def __init__(self, file: io.FileIO) -> None:
         self._raw = file
@@ -51,17 +51,16 @@ class _HashingFile(io.RawIOBase):
 
 
 class Block(NamedTuple):
-    """Whole lines: ``text[:stop]`` ends with a line end. The buffer is used again once the next block is taken."""
+    """Whole lines: ``text[:stop]`` ends with a line end. The buffer is reused once the next block is taken."""
 
     text: bytearray
     stop: int
 
 
 class LineBlocks:
-    """Iterate over a text file in blocks of whole lines; a byte order mark is dropped.
+    """Iterator over a text file in blocks of whole lines; a byte order mark is dropped.
 
-    A thread reads, hashes and decompresses into a few buffers that go round, which bounds the memory and spares the
-    system the cost of fresh pages.
+    A thread reads, hashes and decompresses into a few reused buffers, which limits the memory and avoids page faults.
 
     Parameters
     ----------
@@ -73,7 +72,7 @@ class LineBlocks:
     Attributes
     ----------
     sha256
-        Digest of the file on disk, known once the iteration has ended.
+        Digest of the file as stored, known once the iteration has ended.
     """
 
     def __init__(self, path: Path, compression: str | None) -> None:
@@ -89,7 +88,7 @@ class LineBlocks:
         self._peeked: list[Block] = []
         self._ended = False
         self._thread = threading.Thread(target=self._produce, name="decompress", daemon=True)
-        # seconds of silence first: small files need no bar
+        # the bar appears after two seconds: small files need none
         self._bar = tqdm(
             total=path.stat().st_size,
             desc=f"reading {path.name}",
@@ -118,7 +117,7 @@ class LineBlocks:
             self._free.put(block.text)
 
     def peek(self, lines: int) -> list[bytes]:
-        """Return up to that many first lines, without their ends; the iteration still begins with them."""
+        """Return up to ``lines`` first lines without their ends; the iteration still starts with them."""
         found: list[bytes] = []
         at = 0
         while len(found) < lines:
@@ -127,7 +126,7 @@ class LineBlocks:
                 if block is None:
                     break
                 self._peeked.append(block)
-                # what is peeked at stays out of the round until it is read
+                # this buffer is not reused until the block is read
                 self._free.put(bytearray(_BUFFER_BYTES))
             text, stop = self._peeked[at]
             found += bytes(text[: stop - 1]).split(b"\n", lines - len(found))[: lines - len(found)]
@@ -135,7 +134,7 @@ class LineBlocks:
         return [line.removesuffix(b"\r") for line in found]
 
     def _next(self) -> Block | None:
-        """Take one block from the thread, or the error it met."""
+        """Take one block from the thread, or raise its error."""
         if self._ended:
             return None
         item = self._full.get()
@@ -148,7 +147,7 @@ class LineBlocks:
         return None
 
     def _produce(self) -> None:
-        """Body of the thread."""
+        """Read the file; runs in the thread."""
         try:
             with open(self.path, "rb", buffering=0) as raw:
                 file = _HashingFile(raw)
@@ -156,16 +155,16 @@ class LineBlocks:
                 if not self._stop.is_set():
                     self.sha256 = file.hexdigest()
             self._full.put(None)
-        except damage(self._compression) as error:
+        except damage_errors(self._compression) as error:
             if self._compression:
-                self._full.put(broken(self.path, self._compression, error))
+                self._full.put(explain_stream_damage(self.path, self._compression, error))
             else:
                 self._full.put(DataError(f"{self.path}: reading failed ({error}); check the disk"))
         except BaseException as error:
             self._full.put(error)
 
     def _cut_lines(self, file: _HashingFile, text: BinaryIO) -> None:
-        """Fill buffers and hand over the whole lines in each."""
+        """Fill buffers and pass on the whole lines in each."""
         rest = b""
         first = True
         while True:
@@ -181,7 +180,7 @@ class LineBlocks:
                 if filled == len(buffer):
                     if filled > _LONGEST_LINE:
                         raise DataError(
-                            f"{self.path}: a line is longer than {_LONGEST_LINE >> 20} MiB; no matrix text"
+                            f"{self.path}: a line is longer than {_LONGEST_LINE >> 20} MiB; this is not a matrix as text"
                         )
                     buffer += bytes(filled)
                 size = self._fill(text, buffer, filled)

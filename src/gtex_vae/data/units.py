@@ -1,0 +1,171 @@
+"""Units of expression: their names, one spelling for each, and conversion to log2(TPM+1).
+
+`gtex_vae.data.readers.units` recognises the unit of a matrix from its values.
+
+Shapes: n samples, g genes.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gtex_vae.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from gtex_vae.data.readers.matrix import RawMatrix
+
+#: Units that a matrix can be in. ``tpm/rpkm`` is linear abundance whose totals fit both TPM and RPKM.
+UNITS = (
+    "counts",
+    "tpm",
+    "rpkm",
+    "tpm/rpkm",
+    "log2(tpm+1)",
+    "log2(rpkm+1)",
+    "log2(tpm/rpkm+1)",
+    "log2(cpm+1)",
+    "log2(tpm+0.001)",
+)
+MILLION = 1e6
+_BLOCK_VALUES = 1 << 22
+
+
+def canonical_unit(unit: str) -> str:
+    """Spell a unit as in :data:`UNITS`; unknown units are returned in lower case without spaces.
+
+    >>> canonical_unit("log2(TPM or RPKM+1)"), canonical_unit("log2(TPM + 1)"), canonical_unit("Counts")
+    ('log2(tpm/rpkm+1)', 'log2(tpm+1)', 'counts')
+    """
+    return unit.lower().replace(" ", "").replace("tpmorrpkm", "tpm/rpkm")
+
+
+def log_offset(unit: str) -> float | None:
+    """Offset c of a unit ``log2(v+c)``; None for a linear unit.
+
+    >>> log_offset("log2(TPM+1)"), log_offset("log2(TPM+0.001)"), log_offset("counts")
+    (1.0, 0.001, None)
+    """
+    found = re.search(r"log2\([^+]*\+\s*([\d.]+)\)", unit)
+    return float(found[1]) if found else None
+
+
+def converted_unit(unit: str, *, with_lengths: bool) -> str:
+    """Name the unit that `to_log2_tpm` returns.
+
+    >>> converted_unit("counts", with_lengths=True), converted_unit("tpm/rpkm", with_lengths=False)
+    ('log2(TPM+1)', 'log2(TPM or RPKM+1)')
+    """
+    if unit == "counts":
+        return "log2(TPM+1)" if with_lengths else "log2(CPM+1)"
+    measure = next((name for name in ("TPM/RPKM", "RPKM", "CPM") if name.lower() in unit), "TPM")
+    return f"log2({measure.replace('/', ' or ')}+1)"
+
+
+def check_stated_unit(path: Path, unit: str, first_negative: str | None) -> str:
+    """Check a unit that the user or the file states, and return it as in :data:`UNITS`.
+
+    Raises
+    ------
+    ConfigError
+        The unit is unknown.
+    DataError
+        The matrix has a negative value, which this unit cannot have.
+    """
+    unit = canonical_unit(unit)
+    if unit not in UNITS:
+        raise ConfigError(f"unit={unit!r} is unknown; use one of {', '.join(UNITS)}")
+    if first_negative is not None and unit != "log2(tpm+0.001)":
+        raise DataError(
+            f"{path}: unit={unit} cannot be negative, but {first_negative} is; correct the file or the unit"
+        )
+    return unit
+
+
+def to_log2_tpm(matrix: RawMatrix, length_g: np.ndarray | None = None) -> tuple[Any, str]:
+    r"""Convert a matrix to :math:`\log_2(x + 1)`, in place where it is dense.
+
+    TPM and RPKM are used as they are. :math:`\log_2(2^y - 0.001 + 1)` undoes the Toil transformation. Counts become
+    :math:`10^6 r_g / \sum_g r_g` with the rates :math:`r_g = c_g / \ell_g`: TPM with the lengths :math:`\ell_g`, CPM
+    without. RPKM is not rescaled to TPM, because the totals of a part of the genes would be wrong.
+
+    Parameters
+    ----------
+    matrix
+        Its unit is known. A dense ``x_ng`` is overwritten.
+    length_g
+        Gene lengths in base pairs, shape (g,); used for counts only.
+
+    Returns
+    -------
+    x_ng : ndarray or csr_matrix
+        float32, shape (n, g).
+    unit : str
+        ``log2(TPM+1)``, ``log2(RPKM+1)``, ``log2(TPM or RPKM+1)`` or ``log2(CPM+1)``.
+
+    Raises
+    ------
+    DataError
+        The unit has no conversion, all counts of a sample are zero, or a gene has no positive length.
+
+    References
+    ----------
+    Wagner, Kin and Lynch (2012), "Measurement of mRNA abundance using RNA-seq data", equation 2.
+    """
+    unit, x_ng = matrix.unit, matrix.x_ng
+    if unit not in UNITS:
+        raise DataError(f"{matrix.source.path}: the unit {unit!r} has no known conversion; state unit=")
+    result = converted_unit(unit, with_lengths=length_g is not None)
+    if length_g is not None and unit == "counts" and not (np.asarray(length_g) > 0).all():
+        raise DataError(
+            f"{matrix.source.path}: a gene has no positive length; drop it before counts become TPM"
+        )
+    if unit.endswith("+1)"):
+        return x_ng, result
+    if unit == "log2(tpm+0.001)" and not isinstance(x_ng, np.ndarray):
+        x_ng = x_ng.toarray()
+    if not isinstance(x_ng, np.ndarray):
+        return _convert_sparse(matrix, x_ng.copy(), length_g), result
+    step = max(1, _BLOCK_VALUES // max(1, x_ng.shape[1]))
+    for start in range(0, x_ng.shape[0], step):
+        _convert_block(matrix, x_ng[start : start + step], start, length_g)
+    return x_ng, result
+
+
+def _convert_sparse(matrix: RawMatrix, x_ng: Any, length_g: np.ndarray | None) -> Any:
+    """Convert a linear unit in CSR; zeros stay zero."""
+    if matrix.unit == "counts":
+        if length_g is not None:
+            x_ng = x_ng.multiply(1.0 / np.asarray(length_g)).tocsr().astype(np.float32)
+        totals = np.asarray(x_ng.sum(axis=1, dtype=np.float64)).ravel()
+        scale = MILLION / _positive(matrix, totals, 0)
+        x_ng.data *= np.repeat(scale, np.diff(x_ng.indptr)).astype(np.float32)
+    x_ng.data = np.log2(x_ng.data + np.float32(1))
+    return x_ng
+
+
+def _convert_block(matrix: RawMatrix, block: np.ndarray, start: int, length_g: np.ndarray | None) -> None:
+    """Convert dense samples, of which the first is number ``start``, in place."""
+    if matrix.unit == "log2(tpm+0.001)":
+        np.exp2(block, out=block)
+        block -= np.float32(0.001)
+        np.maximum(block, 0, out=block)
+    elif matrix.unit == "counts":
+        if length_g is not None:
+            block /= np.asarray(length_g, np.float32)
+        totals = block.sum(axis=1, dtype=np.float64)
+        block *= (MILLION / _positive(matrix, totals, start))[:, np.newaxis].astype(np.float32)
+    block += 1
+    np.log2(block, out=block)
+
+
+def _positive(matrix: RawMatrix, totals: np.ndarray, start: int) -> np.ndarray:
+    """Return the totals after checking that all are positive."""
+    empty = np.flatnonzero(totals <= 0)
+    if empty.size:
+        sample = matrix.sample_ids[start + int(empty[0])]
+        raise DataError(f"{matrix.source.path}: sample {sample!r} has no counts at all; blacklist it")
+    return totals
