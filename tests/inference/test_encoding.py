@@ -282,7 +282,7 @@ def test_missing_genes_stand_at_their_training_mean(deep):
 
 
 def test_too_few_genes_are_refused_with_numbers(deep):
-    with pytest.raises(DataError, match=r"only 50 of the model's 120 genes \(41\.7%\).*50% are needed"):
+    with pytest.raises(DataError, match=r"only 50 of the model's 120 genes \(41\.7%\).*min_overlap=50%"):
         deep.encode(table(LOG[:, :50], IDS[:50], unit=UNIT))
     matrix = from_anndata(table(LOG[:, :50], IDS[:50], unit=UNIT))
     assert len(model_input(deep, matrix, impute=False, min_overlap=0.4)) == N
@@ -342,7 +342,7 @@ def test_a_bad_value_in_a_late_block_is_named(deep, tmp_path):
 def test_samples_of_one_name_are_refused(deep):
     adata = table(LOG, unit=UNIT)
     adata.obs_names = ["same"] * N
-    with pytest.raises(DataError, match="'same' stands twice"):
+    with pytest.raises(DataError, match="'same' occurs twice"):
         deep.encode(adata)
 
 

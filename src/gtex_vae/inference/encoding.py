@@ -14,9 +14,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gtex_vae.data.genes.columns import log_offset
 from gtex_vae.data.genes.mapping import MIN_OVERLAP
 from gtex_vae.data.readers.matrix import RawMatrix
+from gtex_vae.data.units import log_offset
 from gtex_vae.inference.calibration import Reference
 from gtex_vae.inference.covariates import Told
 from gtex_vae.inference.judging import imputed_bounds

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gtex_vae.data.genes.mapping import MIN_OVERLAP, plan_alignment
-from gtex_vae.data.genes.table import bundled_genes, parse_ensembl
+from gtex_vae.data.genes.ids import parse_ensembl
+from gtex_vae.data.genes.mapping import MIN_OVERLAP, plan_gene_mapping
+from gtex_vae.data.genes.table import bundled_genes
 from gtex_vae.data.readers.backed import block, probe
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix
-from gtex_vae.data.readers.units import UNITS, check_stated_unit, to_log2_tpm
+from gtex_vae.data.units import UNITS, canonical_unit, check_stated_unit, to_log2_tpm
 from gtex_vae.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -69,8 +70,8 @@ class ModelInput:
         if not 0.0 <= min_overlap <= 1.0:
             raise ConfigError(f"min_overlap={min_overlap} must lie between 0 and 1")
         self.matrix, self.unit, self.mean_g = matrix, unit, mean_g
-        self._found_unit = _spelled(matrix.unit)
-        self._as_is = self._found_unit == _spelled(unit)
+        self._found_unit = canonical_unit(matrix.unit)
+        self._as_is = self._found_unit == canonical_unit(unit)
         if not self._as_is and self._found_unit not in UNITS:
             raise DataError(
                 f"{matrix.source.path}: the unit {matrix.unit!r} cannot become the model's, {unit}; "
@@ -79,7 +80,7 @@ class ModelInput:
         self._column_c, self._length_c = self._library(gene_ids, gene_names)
         few = self._converted(probe(matrix))
         names = matrix.gene_names
-        self._alignment = plan_alignment(
+        self._alignment = plan_gene_mapping(
             few.x_ng,
             [matrix.gene_ids[c] for c in self._column_c],
             None if names is None else [names[c] for c in self._column_c],
@@ -190,12 +191,7 @@ def wanted_genes(gene_ids: Sequence[str], gene_names: Sequence[str]) -> KeepGene
     return keep
 
 
-def _spelled(unit: str) -> str:
-    """Unit in the readers' spelling."""
-    return unit.lower().replace(" ", "").replace("tpmorrpkm", "tpm/rpkm")
-
-
 def _same(found: str, wanted: str) -> bool:
     """Whether two units are one, as far as is known: ``TPM or RPKM`` may be either."""
-    units = {_spelled(found), _spelled(wanted)}
-    return len(units) == 1 or ("log2(tpm/rpkm+1)" in units and units <= {_spelled(u) for u in UNITS})
+    units = {canonical_unit(found), canonical_unit(wanted)}
+    return len(units) == 1 or ("log2(tpm/rpkm+1)" in units and units <= set(UNITS))

@@ -126,7 +126,7 @@ class TrainedModel(nn.Module):
         adata
             Processed or raw, dense, sparse or backed.
         unit
-            One of `gtex_vae.data.readers.UNITS`, where neither ``uns["expression"]["unit"]`` nor the values tell it.
+            One of `gtex_vae.data.units.UNITS`, where neither ``uns["expression"]["unit"]`` nor the values tell it.
         sd
             Add ``layers["sd"]``, the posterior standard deviations.
         impute

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gtex_vae.data.genes.columns import add_expression
 from gtex_vae.data.genes.harmonise import KeepGenes, harmonise
-from gtex_vae.data.genes.mapping import align, plan_alignment
+from gtex_vae.data.genes.mapping import map_genes, plan_gene_mapping
 from gtex_vae.data.genes.table import bundled_genes
 from gtex_vae.errors import DataError
 
@@ -38,9 +38,9 @@ def test_alignment_is_reindexing(layout, model, data, seed):
     )
     if not set(model) & set(data):
         with pytest.raises(DataError, match=r"\(0\.0%\)"):
-            align(layout(x), data, None, model, mean_g=mean_g, unit=UNIT, min_overlap=0.0)
+            map_genes(layout(x), data, None, model, mean_g=mean_g, unit=UNIT, min_overlap=0.0)
         return
-    new = align(layout(x), data, None, model, mean_g=mean_g, unit=UNIT, min_overlap=0.0)
+    new = map_genes(layout(x), data, None, model, mean_g=mean_g, unit=UNIT, min_overlap=0.0)
     assert new.x_ng.dtype == np.float32
     np.testing.assert_array_equal(new.x_ng, expected.to_numpy())
     assert new.present_g.tolist() == [gene in data for gene in model]
@@ -55,8 +55,8 @@ def test_the_order_of_columns_does_not_matter(layout, order, rows):
     labels = [f"{gene}.{i + 1}" for i, gene in enumerate(IDS)] + [f"{IDS[0]}.1_PAR_Y", "unheard of"]
     x = matrix(rows, len(labels))
     mean_g = np.zeros(len(IDS), np.float32)
-    straight = align(layout(x), labels, None, IDS, mean_g=mean_g, unit=UNIT)
-    shuffled = align(layout(x[:, order]), [labels[i] for i in order], None, IDS, mean_g=mean_g, unit=UNIT)
+    straight = map_genes(layout(x), labels, None, IDS, mean_g=mean_g, unit=UNIT)
+    shuffled = map_genes(layout(x[:, order]), [labels[i] for i in order], None, IDS, mean_g=mean_g, unit=UNIT)
     np.testing.assert_allclose(straight.x_ng, shuffled.x_ng, rtol=1e-6)
     assert straight.report["y_copies_added"] == shuffled.report["y_copies_added"] == 1
     linear = (np.exp2(x[:, 0]) - 1) + (np.exp2(x[:, -2]) - 1)
@@ -65,26 +65,26 @@ def test_the_order_of_columns_does_not_matter(layout, order, rows):
 
 def test_what_is_aligned_already_is_not_copied():
     x = matrix(4, len(IDS))
-    assert align(x, IDS, None, IDS, mean_g=np.zeros(len(IDS), np.float32), unit=UNIT).x_ng is x
+    assert map_genes(x, IDS, None, IDS, mean_g=np.zeros(len(IDS), np.float32), unit=UNIT).x_ng is x
 
 
 def test_aligning_twice_changes_nothing():
     x, mean_g = matrix(4, 8), np.full(len(IDS), 3, np.float32)
-    once = align(x, IDS[4:], None, IDS, mean_g=mean_g, unit=UNIT)
-    twice = align(once.x_ng, IDS, None, IDS, mean_g=mean_g, unit=UNIT)
+    once = map_genes(x, IDS[4:], None, IDS, mean_g=mean_g, unit=UNIT)
+    twice = map_genes(once.x_ng, IDS, None, IDS, mean_g=mean_g, unit=UNIT)
     np.testing.assert_array_equal(once.x_ng, twice.x_ng)
 
 
 def test_missing_genes_are_zero_after_standardizing():
     x, mean_g = matrix(6, 8), matrix(1, len(IDS))[0]
-    new = align(x, IDS[4:], None, IDS, mean_g=mean_g, unit=UNIT)
+    new = map_genes(x, IDS[4:], None, IDS, mean_g=mean_g, unit=UNIT)
     assert not (new.x_ng - mean_g)[:, ~new.present_g].any()
     assert (~new.present_g).sum() == 4
 
 
 def test_blocks_are_aligned_as_the_whole():
     x, mean_g = matrix(9, 8), np.ones(len(IDS), np.float32)
-    plan = plan_alignment(x, IDS[4:], None, IDS)
+    plan = plan_gene_mapping(x, IDS[4:], None, IDS)
     whole = plan.apply(x, mean_g, unit=UNIT)
     parts = [plan.apply(sp.csr_array(x[i : i + 4]), mean_g, unit=UNIT) for i in (0, 4, 8)]
     np.testing.assert_array_equal(np.vstack(parts), whole)
@@ -95,7 +95,7 @@ def test_symbols_former_symbols_and_retired_ids_find_the_models_genes():
     labels = ["IL8", "ENSG00000000000.1", "sept1", "ENSG00000223972.5", "ENSG00000111640"]
     names = ["", "TP53", "", "GAPDH", "GAPDH"]  # a pseudogene beside a wrong symbol stays a pseudogene
     x = matrix(2, 5)
-    new = align(x, labels, names, model, mean_g=np.zeros(4, np.float32), unit=UNIT)
+    new = map_genes(x, labels, names, model, mean_g=np.zeros(4, np.float32), unit=UNIT)
     np.testing.assert_array_equal(new.x_ng, x[:, [0, 1, 2, 4]])
     assert new.report["renamed"]["count"] == 3
     assert new.report["identified_by"] == {"previous symbol": 2, "symbol": 1, "id": 1}
@@ -106,7 +106,7 @@ def test_retired_ids_meet_by_their_symbol_in_either_direction():
     old, new = "ENSG00000112096", "ENSG00000291237"  # both SOD2, in older and newer releases
     x, mean_g = matrix(2, 2), np.zeros(2, np.float32)
     for data, model in ((old, new), (new, old)):
-        aligned = align(
+        aligned = map_genes(
             x,
             [data, IDS[0]],
             ["SOD2", ""],
@@ -132,7 +132,7 @@ def test_a_retired_id_is_kept_as_it_is_with_the_biotype_of_its_symbol():
 
 def test_a_models_own_ids_and_names_need_be_no_ensembl_ids():
     x = matrix(3, 3)
-    new = align(
+    new = map_genes(
         x,
         ["g2", "beta", "g9"],
         None,
@@ -146,11 +146,11 @@ def test_a_models_own_ids_and_names_need_be_no_ensembl_ids():
 
 def test_too_small_an_overlap_is_refused_and_says_so():
     x = matrix(2, 3)
-    with pytest.raises(DataError, match=r"only 3 of the model's 12 genes \(25\.0%\).*50% are needed"):
-        align(x, IDS[:3], None, IDS, mean_g=np.zeros(12, np.float32), unit=UNIT)
-    assert align(x, IDS[:3], None, IDS, mean_g=np.zeros(12, np.float32), unit=UNIT, min_overlap=0.25)
+    with pytest.raises(DataError, match=r"only 3 of the model's 12 genes \(25\.0%\).*min_overlap=50%"):
+        map_genes(x, IDS[:3], None, IDS, mean_g=np.zeros(12, np.float32), unit=UNIT)
+    assert map_genes(x, IDS[:3], None, IDS, mean_g=np.zeros(12, np.float32), unit=UNIT, min_overlap=0.25)
     with pytest.raises(DataError, match="3 columns but 2 gene ids"):
-        align(x, IDS[:2], None, IDS, mean_g=np.zeros(12, np.float32), unit=UNIT)
+        map_genes(x, IDS[:2], None, IDS, mean_g=np.zeros(12, np.float32), unit=UNIT)
 
 
 def test_of_duplicates_the_better_evidence_stands_then_the_higher_mean():
@@ -221,9 +221,9 @@ def test_genes_of_another_species_are_taken_by_their_symbols_but_not_without_a_w
     labels, names, foreign, caplog
 ):
     model = ["ENSG00000141510", "ENSG00000111640", "ENSG00000000460", "ENSG00000169429"]
-    plan_alignment(matrix(1, 3), labels, names, model, min_overlap=0.1)
+    plan_gene_mapping(matrix(1, 3), labels, names, model, min_overlap=0.1)
     harmonise(matrix(1, 3), labels, names, bundled_genes().of_biotype(), unit=UNIT)
-    assert caplog.text.count("named as in another species") == 2 * foreign
+    assert caplog.text.count("names of another species") == 2 * foreign
     caplog.clear()
-    plan_alignment(matrix(1, 3), labels, names, labels, min_overlap=0.1)  # a model of that species
+    plan_gene_mapping(matrix(1, 3), labels, names, labels, min_overlap=0.1)  # a model of that species
     assert not caplog.text

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gtex_vae.data.genes.files import read_gene_list, read_gtf, write_common_genes, write_gene_lists
-from gtex_vae.data.genes.table import (
-    GeneTable,
-    bundled_genes,
-    common_genes,
+from gtex_vae.data.genes.files import (
     gene_table,
-    parse_ensembl,
-    table_from_frame,
+    read_gene_list,
+    read_gtf,
+    write_common_genes,
+    write_gene_lists,
 )
+from gtex_vae.data.genes.ids import parse_ensembl
+from gtex_vae.data.genes.table import GeneTable, bundled_genes, common_genes, table_from_frame
 from gtex_vae.errors import DataError
 from gtex_vae.paths import shared_dir
 

@@ -36,7 +36,7 @@ def lines(text: str, at: int, new: str) -> str:
 # name of the case: content, then what the message must say
 TEXT: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", r"empty \(0 bytes\)"),
-    "blank": (" \n\n \n", "blank"),
+    "blank": (" \n\n \n", "only white space"),
     "binary junk": (bytes(range(256)) * 8, "binary content"),
     "control bytes": (b"\x01\x02\x03\x04" * 500, "binary content"),
     "nul in text": (TSV.encode() + b"\0\0\0", "binary content"),
@@ -64,7 +64,7 @@ TEXT: dict[str, tuple[str | bytes, str]] = {
     "gct ends after dimensions": ("#1.2\n3\t2\n", "ends before line 3"),
     "gct without rows": (
         "\n".join(GCT.split("\n")[:3]) + "\n",
-        r"declares 3 genes x 2 samples, but the file holds 0 x 2",
+        r"declares 3 genes x 2 samples, but the file has 0 x 2",
     ),
     "gct dimensions are text": (lines(GCT, 2, "three\t2"), "line 2: expected 2 whole numbers"),
     "gct dimensions missing": (
@@ -74,9 +74,9 @@ TEXT: dict[str, tuple[str | bytes, str]] = {
     "gct negative dimensions": (lines(GCT, 2, "-3\t2"), "line 2: expected 2 whole"),
     "gct too few rows": (
         lines(GCT, 2, "56200\t2"),
-        r"declares 56,200 genes x 2 samples, but the file holds 3 x 2",
+        r"declares 56,200 genes x 2 samples, but the file has 3 x 2",
     ),
-    "gct too many rows": (lines(GCT, 2, "2\t2"), "declares 2 genes x 2 samples, but the file holds 3 x 2"),
+    "gct too many rows": (lines(GCT, 2, "2\t2"), "declares 2 genes x 2 samples, but the file has 3 x 2"),
     "gct wrong columns": (
         lines(GCT, 2, "3\t9"),
         "declares 3 genes x 9 samples, but the file names 2 samples in its header line",
@@ -123,7 +123,7 @@ TEXT: dict[str, tuple[str | bytes, str]] = {
     "gct decimal commas": (GCT.replace("8.25", "8,25"), "'8,25' has a decimal comma"),
     "gct duplicate samples": (
         GCT.replace("GTEX-B", "GTEX-A"),
-        "'GTEX-A' stands twice, as sample column 1 and 2",
+        "'GTEX-A' occurs twice, as sample column 1 and 2",
     ),
     "gct empty sample": (GCT.replace("GTEX-B", ""), "sample column 2 has an empty name"),
     "gct empty gene": (lines(GCT, 5, "\tTNMD\t0\t3"), "line 5, column 1: the gene id is empty"),
@@ -139,7 +139,7 @@ TEXT: dict[str, tuple[str | bytes, str]] = {
     "blank first line": ("\n" + TSV, "line 1: the header line is blank"),
     "no header": (
         TSV.split("\n", 1)[1].replace("12\t0", "12\t12"),
-        "holds numbers where the column names should be",
+        "has numbers where the column names should be",
     ),
     "one column": ("gene_id\nENSG00000000003\nENSG00000000005\n", "no delimiter"),
     "header tabs, rows commas": (
@@ -166,10 +166,10 @@ TEXT: dict[str, tuple[str | bytes, str]] = {
     ),
     "NaN in csv": (CSV.replace("41", "nan"), "line 3, column 3 .*missing value"),
     "negative counts": (CSV.replace("41", "-41"), "negative value at line 3, column 3"),
-    "duplicate samples": (TSV.replace("s2", "s1"), "'s1' stands twice"),
+    "duplicate samples": (TSV.replace("s2", "s1"), "'s1' occurs twice"),
     "duplicate samples in rows": (
         "sample\tENSG00000000003\tENSG00000000005\ns1\t1\t2\ns2\t3\t4\ns1\t5\t6\n",
-        "'s1' stands twice, as sample row 1 and 3",
+        "'s1' occurs twice, as sample row 1 and 3",
     ),
     "empty gene id in header": (
         "sample\tENSG00000000003\t\ns1\t1\t2\ns2\t3\t4\n",
@@ -178,14 +178,14 @@ TEXT: dict[str, tuple[str | bytes, str]] = {
     "broken quotes": ('gene_id,s1,"s2\nENSG00000000003,1,2\nENSG00000000005,3,4\n', "line 1: broken quotes"),
     "both axes genes": (
         "gene\tENSG00000000003\tENSG00000000005\nENSG00000000003\t1\t.5\nENSG00000000005\t.5\t1\n",
-        "both axes hold Ensembl ids",
+        "both axes have Ensembl ids",
     ),
-    "no telling ids": ("x\ta\tb\nc\t1\t2\nd\t3\t4\n", "do not tell which axis holds the genes"),
+    "no telling ids": ("x\ta\tb\nc\t1\t2\nd\t3\t4\n", "do not show which axis holds the genes"),
     "z-scores": ("gene_id\ts1\ts2\nENSG00000000003\t-1.2\t0.3\nENSG00000000005\t0.7\t1.1\n", "standardized"),
     "all zero": (TSV.replace("12", "0").replace("41", "0").replace("\t3", "\t0"), "every value is zero"),
     "ambiguous unit": (
         "gene_id\ts1\ts2\nENSG00000000003\t1.2\t0.3\nENSG00000000005\t0.7\t1.1\n",
-        "unit cannot be told",
+        "unit cannot be recognised",
     ),
     "estimated counts": (TSV.replace("12", "2000000.5").replace("41", "3000000.5"), "more than TPM allows"),
 }

@@ -1,4 +1,4 @@
-"""docs/bad_input.md shows what users read, word for word. To write it anew: ``python tests/data/readers/test_bad_input_page.py``."""
+"""docs/bad_input.md quotes every message. To write the page: ``python tests/data/readers/test_bad_input_page.py``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from test_bad_input import TEXT
 
 PAGE = Path(__file__).parents[3] / "docs" / "bad_input.md"
-# these quote the words of a library, which change with its version
-OTHERS_WORDS = {"truncated h5ad", "truncated parquet", "broken quotes"}
-HEAD = """# What a wrong file says
+# these quote a library, whose words change with its version
+QUOTES = {"truncated h5ad", "truncated parquet", "broken quotes"}
+HEAD = """# Messages for wrong files
 
-Every way in which a matrix can be wrong ends in one line: the file, the place in it, what is wrong, and often the way
-out. Nothing is guessed and nothing half-written stays behind. Written by `tests/data/readers/test_bad_input_page.py` from the
-cases of `tests/data/readers/test_bad_input.py`, which hold more: damaged gzip and zstd, unreadable files, full disks,
-wrong arguments.
+Every fault of a matrix file ends in one line: the file, the place in it, the fault, and what to do. Nothing is guessed
+and no partial output is left. `tests/data/readers/test_bad_input_page.py` writes this page from the cases of
+`tests/data/readers/test_bad_input.py`, which has more of them: damaged gzip and zstd, unreadable files, full disks, wrong
+arguments.
 
 | case | message |
 |---|---|
@@ -29,12 +29,12 @@ wrong arguments.
 
 
 def page() -> str:
-    """The table, from running every case."""
+    """Run every case and collect the messages in a table."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "matrix.gct"
         for case, (content, _) in TEXT.items():
-            if case in OTHERS_WORDS:
+            if case in QUOTES:
                 continue
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
             try:
@@ -47,7 +47,7 @@ def page() -> str:
 
 def test_the_page_is_what_users_read() -> None:
     written = PAGE.read_text(encoding="utf-8")
-    assert written == page(), f"write it anew: python {Path(__file__).name}"
+    assert written == page(), f"write the page: python {Path(__file__).name}"
     assert written.count("\n| ") > 60
 
 

@@ -275,7 +275,7 @@ class TestAnnData:
 
         with h5py.File(tmp_path / "x.h5", "w") as file:
             file["matrix"] = np.zeros(3)
-        with pytest.raises(DataError, match="no AnnData, obs and var missing; a 10x file"):
+        with pytest.raises(DataError, match="not an AnnData, obs and var missing; a 10x file"):
             read_matrix(tmp_path / "x.h5")
 
     def test_truncated(self, tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ class TestAnnData:
     def test_repeated_samples(self, tmp_path: Path) -> None:
         data = ad.AnnData(X_NG, obs=pd.DataFrame(index=[SAMPLES[0]] * N), var=pd.DataFrame(index=GENES))
         data.write_h5ad(tmp_path / "x.h5ad")
-        with pytest.raises(DataError, match="stands twice"):
+        with pytest.raises(DataError, match="occurs twice"):
             read_matrix(tmp_path / "x.h5ad")
 
     def test_zarr_with_a_missing_chunk_folder(self, tmp_path: Path) -> None:
@@ -354,7 +354,7 @@ class TestReal:
     def test_v8_declares_more_than_it_holds(self) -> None:
         path = real("gtex_v8/*.gct.gz")
         with pytest.raises(
-            DataError, match=r"56,200 genes x 17,382 samples.*holds 59 x 17,382.*allow_shape_mismatch"
+            DataError, match=r"56,200 genes x 17,382 samples.*has 59 x 17,382.*allow_shape_mismatch"
         ):
             read_matrix(path)
         matrix = read_matrix(path, allow_shape_mismatch=True)

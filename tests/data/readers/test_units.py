@@ -9,7 +9,8 @@ import pytest
 import scipy.sparse as sp
 
 from gtex_vae.data.readers.matrix import RawMatrix, Source
-from gtex_vae.data.readers.units import recognise_unit, to_log2_tpm
+from gtex_vae.data.readers.units import recognise_unit
+from gtex_vae.data.units import to_log2_tpm
 from gtex_vae.errors import DataError
 
 PATH = Path("matrix.tsv")
@@ -55,7 +56,7 @@ REFUSED = {
     "standardized": ((np.log2(TPM + 1) - 3) / 2, "standardized"),
     "far below the floor": (np.log2(TPM + 1e-6), "cannot be negative"),
     "ln of 10^4": (np.log1p(COUNTS / COUNTS.sum(1, keepdims=True) * 1e4), "ln"),
-    "log10": (np.log10(TPM + 1), "cannot be told"),
+    "log10": (np.log10(TPM + 1), "cannot be recognised"),
     "fractional counts": (COUNTS * 300.37, "more than TPM allows"),
     "presence": ((COUNTS > 5).astype(np.float32), "only 0 and 1"),
     "zeros": (np.zeros((3, 4), np.float32), "every value is zero"),

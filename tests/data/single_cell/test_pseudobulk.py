@@ -386,7 +386,7 @@ def test_files_that_are_no_anndata(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         make_pseudobulk(tmp_path / "none.h5ad")
     (tmp_path / "text.h5ad").write_text("hello")
-    with pytest.raises(DataError, match="not a readable"):
+    with pytest.raises(DataError, match="damaged or not an AnnData"):
         make_pseudobulk(tmp_path / "text.h5ad")
 
 

@@ -1,4 +1,4 @@
-"""New data put in the order of a model's genes, with a report of what was missing, extra or named otherwise.
+"""Mapping of the columns of new data to a model's genes, with a report of missing, extra and renamed genes.
 
 Shape suffixes: n samples, g the model's genes, c columns of the new data.
 """
@@ -14,27 +14,29 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from gtex_vae.data.genes.columns import Columns, Matrix, choose, log_offset
-from gtex_vae.data.genes.harmonise import some
-from gtex_vae.data.genes.table import GeneTable, Named, bundled_genes, parse_ensembl, warn_of_other_species
+from gtex_vae.data.genes.columns import Columns, Matrix, choose
+from gtex_vae.data.genes.harmonise import count_and_examples
+from gtex_vae.data.genes.ids import parse_ensembl, warn_of_other_species
+from gtex_vae.data.genes.table import GeneTable, Named, bundled_genes
+from gtex_vae.data.units import log_offset
 from gtex_vae.errors import DataError
 
-# 0.5: half the genes still place a sample by tissue; below it most of the input is made up of means
+# with half of the genes a sample is still embedded near its tissue; with fewer, most of the input is filled in
 MIN_OVERLAP = 0.5
 
 
 @dataclass(frozen=True)
-class Alignment:
-    """Where each of a model's genes is found in the new data; :meth:`apply` gathers any block of samples.
+class GeneMapping:
+    """Columns of new data for each of a model's genes; :meth:`apply` gathers any block of samples.
 
     Parameters
     ----------
     columns
-        Columns of the new data that make up each gene.
+        Columns of the new data for each gene.
     present_g
-        Whether the new data has the gene.
+        True where the new data has the gene.
     report
-        Plain counts and examples, written as ``alignment.json``.
+        Counts and examples, written as ``alignment.json``.
     """
 
     columns: Columns
@@ -42,21 +44,21 @@ class Alignment:
     report: dict[str, Any]
 
     def apply(self, x_nc: Matrix, mean_g: npt.NDArray[np.float32], *, unit: str) -> npt.NDArray[np.float32]:
-        """Gather a block of samples, missing genes filled with their training mean.
+        """Gather a block of samples; missing genes are filled with their training mean.
 
         Parameters
         ----------
         x_nc
-            Some or all samples of the new data, dense or CSR, in the model's unit.
+            Samples of the new data, dense or CSR, in the model's unit.
         mean_g
-            Mean of each of the model's genes over its training samples, same unit: 0 after standardizing.
+            Mean of each of the model's genes over its training samples, in the same unit: 0 after standardizing.
         unit
             The model's unit.
 
         Returns
         -------
         ndarray
-            Dense float32, n x g; the input itself where it is aligned already.
+            Dense float32, n x g; the input itself if it already has the model's genes in order.
         """
         taken = self.columns.take(x_nc, log_offset(unit), mean_g)
         if not sp.issparse(taken):
@@ -67,7 +69,7 @@ class Alignment:
 
 
 @dataclass(frozen=True)
-class Aligned:
+class MappedMatrix:
     """New data in the order and unit of a model.
 
     Parameters
@@ -75,9 +77,9 @@ class Aligned:
     x_ng
         Dense float32, samples x the model's genes.
     present_g
-        Whether the new data had the gene.
+        True where the new data has the gene.
     report
-        As in :class:`Alignment`.
+        As in :class:`GeneMapping`.
     """
 
     x_ng: npt.NDArray[np.float32]
@@ -92,7 +94,7 @@ def _trace(
     model_names: Sequence[str],
     table: GeneTable,
 ) -> list[Named | None]:
-    """Gene of the model for each column, and by which evidence."""
+    """Find the model's gene of each column, and the evidence for it."""
     ids = set(model_ids)
     counts = Counter(name.upper() for name in model_names if name)
     by_name = {
@@ -101,7 +103,7 @@ def _trace(
         if counts[name.upper()] == 1
     }
 
-    # a model gene whose id was retired is found under the id that its symbol has now
+    # a model gene with a retired id is found by the current id of its symbol
     now: dict[str, Named] = {}
     for gene, name in zip(model_ids, model_names, strict=True):
         successor = table.find(name) if name and gene not in table else None
@@ -123,12 +125,12 @@ def _trace(
         elif ensembl is None:
             traced.append(by_symbol(label) or by_symbol(name))
         else:
-            # an id that the annotation knows is another gene, whatever symbol stands beside it
+            # an id in the annotation is another gene, whatever its symbol
             traced.append(None if plain in table else by_symbol(name))
     return traced
 
 
-def plan_alignment(
+def plan_gene_mapping(
     x_nc: Matrix,
     gene_ids: Sequence[str],
     gene_names: Sequence[str] | None,
@@ -137,25 +139,25 @@ def plan_alignment(
     model_gene_names: Sequence[str] | None = None,
     table: GeneTable | None = None,
     min_overlap: float = MIN_OVERLAP,
-) -> Alignment:
-    """Find each of a model's genes in new data.
+) -> GeneMapping:
+    """Find the columns of each of a model's genes in new data.
 
-    A column is matched by its id (version and ``_PAR_Y`` aside). A column without one is matched by its
-    symbol, former symbol or alias, and so are ids that the annotation does not know (any more), be they the
-    data's or the model's. Several columns of one gene are resolved as :mod:`gtex_vae.data.genes.columns` says.
+    A column is matched by its Ensembl id without version and ``_PAR_Y``. A column without an id, or with a retired one,
+    is matched by its symbol, former symbol or alias; so are retired ids of the model. Several columns of one gene are
+    resolved as described in :mod:`gtex_vae.data.genes.columns`.
 
     Parameters
     ----------
     x_nc
-        The new data, or its first block of samples: read only to choose between duplicates.
+        The new data, or a block of its samples; read only to choose between duplicates.
     gene_ids, gene_names
-        What the new data calls its genes; names may be None.
+        Ids and symbols of the new data; symbols may be None.
     model_gene_ids, model_gene_names
-        The model's genes in its order, and their symbols if it has them.
+        The model's genes in order, and their symbols if known.
     table
-        Annotation that tells other genes from retired ids, and finds symbols; the bundled table if None.
+        Annotation to look up ids and symbols in; the bundled table if None.
     min_overlap
-        Share of the model's genes, between 0 and 1, that the new data must have.
+        Minimum share of the model's genes that the new data must have, between 0 and 1.
 
     Raises
     ------
@@ -178,8 +180,8 @@ def plan_alignment(
     if overlap < min_overlap or not present_g.any():
         raise DataError(
             f"only {present_g.sum()} of the model's {len(model_ids)} genes ({overlap:.1%}) are in the data, "
-            f"{min_overlap:.0%} are needed (min_overlap): its ids are like {', '.join(labels[:3])}, "
-            f"the model's like {', '.join(model_ids[:3])}; was it filtered, or is it of another species?"
+            f"fewer than min_overlap={min_overlap:.0%}; the ids of the data look like {', '.join(labels[:3])}, those of the "
+            f"model like {', '.join(model_ids[:3])}; give unfiltered human data, or lower min_overlap"
         )
     used = [int(c) for c in columns.source_g[present_g]]
     warn_of_other_species([labels[c] for c in used if kind_of[c] != "id"], len(used))
@@ -198,20 +200,20 @@ def plan_alignment(
         "min_overlap": min_overlap,
         "identified_by": dict(Counter(kind_of[c] for c in used)),
         "version_stripped": versioned,
-        "missing": some([model_ids[g] for g in np.flatnonzero(~present_g)]),
+        "missing": count_and_examples([model_ids[g] for g in np.flatnonzero(~present_g)]),
         "missing_filled_with": "training mean",
-        "extra": some([label for c, label in enumerate(labels) if c not in used_set]),
-        "renamed": some(renamed),
-        "duplicates": some(
+        "extra": count_and_examples([label for c, label in enumerate(labels) if c not in used_set]),
+        "renamed": count_and_examples(renamed),
+        "duplicates": count_and_examples(
             [f"{labels[c]} left out for {labels[columns.source_g[g]]}" for g, c in columns.left_out]
         ),
         "y_copies_added": len(columns.added),
         "reordered": bool((np.diff(used) < 0).any()),
     }
-    return Alignment(columns, present_g, report)
+    return GeneMapping(columns, present_g, report)
 
 
-def align(
+def map_genes(
     x_nc: Matrix,
     gene_ids: Sequence[str],
     gene_names: Sequence[str] | None,
@@ -222,28 +224,28 @@ def align(
     model_gene_names: Sequence[str] | None = None,
     table: GeneTable | None = None,
     min_overlap: float = MIN_OVERLAP,
-) -> Aligned:
-    """Put new data in the order of a model's genes at once: :func:`plan_alignment`, then its ``apply``.
+) -> MappedMatrix:
+    """Map new data to a model's genes at once: :func:`plan_gene_mapping`, then its ``apply``.
 
     Parameters
     ----------
     x_nc
         Samples x columns, dense or CSR, in the model's unit.
     gene_ids, gene_names, model_gene_ids, model_gene_names, table, min_overlap
-        See :func:`plan_alignment`.
+        See :func:`plan_gene_mapping`.
     mean_g, unit
-        See :meth:`Alignment.apply`.
+        See :meth:`GeneMapping.apply`.
 
     Examples
     --------
     >>> x_nc = np.float32([[1, 2]])
     >>> model = ["ENSG00000000003", "ENSG00000000005", "ENSG00000000419"]
-    >>> new = align(x_nc, ["ENSG00000000419.14", "TSPAN6"], None, model,
+    >>> new = map_genes(x_nc, ["ENSG00000000419.14", "TSPAN6"], None, model,
     ...             mean_g=np.float32([7, 8, 9]), unit="log2(TPM+1)")
     >>> new.x_ng, new.present_g.tolist(), new.report["missing"]["examples"]
     (array([[2., 8., 1.]], dtype=float32), [True, False, True], ['ENSG00000000005'])
     """
-    plan = plan_alignment(
+    plan = plan_gene_mapping(
         x_nc,
         gene_ids,
         gene_names,
@@ -252,4 +254,4 @@ def align(
         table=table,
         min_overlap=min_overlap,
     )
-    return Aligned(plan.apply(x_nc, mean_g, unit=unit), plan.present_g, plan.report)
+    return MappedMatrix(plan.apply(x_nc, mean_g, unit=unit), plan.present_g, plan.report)

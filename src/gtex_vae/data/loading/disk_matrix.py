@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gtex_vae.data.preprocess import processed as processed_data
-from gtex_vae.data.readers.anndata import explain_damage
-from gtex_vae.data.readers.backed import sliceable
+from gtex_vae.data.readers.stores import explain_damage, open_group, sliceable
 from gtex_vae.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class DiskMatrix:
             raise DataError(f"{path} does not exist")
         self._format = "zarr" if path.suffix == ".zarr" else "h5ad"
         with explain_damage(path, self._format):
-            store = _open(path, self._format)
+            store = open_group(path, self._format)
             if "X" not in store:
                 raise DataError(f"{path} has no matrix X")
             tables = {name: read_elem(store[name]) for name in ("obs", "var", "uns") if name in store}
@@ -151,14 +150,3 @@ def subset(rows: npt.NDArray[np.intp], n_genes: int, memory_gib: float) -> npt.N
     if len(rows) <= most:
         return rows
     return np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
-
-
-def _open(path: Path, format: str) -> Any:
-    """Store that stays open as long as something of it is used."""
-    if format == "h5ad":
-        import h5py
-
-        return h5py.File(path, "r")
-    import zarr
-
-    return zarr.open_group(str(path), mode="r")

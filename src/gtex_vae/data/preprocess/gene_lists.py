@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gtex_vae.data.genes.files import write_common_genes, write_gene_lists
-from gtex_vae.data.genes.table import bundled_genes, parse_ensembl
-from gtex_vae.data.readers.anndata import explain_damage, open_store
+from gtex_vae.data.genes.ids import parse_ensembl
+from gtex_vae.data.genes.table import bundled_genes
 from gtex_vae.data.readers.read import read_matrix
+from gtex_vae.data.readers.stores import explain_damage, open_store
 from gtex_vae.errors import DataError
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gtex_vae.data.genes.columns import Matrix, log_offset
+from gtex_vae.data.genes.columns import Matrix
 from gtex_vae.data.preprocess.sample_stats import blocks
+from gtex_vae.data.units import log_offset
 
 BINS = 20
 

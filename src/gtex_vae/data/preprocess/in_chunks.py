@@ -16,13 +16,13 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from tqdm import tqdm
 
-from gtex_vae.data.genes.columns import Columns, log_offset
+from gtex_vae.data.genes.columns import Columns
 from gtex_vae.data.readers.anndata import DECLARED
 from gtex_vae.data.readers.backed import block, name_unit, open_matrix
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix
 from gtex_vae.data.readers.text.spill import Spilled, SpilledSamples
-from gtex_vae.data.readers.units import check_stated_unit, to_log2_tpm
 from gtex_vae.data.rows import take_columns
+from gtex_vae.data.units import check_stated_unit, log_offset, to_log2_tpm
 from gtex_vae.errors import DataError
 
 BLOCK_VALUES = 1 << 23  # a few arrays of this size are held at once
@@ -66,8 +66,7 @@ def open_wanted(
         )
         if unit is None and matrix.unit_reason != DECLARED:
             matrix = name_unit(matrix, None, "")  # of the wanted genes, as when they alone are read
-        spelled = matrix.unit.lower().replace(" ", "").replace("tpmorrpkm", "tpm/rpkm")
-        yield replace(matrix, unit=check_stated_unit(Path(path), spelled, None))
+        yield replace(matrix, unit=check_stated_unit(Path(path), matrix.unit, None))
 
 
 def convert_in_chunks(
@@ -82,7 +81,7 @@ def convert_in_chunks(
     columns
         Which columns make up each gene.
     length_g
-        Gene lengths for counts; see `gtex_vae.data.readers.units.to_log2_tpm`.
+        Gene lengths for counts; see `gtex_vae.data.units.to_log2_tpm`.
     scratch
         Folder for the result.
 

@@ -18,14 +18,15 @@ from gtex_vae import provenance
 from gtex_vae.data.annotation_columns import OBS
 from gtex_vae.data.annotations import annotate
 from gtex_vae.data.counts import LENGTH, SIZE, library_sizes
-from gtex_vae.data.genes.columns import log_offset
+from gtex_vae.data.genes.files import gene_table
 from gtex_vae.data.genes.harmonise import Harmonised, KeepGenes, plan_genes
-from gtex_vae.data.genes.table import GeneTable, gene_table
+from gtex_vae.data.genes.table import GeneTable
 from gtex_vae.data.preprocess.filters import filter_matrix
 from gtex_vae.data.preprocess.in_chunks import convert_in_chunks, open_wanted
 from gtex_vae.data.preprocess.qc import write_qc
 from gtex_vae.data.readers import RawMatrix, read_matrix, to_log2_tpm
 from gtex_vae.data.rows import StreamedAnnData, stack, take_columns, take_rows
+from gtex_vae.data.units import log_offset
 from gtex_vae.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
-from gtex_vae.data.genes.columns import Matrix, log_offset
+from gtex_vae.data.genes.columns import Matrix
+from gtex_vae.data.units import log_offset
 
 ROWS = 256
 # GTEx calls a gene expressed above 0.1 TPM

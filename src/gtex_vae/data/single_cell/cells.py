@@ -15,7 +15,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from gtex_vae.data.annotation_columns import column_named
-from gtex_vae.data.readers.anndata import element_of, gene_ids_and_names, refuse_pickle
+from gtex_vae.data.readers.anndata import gene_ids_and_names
+from gtex_vae.data.readers.stores import find_element, open_store
 from gtex_vae.errors import DataError
 
 if TYPE_CHECKING:
@@ -98,13 +99,13 @@ def open_cells(source: AnnData | Path | str, *, layer: str | None = None) -> Ite
     path = Path(source)
     if not path.exists():
         raise DataError(f"{path} does not exist")
-    with _open_store(path) as store:
+    with open_store(path, "zarr" if path.is_dir() else "h5ad") as store:
         missing = [name for name in ("obs", "var") if name not in store]
         if missing:
             raise DataError(f"{path} is not an AnnData: {' and '.join(missing)} missing")
         from anndata.io import read_elem, sparse_dataset
 
-        element = element_of(path, store, layer)
+        element = find_element(path, store, layer)
         obs, var = read_elem(store["obs"]), read_elem(store["raw/var" if layer == "raw" else "var"])
         encoding = str(element.attrs.get("encoding-type", "array"))
         if encoding == "csr_matrix":
@@ -113,29 +114,6 @@ def open_cells(source: AnnData | Path | str, *, layer: str | None = None) -> Ite
             element = read_elem(element).tocsr()
         layers = [*store["layers"]] if "layers" in store else []
         yield _describe(str(path), obs, var, element, [*layers, *(["raw"] if "raw" in store else [])])
-
-
-@contextmanager
-def _open_store(path: Path) -> Iterator[Any]:
-    """Open an .h5ad or .zarr for reading."""
-    if path.is_dir():
-        import zarr
-
-        refuse_pickle(path)
-        try:
-            store = zarr.open_group(str(path), mode="r")
-        except Exception as error:
-            raise DataError(f"{path} is not a readable AnnData: {error}") from error
-        yield store
-        return
-    import h5py
-
-    try:
-        store = h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(f"{path} is not a readable .h5ad: {error}") from error
-    with store:
-        yield store
 
 
 def _of_anndata(adata: AnnData, layer: str | None) -> Cells:

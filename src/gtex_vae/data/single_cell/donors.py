@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from gtex_vae.data.genes.mapping import MIN_OVERLAP, align
+from gtex_vae.data.genes.mapping import MIN_OVERLAP, map_genes
 from gtex_vae.data.single_cell.pseudobulk import Pseudobulk, make_pseudobulk
 from gtex_vae.data.splits import SPLITS, check_split, split_samples
 from gtex_vae.data.standardize import Standardizer
@@ -173,7 +173,7 @@ def donor_cells(
     mean_g = scaler.center_g.cpu().numpy()
 
     def mapped(adata: AnnData) -> tuple[np.ndarray, dict[str, Any]]:
-        found = align(
+        found = map_genes(
             np.asarray(adata.X, np.float32), list(adata.var_names), _names(adata), gene_ids,
             mean_g=mean_g, unit=unit, model_gene_names=gene_names, min_overlap=min_overlap,
         )  # fmt: skip

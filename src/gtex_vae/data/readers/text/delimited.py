@@ -102,9 +102,7 @@ def read(path: Path, options: ReadOptions) -> RawMatrix:
     )
 
 
-def _read_genes(
-    layout: Layout, lines: Iterator[Line], options: ReadOptions
-) -> _Values:
+def _read_genes(layout: Layout, lines: Iterator[Line], options: ReadOptions) -> _Values:
     """Read a file whose rows are genes: skip unwanted rows unparsed, transpose the others."""
     samples = layout.columns
     check_sample_ids(layout.path, samples, "column")
@@ -129,14 +127,14 @@ def _read_genes(
     )
 
 
-def _read_samples(
-    layout: Layout, lines: Iterator[Line], options: ReadOptions
-) -> _Values:
+def _read_samples(layout: Layout, lines: Iterator[Line], options: ReadOptions) -> _Values:
     """Read a file whose rows are samples: skip unwanted columns unparsed."""
     for at, gene in enumerate(layout.columns, start=layout.n_lead + 1):
         if not gene:
             raise DataError(f"{layout.path}, line {layout.number}, column {at:,}: the gene id is empty")
-    wanted = np.array([options.keep_gene is None or options.keep_gene(gene, None) for gene in layout.columns], bool)
+    wanted = np.array(
+        [options.keep_gene is None or options.keep_gene(gene, None) for gene in layout.columns], bool
+    )
     target = np.where(wanted, np.cumsum(wanted) - 1, -1).astype(np.int32)
     parser = layout.parser("gene", target)
     collected = samples_in_rows(int(wanted.sum()), options.scratch)
@@ -153,5 +151,3 @@ def _read_samples(
     genes = [gene for gene, keep in zip(layout.columns, wanted.tolist(), strict=True) if keep]
     found = (len(layout.columns), len(samples))
     return _Values(collected.result(), samples, genes, None, lead, found, negative)
-
-

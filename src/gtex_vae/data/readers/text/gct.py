@@ -90,7 +90,7 @@ def read(path: Path, options: ReadOptions) -> RawMatrix:
         names = [name.lower() for name in header[:n_lead]]
         id_at, name_at = _id_and_name(names, version)
         genes = read_gene_rows(
-            path, lines, parser, len(samples), id_at=id_at, name_at=name_at, 
+            path, lines, parser, len(samples), id_at=id_at, name_at=name_at,
             keep_gene=options.keep_gene, scratch=options.scratch,
         )  # fmt: skip
 
