@@ -27,7 +27,7 @@ ROOTS = {"train", "preprocess", "evaluate", "summarize"} | {
     "generate",
 }  # the latter have tests of their own
 PARTS_OF_OTHERS = {"data/split", "data/matrix"}  # run by every data config that builds on them
-RUN_BY_EVERY_COMMAND = {"hydra/job_logging/run_log", "hydra/help/train"}
+RUN_BY_EVERY_COMMAND = {"hydra/job_logging/run_log", "hydra/output/run_dir", "hydra/help/train"}
 DOWNLOADED = {"data/gtex_v8", "data/gtex_v10", "data/gtex_v11", "data/gtex_xena"}  # composed and checked
 SHARED = {"data/gtex_v6_shared"}
 ALIGNMENT = {"alignment/donors", "experiment/contrastive"}
