@@ -1,4 +1,4 @@
-"""Bulk-like samples of single cells: ``python -m gtex_vae.pseudobulk input=<sc.h5ad> [key=value ...]``."""
+"""Make pseudobulk from single cells: ``python -m gtex_vae.pseudobulk input=<sc.h5ad> [key=value ...]``."""
 
 from __future__ import annotations
 
@@ -37,11 +37,12 @@ class PseudobulkConfig:
 
 @stage("pseudobulk", PseudobulkConfig)
 def main(config: PseudobulkConfig, run_dir: Path) -> None:
-    """Read cells, or simulate them; write donors, cell types, proportions and how they were mixed."""
+    """Read or simulate cells; write pseudobulk, cell-type profiles, proportions and settings."""
     from gtex_vae import provenance
     from gtex_vae.config import build
+    from gtex_vae.data.single_cell.files import write_pseudobulk
     from gtex_vae.data.single_cell.pseudobulk import make_pseudobulk
-    from gtex_vae.files import write_beside, write_json
+    from gtex_vae.files import write_json
 
     simulated = config.input in (None, "demo")
     source = build(config.data["prepare"], under="gtex_vae.data") if simulated else Path(str(config.input))
@@ -54,21 +55,18 @@ def main(config: PseudobulkConfig, run_dir: Path) -> None:
     record = json.dumps(
         provenance.describe(sources=sources, config=settings, dropped=mixing["genes"]["dropped"])
     )
-    for name, adata in (("pseudobulk", made.donors), ("celltype_profiles", made.profiles)):
+    for adata in (made.donors, made.profiles):
         adata.uns["provenance"] = {"record": record}
-        with write_beside(run_dir / f"{name}.h5ad") as temporary:
-            adata.write_h5ad(temporary)
-    with write_beside(run_dir / "proportions.csv") as temporary:
-        made.proportions.to_csv(temporary)
+    write_pseudobulk(run_dir, made)
     write_json(run_dir / "mixing.json", mixing)
     if mixing["cells_without_donor"] or mixing["cells_without_type"]:
         log.warning(
-            "%d cells without a donor are left out, %d more without a cell type are in no profile",
+            "skipped %d cells without a donor; %d more cells have no cell type and are in no profile",
             mixing["cells_without_donor"], mixing["cells_without_type"],
         )  # fmt: skip
     log.info(
-        "%s: %d cells of %d donors and %d cell types made into %d profiles (%d had fewer than %d cells) and %d mixtures, "
-        "%d genes", run_dir, mixing["cells"], mixing["donors"], len(mixing["cell_types"]), mixing["profiles"],
+        "%s: from %d cells of %d donors and %d cell types made %d profiles (%d skipped with fewer than %d cells) and "
+        "%d mixtures, %d genes", run_dir, mixing["cells"], mixing["donors"], len(mixing["cell_types"]), mixing["profiles"],
         mixing["profiles_below_min_cells"], config.min_cells, mixing["mixtures"], made.donors.n_vars,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""``python -m gtex_vae.generate``: samples that every other stage reads, and their audit."""
+"""The command ``python -m gtex_vae.generate``: samples that other commands read, and their audit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_samples_of_tissues_with_their_audit(run, command):
     assert table.loc["model", "mmd2"] == pytest.approx(audit["mmd2"], rel=1e-4, abs=1e-6)
     assert table.loc["PCA", "too_near"] == pytest.approx(audit["baseline/pca/too_near"])
     assert table.loc["model, without noise", "variance"] < table.loc["model", "variance"]
-    # the same seed, the same samples; and they embed near where they were drawn
+    # equal seeds give equal samples, which embed near their latent positions
     again = command("gtex_vae.generate", f"run={run}", "n_samples=80", f"hydra.run.dir={folder}2")
     assert again.code == 0, again.stderr
     np.testing.assert_array_equal(adata.X, processed.read(run.parent / "tissue2" / "synthetic.h5ad").X)

@@ -1,4 +1,4 @@
-"""``python -m gtex_vae.pseudobulk`` as a user types it."""
+"""The command ``python -m gtex_vae.pseudobulk``."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_cells_that_are_left_out_are_counted(command, cells_file, tmp_path):
         STAGE, "input=cells.h5ad", "donor=person", "cell_type=kind", "hydra.run.dir=run", cwd=tmp_path
     )
     assert done.code == 0, done.stderr
-    assert "7 cells without a donor are left out" in done.stdout
+    assert "skipped 7 cells without a donor" in done.stdout
 
 
 def test_the_demo_is_simulated_and_the_seed_decides(command, tmp_path):

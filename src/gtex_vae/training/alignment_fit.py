@@ -12,7 +12,8 @@ import pandas as pd
 
 from gtex_vae.analysis.report.model_card import write_card
 from gtex_vae.config import build
-from gtex_vae.data.single_cell.donors import DonorCells, donor_cells, pseudobulk_folder, read_pseudobulk
+from gtex_vae.data.single_cell.donors import DonorCells, donor_cells
+from gtex_vae.data.single_cell.files import pseudobulk_folder, read_pseudobulk
 from gtex_vae.errors import ConfigError, RunError
 from gtex_vae.files import write_beside, write_json
 from gtex_vae.inference.trained_model import TrainedModel

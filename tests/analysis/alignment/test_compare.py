@@ -27,7 +27,7 @@ def cells() -> DonorCells:
 
 
 def views(cells: DonorCells) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """A model that knows donors, one that knows composition alone, and two that know nothing."""
+    """Make a model that identifies donors, one that depends on composition only, and two random ones."""
     rng = np.random.default_rng(1)
     donor = rng.standard_normal((N, G))
     shares = np.sqrt(cells.proportion_nc) @ rng.standard_normal((C, G))

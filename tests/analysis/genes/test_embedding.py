@@ -31,7 +31,7 @@ from gtex_vae.models.vae import VAE
 @pytest.mark.parametrize("n_components", [None, 12])
 @pytest.mark.parametrize("linear_skip", [True, False])
 def test_output_weights_keep_inner_products_of_the_whole_last_layer(n_components, linear_skip):
-    """Column for column: what the model's mean changes by when one hidden unit of one member changes."""
+    """Each column is the change of the model's mean with one hidden unit of one ensemble member."""
     torch.manual_seed(0)
     vae = VAE(30, 4, [9, 16], n_components=n_components, n_members=3, linear_skip=linear_skip).eval()
     if n_components is not None:
@@ -71,7 +71,7 @@ def test_whitening_is_that_of_the_singular_values():
 
 
 def test_linear_decoders_have_the_same_genes_in_both_embeddings():
-    """With nothing in the MLPs the decoder is its linear path: the Jacobian and the last layer say the same.
+    """With zero MLPs the decoder is its linear path, so the Jacobian and the last layer give the same embedding.
 
     Up to the scatter around neighbours, which is about a sphere where samples come from one.
     """

@@ -1,4 +1,4 @@
-"""Gene sets along latent dimensions: right where planted, quiet where nothing is."""
+"""Gene sets along latent dimensions: planted sets are found, and noise is not."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def sets(count: int, g: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def change_gd() -> np.ndarray:
-    """Changes with heavy tails that grow with the level: what makes a careless test call noise."""
+    """Draw heavy-tailed changes whose scale increases with the level, which inflates a naive test."""
     random = np.random.default_rng(1)
     level_g = np.linspace(0.0, 1.0, 2000)
     return random.standard_t(2, (2000, 8)) * (0.2 + level_g[:, None]) + 3.0 * level_g[:, None] ** 2
 
 
 def test_z_is_that_of_drawn_sets(change_gd):
-    """The variance without drawing is the variance of draws, for a set of uneven levels."""
+    """The analytic variance equals that of random draws, for a set of unequal levels."""
     level_g = np.linspace(0.0, 1.0, 2000)
     members = np.concatenate([np.arange(1900, 1990), np.arange(0, 2000, 200)])
     random = np.random.default_rng(2)
@@ -51,15 +51,15 @@ def test_permuted_genes_give_uniform_p_and_the_fdr_is_kept(change_gd):
         p_values.append(table.loc[table["dimension"] == "z_0", "p"].to_numpy())
         false += bool((table["q"] < 0.1).any())
     p = np.concatenate(p_values)
-    # of one dimension: the others, which go with the level as well, say the same again
+    # one dimension only: the others also depend on the level and are not independent
     assert kstest(p, "uniform").pvalue > 0.01
     assert abs((p < 0.05).mean() - 0.05) < 0.015
-    # where nothing is true, the false discovery rate is the chance of any discovery
+    # if every null hypothesis is true, the false discovery rate is the probability of any discovery
     assert false <= 10
 
 
 def test_levels_alone_are_no_enrichment(change_gd):
-    """Sets of strongly expressed genes, along a dimension that moves strongly expressed genes."""
+    """Sets of strongly expressed genes, along a dimension that changes strongly expressed genes."""
     level_g = np.linspace(0.0, 1.0, 2000)
     random = np.random.default_rng(4)
     strong = {str(i): 1400 + random.choice(600, 40, replace=False) for i in range(50)}
@@ -70,7 +70,7 @@ def test_levels_alone_are_no_enrichment(change_gd):
 
 
 def test_modules_of_the_demo_are_found_with_their_sign():
-    """Loadings of each module's true activity: its own set comes first, and turned around it comes with a minus."""
+    """For loadings of a module's true activity its own set ranks first; with negated loadings its sign is minus."""
     adata = simulate_gtex(n_samples=400, n_genes=1000, seed=0)
     x_ng = (adata.X - adata.X.mean(0)) / np.maximum(adata.X.std(0), 0.05)
     activity_nm = adata.obsm["truth_modules"]
@@ -78,7 +78,7 @@ def test_modules_of_the_demo_are_found_with_their_sign():
     modules = match(module_gene_sets(adata), adata.var["gene_name"])
     names = list(modules)
     number = [int(name.rpartition("_")[2]) - 1 for name in names]
-    # factors switch several modules at once: what each does beside the others
+    # factors switch several modules at once, so regress on all of them
     change_gm = np.linalg.lstsq(activity_nm[:, number], x_ng, rcond=None)[0].T
     level_g = adata.X.mean(0)
     table = enrichment_table(change_gm, {"modules": modules}, level_g, np.arange(len(names)), kept=1)

@@ -60,7 +60,7 @@ def test_modules_are_found_and_shuffled_modules_are_not():
     assert function_table(unit_length(embedding_gd), sets)["auroc"].min() == 1
     null_ps = permutation_null(unit_length(embedding_gd), list(sets.values()), permutations=50)
     assert null_ps.shape == (50, 8)
-    # a member sees one of its kind fewer than other genes do, which tells among eight tight modules
+    # a member's own similarity is excluded, which matters with eight tight modules
     assert 0.42 < null_ps.mean() < 0.5
     assert null_ps.max() < 0.8
 
@@ -93,7 +93,7 @@ def test_matching_on_level_takes_up_what_comes_of_the_level_alone():
 
 
 def test_matched_auroc_agrees_with_its_definition():
-    """Each member against the genes of its own level alone, in twenty classes of fifteen."""
+    """Compare each member with the genes of its own level, in twenty classes of fifteen."""
     random = np.random.default_rng(3)
     embedding_gd, level_g = embeddings(300, 4), random.random(300)
     sets = {f"set {i}": random.choice(300, random.integers(5, 40), replace=False) for i in range(6)}

@@ -1,4 +1,4 @@
-"""Gene sets predicted by support vector machines: the published protocol, and no figure without a signal."""
+"""Gene sets predicted by support vector machines: the published protocol, and AUROC 0.5 without a signal."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_planted_sets_are_predicted_and_noise_is_not():
 
 
 def test_benchmark_tells_what_level_and_chance_alone_give():
-    """One embedding knows the modules, one nothing but the level; modules are of strong or of weak genes."""
+    """One embedding contains the modules, one only the level; modules have strong or weak genes."""
     random = np.random.default_rng(0)
     level_g = np.linspace(-1, 1, 600)
     members = {f"m{i:02d}": random.choice(300, 20, replace=False) + 300 * (i % 2) for i in range(20)}

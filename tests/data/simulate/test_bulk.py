@@ -1,4 +1,4 @@
-"""The simulated data are what their truth says, and look like GTEx where that matters."""
+"""Simulated bulk data match their truth and resemble GTEx."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def linear() -> ad.AnnData:
 
 
 def residual_of_tissue(adata: ad.AnnData) -> np.ndarray:
-    """Expression less its mean in each tissue."""
+    """Subtract the mean of each tissue from the expression."""
     x_ng = pd.DataFrame(adata.X)
     return (x_ng - x_ng.groupby(adata.obs["tissue"].to_numpy(), observed=True).transform("mean")).to_numpy()
 
@@ -87,7 +87,7 @@ def test_proportions_and_expression_follow_the_tissue(adata: ad.AnnData) -> None
     np.testing.assert_allclose(share_nc.sum(axis=1), 1.0, rtol=1e-5)
     own = np.array([share_nc.loc[sample, tissue] for sample, tissue in adata.obs["tissue"].items()])
     assert (own > 0).all()
-    # the mean of a tissue's samples is nearer to its own profile than to that of any other organ
+    # the mean of a tissue's samples is nearest to its own profile
     for tissue, organ in (("Liver", "Brain - Cortex"), ("Whole Blood", "Muscle - Skeletal")):
         mean_g = adata.X[(adata.obs["tissue"] == tissue).to_numpy()].mean(axis=0)
         profile = adata.varm["truth_profiles"]
@@ -104,7 +104,7 @@ def test_modules_are_coexpressed_and_follow_their_activity(adata: ad.AnnData) ->
     within = (module_g[:, None] == module_g) & (module_g != "") & ~np.eye(len(module_g), dtype=bool)
     between = (module_g[:, None] != module_g) & (module_g != "") & (module_g[:, None] != "")
     assert correlation_gg[within].mean() > 2 * correlation_gg[between].mean()
-    # the truth has the right sign gene by gene
+    # the truth has the correct sign for each gene
     activity_nm = adata.obsm["truth_modules"]
     number_g = np.array([int(name[7:]) - 1 if name else -1 for name in module_g])
     inside = np.flatnonzero(number_g >= 0)
@@ -176,7 +176,7 @@ def test_linear_covariance_is_that_of_ppca(linear: ad.AnnData) -> None:
     expected = loading_gk @ loading_gk.T + sigma**2 * np.eye(linear.n_vars)
     empirical = np.cov(linear.X.T.astype(float))
     assert np.linalg.norm(empirical - expected) < 0.1 * np.linalg.norm(expected)
-    # k eigenvalues above the noise floor, and the floor spread only as Marchenko and Pastur allow
+    # k eigenvalues above the noise; the noise eigenvalues within the Marchenko-Pastur bounds
     eigenvalues = np.linalg.eigvalsh(empirical)[::-1]
     edge = np.sqrt(linear.n_vars / linear.n_obs)
     assert sigma**2 * (1 - edge) ** 2 * 0.9 < eigenvalues[-1]
@@ -190,7 +190,7 @@ def test_linear_residual_is_white_gaussian(linear: ad.AnnData) -> None:
     assert residual_ng.std() == pytest.approx(0.5, rel=0.01)
     assert ((residual_ng / 0.5) ** 4).mean() == pytest.approx(3.0, rel=0.03)
     assert linear.uns["expression"]["unit"] == "arbitrary (linear Gaussian)"
-    # nothing of the donor in z: its mean is one of as many independent draws
+    # z does not depend on the donor: its mean per donor is that of independent draws
     by_donor = pd.DataFrame(linear.obsm["truth_factors"]).groupby(linear.obs["donor"].to_numpy())
     scaled = by_donor.mean().to_numpy() * np.sqrt(by_donor.size().to_numpy())[:, None]
     assert scaled.var() == pytest.approx(1.0, rel=0.15)

@@ -1,4 +1,4 @@
-"""Simulated cells are what their truth says, and share their genes with the bulk demo."""
+"""Simulated cells match their truth, and have the genes of the bulk demo."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_genes_are_those_of_the_bulk_data() -> None:
     singles = simulate_singlecell(n_donors=2, n_genes=200)
     for column in ("gene_name", "biotype", "module", "truth_loading"):
         pd.testing.assert_series_equal(singles.var[column], bulk.var[column])
-    # a cell type descends from the bulk's, so their profiles are alike
+    # cell types are derived from those of the bulk data, so their profiles are similar
     descendant = singles.varm["truth_profiles"]["CD14 Mono"]
     related = [
         np.corrcoef(descendant, bulk.varm["truth_profiles"][name])[0, 1]
@@ -46,7 +46,7 @@ def test_genes_are_those_of_the_bulk_data() -> None:
 def test_counts_are_whole_sparse_and_as_deep_as_asked(cells: ad.AnnData) -> None:
     assert sp.issparse(cells.X) and cells.X.format == "csr" and cells.X.dtype == np.float32
     assert (cells.X.data == np.rint(cells.X.data)).all() and cells.X.data.min() >= 1
-    # the mean over types of size_c, lognormal with log sd 0.3, wanders with the few types that are frequent
+    # the mean of size_c over few frequent types varies (lognormal, log sd 0.3)
     assert 600 < cells.X.sum(axis=1).mean() < 1600
 
 
@@ -82,7 +82,7 @@ def test_composition_parameter_is_the_dirichlets_concentration() -> None:
 
 def test_poisson_without_overdispersion_and_negative_binomial_with_it() -> None:
     def excess(overdispersion: float) -> float:
-        """Overdispersion found in the cells of the one type of the one donor."""
+        """Estimate the overdispersion from the cells of one type of one donor."""
         cells = simulate_singlecell(
             n_donors=1,
             n_cell_types=1,
@@ -129,7 +129,7 @@ def test_alleles_change_expression_as_stated() -> None:
 
 def test_shared_part_of_the_factors() -> None:
     def correlation(shared: float) -> float:
-        """Of a module's activity between two cell types, over donors."""
+        """Correlate a module's activity between two cell types, over donors."""
         activity = simulate_singlecell(
             n_donors=300, n_cell_types=2, cells_per_donor=1, n_genes=60, shared=shared
         )

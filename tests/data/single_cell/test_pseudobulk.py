@@ -34,7 +34,7 @@ def million(x: np.ndarray) -> np.ndarray:
 
 
 def same(one: Any, other: Any) -> None:
-    """Two results are equal to the last bit."""
+    """Assert that two results are equal bit for bit."""
     for first, second in ((one.donors, other.donors), (one.profiles, other.profiles)):
         np.testing.assert_array_equal(first.X, second.X)
         pd.testing.assert_frame_equal(first.obs, second.obs)
@@ -220,7 +220,7 @@ def test_halves_are_even_and_share_no_cell(cells: ad.AnnData) -> None:
     first = made.donors.obs["n_cells"].to_numpy()
     second = made.profiles.obs.groupby("donor", observed=True)["n_cells"].sum().to_numpy()
     np.testing.assert_array_equal(first + second, n_cells)
-    # the odd cell of each of four types may go either way
+    # halves may differ by one cell for each of four types
     assert np.abs(first - second).max() <= 4
 
 
@@ -406,7 +406,7 @@ def test_real_pbmc_donors() -> None:
     assert made.mixing["columns"] == {"donor": "indiv", "cell_type": "cell_type"}
     assert made.mixing["cells"] == 7811 and made.mixing["cell_types"] == ["bmem", "cd4nc", "monoc", "mononc"]
     assert set(measured.obs["sex"]) == {"female", "male"} and measured.obs["age"].dtype == np.float32
-    # monocytes express LYZ, B cells MS4A1 or CD79A, whatever the donor
+    # in every donor, monocytes express LYZ, B cells MS4A1 or CD79A
     profiles = made.profiles.to_df().groupby(made.profiles.obs["cell_type"].to_numpy()).mean()
     profiles.columns = made.profiles.var["gene_name"]
     assert 950 <= profiles.shape[1] <= 1000

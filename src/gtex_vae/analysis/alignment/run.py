@@ -19,9 +19,8 @@ from gtex_vae.data.single_cell.donors import (
     DonorCells,
     combine_with_training_donors,
     donor_cells,
-    holds_pseudobulk,
-    read_pseudobulk,
 )
+from gtex_vae.data.single_cell.files import holds_pseudobulk, read_pseudobulk
 from gtex_vae.data.single_cell.pseudobulk import Pseudobulk, make_pseudobulk
 from gtex_vae.errors import RunError
 from gtex_vae.files import write_beside, write_json

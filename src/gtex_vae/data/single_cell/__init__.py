@@ -5,5 +5,6 @@
 - ``sums``: sums of counts over groups, in blocks.
 - ``mixtures``: mixtures of a donor's cell types in new proportions.
 - ``pseudobulk``: makes pseudobulk, profiles and mixtures from all of these.
+- ``files``: files of a pseudobulk folder.
 - ``donors``: donors and their cell types mapped to a model's genes, split by donor.
 """
