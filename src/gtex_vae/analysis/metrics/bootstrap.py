@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals from resampling donors, for a method and for the difference of two.
+"""Bootstrap intervals over donors, of a metric and of the difference of two methods.
 
 Shapes: n samples, b bootstrap resamples.
 """
@@ -21,7 +21,7 @@ RESAMPLES_AT_A_TIME = 50
 
 
 class Interval(NamedTuple):
-    """A figure and its bootstrap percentile interval."""
+    """A value and its bootstrap percentile interval."""
 
     value: float
     low: float
@@ -36,18 +36,18 @@ def metric(name: str, totals: Mapping[str, NDArray[np.float64]]) -> NDArray[np.f
     name
         Key of the metrics file without a method's prefix.
     totals
-        Sums of the columns of a table of :class:`~gtex_vae.analysis.evaluation.score.Scores`, each an array of any
-        common shape (one entry per resample).
+        Column of a table of :class:`~gtex_vae.analysis.evaluation.score.Scores` to its sum. All arrays have the same
+        shape, for example one entry per resample.
 
     Returns
     -------
     ndarray
-        The metric, of that shape; NaN where it is undefined.
+        Values of the metric, in that shape; NaN where it is undefined.
 
     Raises
     ------
     KeyError
-        The metric is no function of these sums.
+        The metric cannot be computed from sums.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def metric(name: str, totals: Mapping[str, NDArray[np.float64]]) -> NDArray[np.f
 
 
 def metric_names(samples: pd.DataFrame) -> list[str]:
-    """Metrics that :func:`metric` can compute from the columns of a table of samples.
+    """List the metrics that :func:`metric` can compute from the columns of a table of samples.
 
     >>> metric_names(pd.DataFrame(columns=["entries", "squared", "hidden_squared_05"]))
     ['reconstruction/mse', 'imputation/r2_05']
@@ -99,7 +99,7 @@ def interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of a metric, or of the paired difference of two methods, over donors.
+    """Compute the percentile interval over donors of a metric, or of the paired difference of two methods.
 
     Donors are drawn with replacement, each with all of its samples, since samples of one donor are not
     independent. Only sums per donor are resampled, so thousands of resamples cost milliseconds.
@@ -113,20 +113,18 @@ def interval(
     donors
         Donor of each sample, shape (n,).
     against
-        Another method's table. The interval is then of ``samples`` minus ``against``, both in the same
-        resamples.
+        Another method's table. The interval is then of ``samples`` minus ``against``, in the same resamples.
     resamples
         Number of bootstrap resamples b.
     level
         Coverage of the interval.
     seed
-        Seed of the resamples: the same donors are drawn for every metric and method.
+        Seed of the resamples. The same seed draws the same donors for every metric and method.
 
     Returns
     -------
     Interval
-        The metric (or difference) on all samples, and the two bounds. Resamples in which it is undefined are
-        left out.
+        Value on all samples, and the two bounds. Resamples in which the metric is undefined are left out.
 
     References
     ----------
@@ -157,7 +155,7 @@ def gene_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval over donors of a median over genes, or of the paired difference of two.
+    """Compute the percentile interval over donors of a median over genes, or of a paired difference of two.
 
     Parameters
     ----------
@@ -170,7 +168,7 @@ def gene_interval(
     against_ng
         Another method's reconstruction.
     resamples, level, seed
-        As for :func:`interval`; fewer resamples, as each is worked out for every gene.
+        As for :func:`interval`; fewer resamples, because each is computed for every gene.
 
     Returns
     -------
@@ -186,7 +184,7 @@ def gene_interval(
 
 
 def _percentile(value: float, values_b: NDArray[np.float64], level: float) -> Interval:
-    """Bounds from the resamples in which the figure is defined."""
+    """Take the bounds from the resamples in which the metric is defined."""
     values_b = values_b[np.isfinite(values_b)]
     if not len(values_b):
         return Interval(value, float("nan"), float("nan"))
@@ -198,13 +196,13 @@ def _percentile(value: float, values_b: NDArray[np.float64], level: float) -> In
 def _draw(
     donors: pd.Series | NDArray, resamples: int, seed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Donor number of each sample, and how often each donor is drawn in each resample."""
+    """Number the donors, and draw them."""
     codes_n, names = pd.factorize(np.asarray(donors, dtype=object), use_na_sentinel=False)
     return codes_n, draw_donors(len(names), resamples, seed)
 
 
 def draw_donors(donors: int, resamples: int, seed: int) -> NDArray[np.float64]:
-    """How often each donor is drawn in each resample, shape (b, donors); each row sums to ``donors``."""
+    """Draw donors with replacement: counts of shape (b, donors), each row summing to ``donors``."""
     random = np.random.default_rng(seed)
     return random.multinomial(donors, np.full(donors, 1 / donors), size=resamples).astype(np.float64)
 
@@ -212,7 +210,7 @@ def draw_donors(donors: int, resamples: int, seed: int) -> NDArray[np.float64]:
 def _resample(
     name: str, samples: pd.DataFrame, codes_n: NDArray[np.intp], counts_bd: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Metric in every resample and on all samples."""
+    """Compute the metric in every resample and on all samples."""
     sums = samples.select_dtypes(["number", "bool"]).astype(np.float64)
     of_donors = sums.groupby(codes_n).sum().to_numpy()
     totals_bs = counts_bd @ of_donors
@@ -228,7 +226,7 @@ def _resample_genes(
     codes_n: NDArray[np.intp],
     counts_bd: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], float]:
-    """Median over genes in every resample and on all samples."""
+    """Compute the median over genes in every resample and on all samples."""
     by_donor = [
         GeneSums.of(x_ng[codes_n == code], x_hat_ng[codes_n == code]) for code in range(counts_bd.shape[1])
     ]

@@ -1,4 +1,4 @@
-"""How well an embedding falls into clusters, as many as you like, beside its tissues.
+"""Quality of k-means clusters of an embedding for a range of k, compared with its tissues.
 
 Shapes: ``n`` samples, ``d`` latent dimensions, ``k`` clusters.
 """
@@ -18,16 +18,16 @@ COLUMNS = ["labels", "k", "silhouette", "calinski_harabasz", "inertia", "ari", "
 
 
 def clustering(z_nd: NDArray[np.floating], tissue: pd.Series, *, seed: int = 0) -> pd.DataFrame:
-    """Silhouette and Calinski-Harabasz of the tissues, and of k-means for every k from 2 to a few beyond theirs.
+    """Score the tissues, and k-means for every k from 2 to a few more than there are tissues.
 
     Parameters
     ----------
     z_nd
-        Embedding, shape (n, d), used as it is.
+        Embedding, shape (n, d), not scaled.
     tissue
-        Labels; missing ones are left out of what is said of tissues.
+        Labels. Samples without one are left out of the scores of tissues.
     seed
-        Of k-means (best of 3 starts), and of the 2,000 samples that a silhouette is taken from.
+        Seed of k-means (best of 3 starts), and of the 2,000 samples used for the silhouette.
 
     Returns
     -------

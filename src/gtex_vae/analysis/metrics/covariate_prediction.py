@@ -1,4 +1,4 @@
-"""What an embedding knows about the samples: biology, donors and technical variation, beyond the tissue.
+"""Prediction of covariates from an embedding: biology, donors and technical variation, beyond the tissue.
 
 Shapes: n samples, d latent dimensions.
 """
@@ -18,13 +18,12 @@ from gtex_vae.data.covariates import as_number
 def predictability(
     z_nd: NDArray[np.floating], obs: pd.DataFrame, covariates: Sequence[str], *, folds: int = 5, seed: int = 0
 ) -> pd.DataFrame:
-    """How well each covariate is predicted from the embedding, beside the tissue and chance.
+    """Score the prediction of each covariate from the embedding, compared with the tissue and with chance.
 
-    Numbers are predicted by ridge regression (its penalty chosen inside the training folds) and scored by R2,
-    classes by multinomial logistic regression and scored by accuracy, always on donors left out of the fit. The
-    donor itself cannot be, so it is predicted for left-out samples of donors with several. What the embedding
-    predicts better than the tissue does is what it knows beyond the tissue: for ischemic time or RIN, technical
-    variation that leaks in.
+    Numbers are predicted by ridge regression, with the penalty chosen inside the training folds, and scored by R2.
+    Classes are predicted by multinomial logistic regression and scored by accuracy. Test folds contain other donors than
+    training folds, except for the covariate ``donor``, which is predicted for left-out samples of donors with several.
+    The gain over the tissue is the information beyond the tissue; for ischemic time or RIN it is technical variation.
 
     Parameters
     ----------
@@ -33,8 +32,8 @@ def predictability(
     obs
         Annotations of the samples, with the columns ``donor`` and ``tissue``.
     covariates
-        Columns to predict; those that are absent, or have a single value, are left out. Ranges such as "60-69"
-        count as their middle; numbers with ten values or fewer, such as a death code, as classes.
+        Columns to predict. Absent columns and columns with a single value are skipped. Ranges such as "60-69" count as
+        their middle; numbers with at most ten values, such as a death code, count as classes.
     folds
         Number of cross-validation folds.
     seed
@@ -44,8 +43,8 @@ def predictability(
     -------
     DataFrame
         Indexed by covariate: ``measure`` (``r2`` or ``accuracy``), ``samples``, ``classes`` (missing for numbers),
-        ``latent``, ``tissue`` (the tissue's mean, or its commonest class, in the training folds) and ``chance`` (0,
-        or the share of the commonest class).
+        ``latent``, ``tissue`` (prediction by the tissue's mean or most common class in the training folds) and ``chance`` (0,
+        or the share of the most common class).
     """
     from tqdm import tqdm
 
@@ -76,7 +75,7 @@ def predictability(
 
 
 def _folds(groups: NDArray, folds: int, seed: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Training and test rows of each fold; a group is never in both."""
+    """Split rows into training and test rows of each fold; a group is never in both."""
     codes, names = pd.factorize(groups)
     fold_of = np.random.default_rng(seed).permutation(len(names)) % folds
     return [
@@ -86,7 +85,7 @@ def _folds(groups: NDArray, folds: int, seed: int) -> list[tuple[NDArray[np.intp
 
 
 def _score(values: pd.Series, parts: Sequence[tuple[NDArray[np.intp], NDArray]]) -> dict[str, object]:
-    """Measure out-of-fold predictions, pooled over folds."""
+    """Score out-of-fold predictions, pooled over folds."""
     rows = np.concatenate([test for test, _ in parts])
     truth, predicted = values.to_numpy()[rows], np.concatenate([prediction for _, prediction in parts])
     if pd.api.types.is_float_dtype(values):

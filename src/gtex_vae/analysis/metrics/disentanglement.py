@@ -1,4 +1,4 @@
-"""Which latent dimension holds which factor: mutual information, MIG and DCI, where the factors are known.
+"""Disentanglement of known factors: mutual information, MIG and DCI.
 
 Shapes: n samples, d latent dimensions, f factors.
 """
@@ -19,19 +19,19 @@ def mutual_information(
     bins: int = BINS,
     seed: int | None = None,
 ) -> pd.DataFrame:
-    """Mutual information of each latent dimension with each factor, in nats.
+    """Estimate the mutual information of each latent dimension with each factor, in nats.
 
-    Continuous values are cut into equally filled bins. Finite samples make the estimate positive even where
-    the truth is 0, by about ``bins * classes / (2 n)``: a lot for hundreds of donors. With a ``seed`` the
-    information about a shuffled factor is taken off.
+    Continuous values are binned by quantiles. In finite samples the estimate is too large by about
+    ``bins * classes / (2 n)``, which matters for hundreds of donors. With a ``seed``, the information about a shuffled
+    factor is subtracted.
 
     Parameters
     ----------
     z_nd
         Embedding, shape (n, d).
     factors
-        One column a factor, f of them; floats are continuous, all else classes. Rows where a factor is missing do
-        not count for it.
+        One column per factor, f columns. Floats are continuous, other types are classes. Rows in which a factor is missing
+        are skipped for that factor.
     bins
         Number of bins.
     seed
@@ -40,7 +40,7 @@ def mutual_information(
     Returns
     -------
     DataFrame
-        d rows, one column a factor.
+        d rows, one column per factor.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def mutual_information(
 
 
 def mutual_information_gap(z_nd: NDArray[np.floating], factors: pd.DataFrame, *, bins: int = BINS) -> float:
-    """MIG: does one dimension alone know a factor? Averaged over factors, between 0 and 1.
+    """Compute MIG, between 0 and 1, averaged over factors: 1 if a single dimension has all information on a factor.
 
     The difference between the largest and the second largest mutual information, as a share of the factor's
     entropy.
@@ -79,7 +79,7 @@ def mutual_information_gap(z_nd: NDArray[np.floating], factors: pd.DataFrame, *,
     Returns
     -------
     float
-        NaN where no factor varies.
+        NaN if no factor varies.
 
     References
     ----------
@@ -98,18 +98,17 @@ def mutual_information_gap(z_nd: NDArray[np.floating], factors: pd.DataFrame, *,
 
 
 def dci(z_nd: NDArray[np.floating], factors: pd.DataFrame, *, seed: int = 0) -> dict[str, float]:
-    """Disentanglement, completeness and informativeness, from importances of random forests.
+    """Compute disentanglement, completeness and informativeness from feature importances of random forests.
 
-    Disentanglement: each dimension matters for one factor only. Completeness: each factor needs one dimension
-    only. Informativeness: how well factors are predicted at all, as R2 or accuracy on samples left out of the
-    trees (out of bag).
+    Disentanglement is high if each dimension is important for one factor only, completeness if one dimension is important
+    for each factor. Informativeness is the out-of-bag R2 or accuracy of the prediction of factors.
 
     Parameters
     ----------
     z_nd
         Embedding, shape (n, d).
     factors
-        One column a factor, none missing; floats are continuous, all else classes.
+        One column per factor, without missing values. Floats are continuous, other types are classes.
     seed
         Seed of the forests.
 
@@ -128,7 +127,7 @@ def dci(z_nd: NDArray[np.floating], factors: pd.DataFrame, *, seed: int = 0) -> 
     scores = []
     for column, name in enumerate(factors):
         continuous = pd.api.types.is_float_dtype(factors[name])
-        # every split may choose any dimension: a random few would give weight to the irrelevant
+        # every split considers all dimensions: with a random subset, irrelevant ones would get some importance
         forest = (RandomForestRegressor if continuous else RandomForestClassifier)(
             n_estimators=100, min_samples_leaf=3, max_features=1.0, oob_score=True, random_state=seed
         )
@@ -146,7 +145,7 @@ def dci(z_nd: NDArray[np.floating], factors: pd.DataFrame, *, seed: int = 0) -> 
 
 
 def _concentration(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 minus the entropy of each row, relative to the largest there can be: 1 on one entry, 0 when even."""
+    """Compute 1 minus the normalized entropy of each row: 1 if one entry has all weight, 0 if all are equal."""
     rows, columns = weights.shape
     if columns == 1:
         return np.ones(rows)
@@ -157,7 +156,7 @@ def _concentration(weights: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _codes(values: pd.Series, bins: int) -> NDArray[np.intp]:
-    """Class numbers; floats in equally filled bins; -1 for missing."""
+    """Encode values as integers: classes, or quantile bins of floats; -1 if missing."""
     if pd.api.types.is_float_dtype(values) and values.nunique() > bins:
         edges = np.unique(np.nanquantile(values, np.linspace(0, 1, bins + 1)[1:-1]))
         codes = np.searchsorted(edges, values, side="right")

@@ -1,4 +1,4 @@
-"""How far apart samples lie in an embedding: within and between tissues and donors.
+"""Distances between samples in an embedding, within and between tissues and donors.
 
 Shapes: ``n`` samples, ``d`` latent dimensions.
 """
@@ -16,28 +16,28 @@ RELATIONS = (
     "other tissue, other donor",
 )
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-MOST = 4000  # samples; beyond, so many are drawn
+MOST = 4000  # samples
 
 
 def pairwise_distances(
     z_nd: NDArray[np.floating], tissue: pd.Series, donor: pd.Series, *, seed: int = 0
 ) -> pd.DataFrame:
-    """Euclidean distances of all pairs of samples, by what the two have in common.
+    """Summarize the Euclidean distances of all pairs of samples, by shared tissue and shared donor.
 
     Parameters
     ----------
     z_nd
         Embedding, shape (n, d).
     tissue, donor
-        Labels; samples without either take no part.
+        Labels. Samples that lack one of them are skipped.
     seed
-        Of the choice of samples, beyond 4,000.
+        Seed of the random subset of 4,000 samples, if there are more.
 
     Returns
     -------
     DataFrame
         Indexed by relation: ``pairs``, ``mean``, ``sd``, and the quantiles ``q05``, ``q25``, ``q50``, ``q75``,
-        ``q95``. Relations without a pair are left out.
+        ``q95``. Relations without a pair have no row.
 
     Examples
     --------
@@ -67,10 +67,10 @@ def pairwise_distances(
 
 
 def distance_metrics(table: pd.DataFrame) -> dict[str, float]:
-    """How many times as far apart the median pair is without a common tissue, and without a common donor.
+    """Compute the ratio of median distances of pairs with nothing in common to pairs of one tissue, and of one donor.
 
-    ``latent/distance_ratio_tissue`` compares samples of different donors; ``latent/distance_ratio_donor`` samples of
-    different tissues: it is 1 where the embedding does not know whose a sample is.
+    ``latent/distance_ratio_tissue`` compares samples of different donors, ``latent/distance_ratio_donor`` samples of
+    different tissues. The latter is 1 if the embedding contains no information on the donor.
     """
     median = table["q50"].to_dict()
     other = median.get(RELATIONS[3], np.nan)

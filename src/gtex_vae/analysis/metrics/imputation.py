@@ -1,4 +1,4 @@
-"""Entries hidden at random, and how well they are predicted.
+"""Prediction of entries that are hidden at random.
 
 Shapes: n samples, g genes.
 """
@@ -14,7 +14,7 @@ RATES = (0.05, 0.2, 0.5)
 
 
 def key(rate: float) -> str:
-    """Name of the imputation metric at a mask rate.
+    """Return the key of the imputation metric at a mask rate.
 
     >>> key(0.05)
     'imputation/r2_05'
@@ -25,10 +25,10 @@ def key(rate: float) -> str:
 def hidden_batches(
     n_samples: int, n_genes: int, rate: float, *, seed: int, batch_size: int
 ) -> Iterator[NDArray[np.bool_]]:
-    """Masks of independently hidden entries, batch after batch.
+    """Yield masks of independently hidden entries, batch by batch.
 
-    Each sample's mask depends on its row number, the rate and the seed only, so neither the batch size nor
-    the method scored can change it.
+    Each sample's mask depends only on its row number, the rate and the seed, so that all methods and batch sizes use the same
+    masks.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def hidden_batches(
 def hidden_sums(
     x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floating], hidden_ng: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Per sample, the squared error and the squared truth summed over hidden entries, each of shape (n,)."""
+    """Sum squared errors and squared true values over the hidden entries of each sample, each of shape (n,)."""
     error_ng = np.where(hidden_ng, x_ng - x_hat_ng, 0)
     truth_ng = np.where(hidden_ng, x_ng, 0)
     return (
@@ -76,12 +76,11 @@ def hidden_sums(
 def imputation_r2(
     x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floating], hidden_ng: NDArray[np.bool_]
 ) -> float:
-    r"""R2 on the hidden entries, against the training mean.
+    r"""Compute R2 on the hidden entries, relative to the training mean.
 
     .. math:: 1 - \frac{\sum_{hidden} (x - \hat x)^2}{\sum_{hidden} x^2}
 
-    The reference is what a hidden entry was set to, the training mean (0 in standardized units), so that
-    predicting it scores exactly 0.
+    The reference is the training mean, 0 in standardized units, so that predicting the mean scores exactly 0.
 
     Parameters
     ----------
@@ -95,7 +94,7 @@ def imputation_r2(
     Returns
     -------
     float
-        1 when perfect, 0 for the training mean, negative when worse than it.
+        1 for a perfect prediction, 0 for the training mean, negative if worse.
 
     Examples
     --------

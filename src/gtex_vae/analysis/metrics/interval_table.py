@@ -1,4 +1,4 @@
-"""The table of intervals over donors: the model's figures, and its paired differences from each baseline.
+"""Table of intervals over donors: the model's metrics, and its paired differences from each baseline.
 
 Shapes: ``n`` samples, ``g`` genes.
 """
@@ -23,25 +23,25 @@ def interval_table(
     *,
     of_genes: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> pd.DataFrame:
-    """Bootstrap 95 % intervals over donors.
+    """Compute bootstrap 95 % intervals over donors.
 
     Parameters
     ----------
     samples
         Prefix of each method, ``""`` for the model, to its table of `gtex_vae.analysis.evaluation.score.Scores`.
     donors
-        Of each held-out sample.
+        Donor of each held-out sample.
     seed
-        Of the resamples.
+        Seed of the resamples.
     of_genes
-        Held-out samples, and what the model and the PCA make of them, each (n, g): for medians over genes, which are left
-        out without.
+        Held-out samples and their reconstructions by the model and by PCA, each (n, g), for medians over genes. If None,
+        these rows are left out.
 
     Returns
     -------
     DataFrame
-        ``value``, ``low`` and ``high``, indexed by ``metric`` and ``minus``: empty for the model's own figure, else the
-        baseline that it is the difference from.
+        ``value``, ``low`` and ``high``, indexed by ``metric`` and ``minus``. ``minus`` is empty for the model's own value, and
+        otherwise the baseline that is subtracted.
     """
     rows: list[tuple[str, str, float, float, float]] = []
     for name in metric_names(samples[""]):

@@ -1,4 +1,4 @@
-"""What the embedding uses of its room: active units, KL, effective rank, correlations.
+"""Use of the latent dimensions: active units, KL, effective rank, correlations.
 
 Shapes: n samples, d latent dimensions.
 """
@@ -39,7 +39,7 @@ def active_units(mu_nd: NDArray[np.floating], threshold: float = ACTIVE_VARIANCE
 
 
 def kl_per_dimension(mu_nd: NDArray[np.floating], logvar_nd: NDArray[np.floating]) -> NDArray[np.float64]:
-    r"""KL of each dimension's posterior from the standard normal prior, averaged over samples.
+    r"""Compute the KL divergence of each dimension's posterior from the standard normal prior, averaged over samples.
 
     .. math:: \frac{1}{2N} \sum_n \mu_{nd}^2 + \sigma_{nd}^2 - \ln \sigma_{nd}^2 - 1
 
@@ -66,12 +66,12 @@ def kl_per_dimension(mu_nd: NDArray[np.floating], logvar_nd: NDArray[np.floating
 
 
 def effective_rank(mu_nd: NDArray[np.floating]) -> float:
-    r"""How many dimensions the embedding spreads over, between 1 and d.
+    r"""Compute the effective number of dimensions of the embedding, between 1 and d.
 
     .. math:: \exp\Big(-\sum_d p_d \ln p_d\Big), \quad p_d = \lambda_d / \sum_d \lambda_d
 
-    with the eigenvalues :math:`\lambda` of the covariance of the posterior means. Unlike active units it sees
-    that dimensions repeat each other, and does not change under rotation or a common scale.
+    with the eigenvalues :math:`\lambda` of the covariance of the posterior means. Unlike active units, it accounts for
+    correlated dimensions, and it is invariant to rotation and to a common scale.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def effective_rank(mu_nd: NDArray[np.floating]) -> float:
     Returns
     -------
     float
-        NaN where the embedding does not vary.
+        NaN if the embedding is constant.
 
     References
     ----------
@@ -101,7 +101,7 @@ def effective_rank(mu_nd: NDArray[np.floating]) -> float:
 
 
 def latent_correlations(mu_nd: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Pearson correlations between latent dimensions over samples.
+    """Compute Pearson correlations between latent dimensions over samples.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def latent_correlations(mu_nd: NDArray[np.floating]) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float64
-        Shape (d, d), ones on the diagonal; a dimension that does not vary correlates 0 with all others.
+        Shape (d, d), with ones on the diagonal; 0 for constant dimensions.
 
     Examples
     --------

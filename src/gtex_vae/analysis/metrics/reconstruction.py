@@ -1,4 +1,4 @@
-"""How well an array is reproduced: errors over all entries, and R2 and correlation gene by gene.
+"""Quality of a reconstruction: errors over all entries, and R2 and correlation per gene.
 
 Shapes: n samples, g genes.
 """
@@ -16,7 +16,7 @@ CONSTANT = 1e-12
 
 @dataclass(frozen=True)
 class GeneSums:
-    """Per-gene sums from which every reconstruction metric follows; sums of disjoint batches add up.
+    """Sums per gene from which every reconstruction metric is computed; sums of disjoint batches can be added.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class GeneSums:
     x_g, xx_g
         Sums of the truth and of its square, float64, shape (g,) or (b, g).
     y_g, yy_g
-        Likewise for the reconstruction.
+        The same for the reconstruction.
     xy_g
         Sum of the products.
     squared_g, absolute_g
@@ -50,7 +50,7 @@ class GeneSums:
 
     @classmethod
     def of(cls, x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floating]) -> GeneSums:
-        """Sum over the samples of two arrays of shape (n, g), in float64 and in blocks of rows."""
+        """Sum over the samples of two arrays of shape (n, g), in float64, block by block."""
         assert x_ng.shape == x_hat_ng.shape, (x_ng.shape, x_hat_ng.shape)
         sums = np.zeros((7, x_ng.shape[1]))
         for start in range(0, len(x_ng), ROWS):
@@ -77,12 +77,12 @@ class GeneSums:
         )
 
     def gene_r2(self) -> NDArray[np.float64]:
-        """R2 per gene against the gene's own held-out mean; NaN where the truth is constant."""
+        """Compute R2 per gene relative to its mean over held-out samples; NaN if the truth is constant."""
         spread_g = _spread(self.n, self.x_g, self.xx_g)
         return 1 - np.divide(self.squared_g, spread_g, out=np.full_like(spread_g, np.nan), where=spread_g > 0)
 
     def gene_pearson(self) -> NDArray[np.float64]:
-        """Pearson correlation per gene; NaN where the truth is constant, 0 where the prediction is."""
+        """Compute the Pearson correlation per gene; NaN if the truth is constant, 0 if the prediction is."""
         x_spread_g = _spread(self.n, self.x_g, self.xx_g)
         y_spread_g = _spread(self.n, self.y_g, self.yy_g)
         common_g = self.xy_g - self.x_g * self.y_g / self.n
@@ -95,7 +95,7 @@ class GeneSums:
         return np.where(x_spread_g > 0, np.clip(r_g, -1, 1), np.nan)
 
     def metrics(self) -> dict[str, float]:
-        """Flat keys of the metrics file; see :func:`reconstruction_metrics`."""
+        """Compute the metrics of :func:`reconstruction_metrics`."""
         entries = self.n * len(self.x_g)
         error = self.squared_g.sum()
         spread = _spread(entries, self.x_g.sum(), self.xx_g.sum())
@@ -109,11 +109,11 @@ class GeneSums:
 
 
 def reconstruction_metrics(x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floating]) -> dict[str, float]:
-    r"""Errors and explained variance of a reconstruction.
+    r"""Compute errors and explained variance of a reconstruction.
 
     .. math:: R^2 = 1 - \frac{\sum_{ng} (x_{ng} - \hat x_{ng})^2}{\sum_{ng} (x_{ng} - \bar x)^2}
 
-    with one mean :math:`\bar x` over everything; the gene-wise R2 has a mean for each gene instead.
+    with one mean :math:`\bar x` over all entries; the R2 per gene uses the mean of the gene.
 
     Parameters
     ----------
@@ -126,8 +126,8 @@ def reconstruction_metrics(x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floa
     -------
     dict
         ``reconstruction/`` ``mse``, ``mae``, ``r2``, ``gene_r2_median``, ``gene_pearson_median``. Genes that
-        are constant in ``x_ng`` take no part in the medians; a constant prediction correlates 0. NaN where
-        nothing varies.
+        are constant in ``x_ng`` are left out of the medians; the correlation of a constant prediction is 0. NaN if all
+        genes are constant.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def reconstruction_metrics(x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floa
 
 
 def sample_sums(x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
-    """Per sample, the sums over genes from which the metrics over all entries follow.
+    """Sum over genes per sample; metrics over all entries are computed from these sums.
 
     Parameters
     ----------
@@ -164,12 +164,12 @@ def sample_sums(x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floating]) -> d
 def _spread(
     n: int | NDArray[np.float64], sums: NDArray[np.float64], squares: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Sum of squares about the mean, with what is only rounding set to 0."""
+    """Sum squares about the mean; rounding errors are set to 0."""
     spread = squares - sums**2 / n
     return np.where(spread > CONSTANT * squares, spread, 0.0)
 
 
 def _median(values_g: NDArray[np.float64]) -> float:
-    """Median of the defined values, NaN when there is none."""
+    """Take the median without NaN; NaN if there are no other values."""
     defined = values_g[~np.isnan(values_g)]
     return float(np.median(defined)) if len(defined) else float("nan")

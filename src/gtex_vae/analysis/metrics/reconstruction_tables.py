@@ -1,4 +1,4 @@
-"""Reconstruction gene by gene and tissue by tissue.
+"""Tables of reconstruction quality per gene and per tissue.
 
 Shapes: n samples, g genes.
 """
@@ -18,7 +18,7 @@ FEWEST_SAMPLES = 3
 
 
 def gene_spearman(x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Spearman correlation per gene over samples, ties with mean ranks.
+    """Compute the Spearman correlation per gene over samples, with mean ranks for ties.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def gene_spearman(x_ng: NDArray[np.floating], x_hat_ng: NDArray[np.floating]) ->
     Returns
     -------
     ndarray of float64
-        Shape (g,); NaN where the truth is constant, 0 where the reconstruction is.
+        Shape (g,); NaN if the truth is constant, 0 if the reconstruction is.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def gene_table(
     genes: pd.Index,
     names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """How well each gene is reproduced over the held-out samples.
+    """Score the reconstruction of each gene over the held-out samples.
 
     Parameters
     ----------
@@ -64,13 +64,13 @@ def gene_table(
     genes
         Gene ids, the index of the table.
     names
-        Gene names, a column in front.
+        Gene names, the first column if given.
 
     Returns
     -------
     DataFrame
-        ``mse``, ``r2`` (against the gene's own mean), ``pearson``, ``spearman``; the last three are missing where
-        the gene does not vary.
+        ``mse``, ``r2`` (against the gene's own mean), ``pearson``, ``spearman``; the last three are missing if
+        the gene is constant.
     """
     sums = GeneSums.of(x_ng, x_hat_ng)
     table = pd.DataFrame(
@@ -92,21 +92,21 @@ def tissue_table(
     x_hat_ng: NDArray[np.floating],
     tissues: Sequence[object] | NDArray | pd.Series,
 ) -> pd.DataFrame:
-    """How well the samples of each tissue are reproduced, over all entries and gene by gene within the tissue.
+    """Score the reconstruction of the samples of each tissue, over all entries and per gene within the tissue.
 
     Parameters
     ----------
     x_ng, x_hat_ng
         Truth and reconstruction, standardized, shape (n, g).
     tissues
-        Tissue of each sample; samples without one are left out.
+        Tissue of each sample. Samples without a tissue are skipped.
 
     Returns
     -------
     DataFrame
         Indexed by tissue: ``samples``; ``mse``; ``r2`` over all entries of the tissue; and the medians over genes
-        of ``gene_r2``, ``gene_pearson`` and ``gene_spearman``, each over the samples of the tissue alone, so that
-        differences between tissues do not count. Missing below 3 samples.
+        of ``gene_r2``, ``gene_pearson`` and ``gene_spearman``, computed within the tissue, so that differences between
+        tissues do not contribute. The medians are missing below 3 samples.
     """
     labels = np.asarray(tissues, dtype=object)
     rows = {}

@@ -1,4 +1,4 @@
-"""Retrieval: does each query find its own partner among all candidates?
+"""Retrieval of each query's partner among all candidates.
 
 Shapes: n pairs, d dimensions.
 """
@@ -19,13 +19,13 @@ KEYS = (
     "chance_mrr",
     "candidates",
 )
-AVERAGED = ("top1", "top5", "mrr", "foscttm")  # means over queries, to be resampled
+AVERAGED = ("top1", "top5", "mrr", "foscttm")  # means over queries
 
 Floats = NDArray[np.floating]
 
 
 def cosine_similarity(u_nd: Floats, v_nd: Floats) -> NDArray[np.float64]:
-    """Cosine of every pair of rows, shape (n, n); 0 where a row is 0."""
+    """Compute the cosine of every pair of rows, shape (n, n); 0 if a row is 0."""
 
     def unit(x_nd: Floats) -> NDArray[np.float64]:
         length_n = np.linalg.norm(x_nd, axis=1, keepdims=True).astype(np.float64)
@@ -37,16 +37,16 @@ def cosine_similarity(u_nd: Floats, v_nd: Floats) -> NDArray[np.float64]:
 def partner_ranks(
     similarity_nn: Floats, candidate_nn: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float64]:
-    """Rank of each query's own partner, 1 for the most similar; ties share the mean of their ranks.
+    """Rank each query's own partner, 1 for the most similar; ties get their mean rank.
 
-    With ties so shared, a constant similarity is chance, not perfect.
+    Mean ranks make a constant similarity score as chance.
 
     Parameters
     ----------
     similarity_nn
-        Query i against candidate j; the partner of i is candidate i.
+        Similarity of query i and candidate j. The partner of i is candidate i.
     candidate_nn
-        False where j is no candidate for i; partners always are. ``None``: all are.
+        False if j is not a candidate for i. Partners always are. ``None``: all are.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def partner_ranks(
 def retrieval_metrics(
     similarity_nn: Floats, candidate_nn: NDArray[np.bool_] | None = None
 ) -> dict[str, float]:
-    r"""How well partners find each other, averaged over both directions.
+    r"""Compute retrieval metrics, averaged over both directions.
 
     With r the rank among m candidates: top-k is the share of r <= k, MRR the mean of 1/r, FOSCTTM (fraction of samples
     closer than the true match) the mean of (r - 1) / (m - 1).
@@ -77,13 +77,13 @@ def retrieval_metrics(
     Parameters
     ----------
     similarity_nn, candidate_nn
-        As for `partner_ranks`. Queries without another candidate do not count.
+        As for `partner_ranks`. Queries without another candidate are skipped.
 
     Returns
     -------
     dict
-        ``top1``, ``top5``, ``mrr``, ``median_rank``, ``foscttm``; what chance gives, ``chance_top1``,
-        ``chance_top5``, ``chance_mrr``; and ``candidates``, the mean of m. NaN when no query counts.
+        ``top1``, ``top5``, ``mrr``, ``median_rank``, ``foscttm``; values expected by chance ``chance_top1``,
+        ``chance_top5``, ``chance_mrr``; and ``candidates``, the mean of m. NaN if all queries are skipped.
 
     References
     ----------
@@ -106,9 +106,9 @@ def retrieval_metrics(
 
 
 def by_pair(similarity_nn: Floats, candidate_nn: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-    """What every pair adds to `AVERAGED`, shape (n, 2, 4), by direction; NaN where a query does not count.
+    """Compute the contribution of every pair to `AVERAGED`, per direction, shape (n, 2, 4); NaN for skipped queries.
 
-    The metric is the mean over pairs, then over directions, so pairs can be resampled.
+    A metric is the mean over pairs, then over directions, so that pairs can be resampled.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def by_pair(similarity_nn: Floats, candidate_nn: NDArray[np.bool_] | None = None
 def _queries(
     similarity_nn: Floats, candidate_nn: NDArray[np.bool_] | None, turned: bool
 ) -> dict[str, NDArray[np.float64]]:
-    """What each row as a query adds, or each column where turned; NaN without another candidate."""
+    """Compute the contribution of each row as a query, or of each column if ``turned``; NaN without another candidate."""
     n = len(similarity_nn)
     takes_part_nn = np.ones((n, n), dtype=bool)
     if candidate_nn is not None:
@@ -147,16 +147,16 @@ def _queries(
 
 
 def composition_matched(proportion_nc: Floats, neighbours: int) -> NDArray[np.bool_]:
-    """For each donor the candidates most like it in composition, itself among them.
+    """Select for each donor the candidates with the most similar composition, including itself.
 
-    Donors of one composition cannot be told apart by composition, so what retrieves among them is something else.
+    Retrieval among donors of equal composition cannot rely on composition.
 
     Parameters
     ----------
     proportion_nc
         Shares of the cell types, shape (n, c).
     neighbours
-        Other donors per donor; the nearest by Hellinger distance.
+        Number of other donors per donor, the nearest by Hellinger distance.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""How well the embedding tells tissues apart: classifiers from training to held-out donors, and clusters.
+"""Separation of tissues in an embedding: classifiers from training to held-out donors, and clusters.
 
 Shapes: n samples, d latent dimensions.
 """
@@ -24,9 +24,9 @@ def knn_predict(
     train_labels: Labels,
     neighbours: int = NEIGHBOURS,
 ) -> NDArray[np.str_]:
-    """Label of each held-out sample by the vote of its nearest training samples.
+    """Predict the label of each held-out sample by the vote of its nearest training samples.
 
-    Euclidean distance, in the embedding as it is, each neighbour one vote.
+    Distances are Euclidean in the embedding, which is not scaled. All votes have equal weight.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def knn_predict(
     train_labels
         Labels of the training samples, none missing.
     neighbours
-        Number of voters, fewer where there are fewer training samples.
+        Number of neighbours; fewer if there are fewer training samples.
 
     Returns
     -------
@@ -62,9 +62,9 @@ def logreg_predict(
     c: float = 1.0,
     max_iter: int = 100,
 ) -> NDArray[np.str_]:
-    """Label of each held-out sample by a multinomial logistic regression on standardized embeddings.
+    """Predict the label of each held-out sample by multinomial logistic regression on standardized embeddings.
 
-    L-BFGS, capped since accuracy settles long before the coefficients do.
+    The iterations of L-BFGS are limited, because accuracy converges long before the coefficients do.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def logreg_predict(
     c
         Inverse strength of the L2 penalty.
     max_iter
-        Cap of L-BFGS iterations.
+        Maximum number of L-BFGS iterations.
 
     Returns
     -------
@@ -91,10 +91,10 @@ def logreg_predict(
     if len(np.unique(train)) < 2:
         return np.repeat(train[:1], len(z_test_nd))
     mean_d = z_train_nd.mean(axis=0, dtype=np.float64)
-    # numpy's spread of all dimensions at once would hold the whole matrix in float64
+    # numpy's std over all dimensions at once would copy the whole matrix to float64
     blocks = [slice(start, start + BLOCK) for start in range(0, len(mean_d), BLOCK)]
     scale_d = np.concatenate([z_train_nd[:, block].std(axis=0, dtype=np.float64) for block in blocks])
-    # a constant dimension varies by rounding alone, which unit variance would turn into noise
+    # dividing a constant dimension by its rounding errors would turn them into noise
     scale_d[scale_d <= 1e-6 * np.abs(mean_d)] = np.inf
     mean_d, scale_d = mean_d.astype(z_train_nd.dtype), scale_d.astype(z_train_nd.dtype)
     standard_nd = z_train_nd - mean_d
@@ -129,7 +129,7 @@ def expression_predict(
 
 
 def accuracy(predicted: Labels, labels: Labels) -> float:
-    """Share of labels predicted right; missing labels do not count, NaN when all are missing.
+    """Compute the share of correct predictions, ignoring missing labels; NaN if all are missing.
 
     >>> accuracy(["a", "b", "b"], ["a", "a", None])
     0.5
@@ -140,17 +140,17 @@ def accuracy(predicted: Labels, labels: Labels) -> float:
 
 
 def cluster_metrics(z_nd: NDArray[np.floating], labels: Labels, *, seed: int = 0) -> dict[str, float]:
-    """Agreement of an embedding's geometry, and of its k-means clusters, with labels.
+    """Compute the agreement of an embedding, and of its k-means clusters, with labels.
 
     Parameters
     ----------
     z_nd
-        Embedding, shape (n, d), used as it is.
+        Embedding, shape (n, d), not scaled.
     labels
         One label per sample.
     seed
-        Seed of k-means (k = number of labels, best of 10 starts) and of the silhouette's subsample, which is
-        drawn above 5,000 samples since its cost is quadratic.
+        Seed of k-means (k = number of labels, best of 10 starts), and of the 5,000 samples used for the silhouette, whose
+        cost is quadratic.
 
     Returns
     -------
@@ -176,10 +176,10 @@ def cluster_metrics(z_nd: NDArray[np.floating], labels: Labels, *, seed: int = 0
 
 
 def labelled(labels: Labels) -> NDArray[np.bool_]:
-    """Tell which labels are present."""
+    """Return True for labels that are not missing."""
     return ~pd.isna(np.asarray(labels, dtype=object))
 
 
 def _strings(labels: Labels) -> NDArray[np.str_]:
-    """Labels as an array of text, whatever held them."""
+    """Convert labels to an array of str."""
     return np.asarray(labels, dtype=object).astype(str)
