@@ -196,7 +196,7 @@ def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
         ([*ROWS, ("s5", "training")], "sample,split", r"split \['training'\] is not one of train, val, test"),
         ([*ROWS, ("s5", "")], "sample,split", "split missing is not one of"),
         ([*ROWS, ("s2", "val")], "sample,split", "lists sample s2 twice"),
-        (ROWS[1:], "sample,split", "says nothing of 1 samples of the matrix, s1 among them"),
+        (ROWS[1:], "sample,split", "has no row for 1 samples of the matrix, such as s1"),
         ([*ROWS, ("a", "b,c,d")], "sample,split", "cannot be read: .* line 6, saw 4"),
     ],
 )

@@ -72,8 +72,8 @@ def test_new_data_may_lack_columns_and_have_other_classes_and_spellings(obs):
 @pytest.mark.parametrize(
     ("column", "values", "message"),
     [
-        ("rni", None, "data.covariates=rni is no column of the annotations; did you mean 'rin'"),
-        ("one", "same", r"data.covariates=\['one'\]: none of them varies"),
+        ("rni", None, "data.covariates: the annotations have no column 'rni'; did you mean 'rin'"),
+        ("one", "same", r"data.covariates=\['one'\]: none of these columns varies"),
         ("id", [f"s{i}" for i in range(N)], "data.covariates=id has 240 classes for 240 samples"),
     ],
 )
@@ -96,9 +96,11 @@ def test_supposing_changes_what_is_named_alone(obs):
     assert len(set(supposed_nk[:, 0])) == 1
     assert supposed_nk[0, 0] > design_nk[:, 0].mean()
     np.testing.assert_array_equal(covariates.supposing(obs, {"rin": 10})[:, 2:], design_nk[:, 2:])
-    with pytest.raises(ConfigError, match=r"as_if.rni is no covariate of this model; did you mean 'rin'"):
+    with pytest.raises(ConfigError, match=r"as_if.rni is not a covariate of this model; did you mean 'rin'"):
         covariates.supposing(obs, {"rni": 1})
-    with pytest.raises(ConfigError, match=r"as_if.sex=x is no value that this model knows: female, male"):
+    with pytest.raises(
+        ConfigError, match=r"as_if.sex=x is not a value of this covariate in the model: female, male"
+    ):
         covariates.supposing(obs, {"sex": "x"})
     with pytest.raises(ConfigError, match=r"as_if.rin=high .*: give a number"):
         covariates.supposing(obs, {"rin": "high"})

@@ -131,7 +131,7 @@ def test_a_matrix_of_counts_keeps_what_gives_them_back(tmp_path):
 
 
 def test_data_that_was_not_counted_is_refused():
-    with pytest.raises(DataError, match=r"model.likelihood=negative_binomial needs read counts"):
+    with pytest.raises(DataError, match=r"model.likelihood=negative_binomial requires read counts"):
         size_factors(pd.DataFrame({"tissue": ["lung"]}))
     with pytest.raises(DataError, match="size_factor"):
         size_factors(pd.DataFrame({SIZE: [1.0, np.nan]}))

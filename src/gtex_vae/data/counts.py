@@ -1,7 +1,7 @@
-"""What log2(TPM+1) needs to be read counts again: the size of each library.
+"""Size factors: what converts log2(TPM+1) back to read counts.
 
-Counts are :math:`k_{ng} = s_n l_g (2^{y_{ng}} - 1)` with the size factor s, what the rates of a sample added up to in
-millions, and l what each gene's counts were divided by. So no second matrix is kept.
+Counts are :math:`k_{ng} = s_n l_g (2^{y_{ng}} - 1)`, with the size factor s, the sum of a sample's rates in millions,
+and l, the length that each gene's counts were divided by. So the counts need not be stored as a second matrix.
 
 Shapes: ``n`` samples, ``g`` genes.
 """
@@ -21,7 +21,7 @@ MILLION = 1e6
 
 
 def library_sizes(counts_ng: Any, length_g: np.ndarray | None = None) -> np.ndarray:
-    """Size factors (n,) of counts (n, g), dense or sparse: millions of reads, or of reads per base pair.
+    """Return size factors (n,) of counts (n, g), dense or sparse: millions of reads, or of reads per base pair.
 
     >>> library_sizes(np.array([[1e6, 2e6]], dtype=np.float32), np.array([1.0, 2.0])).tolist()
     [2.0]
@@ -31,7 +31,7 @@ def library_sizes(counts_ng: Any, length_g: np.ndarray | None = None) -> np.ndar
 
 
 def size_factors(obs: pd.DataFrame) -> np.ndarray:
-    """Size factors (n,) of samples, float32.
+    """Return the size factors (n,) of samples, float32.
 
     Raises
     ------
@@ -40,8 +40,8 @@ def size_factors(obs: pd.DataFrame) -> np.ndarray:
     """
     if SIZE not in obs or not (obs[SIZE] > 0).all():
         raise DataError(
-            f"model.likelihood=negative_binomial needs read counts: obs has no {SIZE} above 0 for every sample, as "
-            "preprocess writes it for matrices of counts that it reads in memory; a file of an earlier version is made "
-            "anew by preprocess overwrite=true"
+            f"model.likelihood=negative_binomial requires read counts: obs has no positive {SIZE} for every sample. "
+            "Preprocess writes it for a matrix of counts read with data.memory_gib=null; make a file of an earlier "
+            "version again with `python -m gtex_vae.preprocess data=... overwrite=true`"
         )
     return obs[SIZE].to_numpy(dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Covariates of samples as numbers that a model takes: standardized quantities, one-hot classes, and what is unknown.
+"""Design matrix of sample covariates: standardized numbers, one-hot classes, and a flag for unknown values.
 
 Shapes: ``n`` samples, ``k`` columns of the design, ``v`` covariates.
 """
@@ -23,16 +23,16 @@ BRACKET = r"^\s*(\d+)\s*-\s*(\d+)\s*$"
 
 
 class Covariates:
-    """How columns of the annotations become a design matrix; fitted on training samples.
+    """Design matrix of annotation columns, fitted on training samples.
 
-    A quantity is one column, standardized, and one that is 1 where the value is unknown. Classes are a column each, an
-    indicator less the class's share of the training samples, and one for unknown. So every sample has a row, whatever is
-    known of it, and the average sample is 0.
+    A numeric covariate has one standardized column and one column that is 1 where the value is unknown. A categorical
+    covariate has one column per class, the indicator minus the class's share of the training samples, and one column for
+    unknown. Samples with missing values have a row too, and the average training sample is 0.
 
     Parameters
     ----------
     columns
-        Name to ``{"mean": ..., "sd": ...}`` or ``{"classes": [...], "shares": [...]}``: plain, as ``model.json`` holds it.
+        Name to ``{"mean": ..., "sd": ...}`` or ``{"classes": [...], "shares": [...]}``, as in ``model.json``.
 
     Examples
     --------
@@ -49,23 +49,26 @@ class Covariates:
 
     @classmethod
     def fit(cls, obs: pd.DataFrame, columns: Sequence[str]) -> Covariates | None:
-        """Take classes, means and standard deviations from training samples; None where no column is named.
+        """Fit classes, means and standard deviations to training samples; return None if no column is named.
 
         Raises
         ------
         ConfigError
-            A column is not there, or has a class for nearly every sample, or none has more than one value.
+            A column does not exist or has nearly as many classes as samples, or no column has more than one value.
         """
         fitted: dict[str, dict[str, Any]] = {}
         for name in columns:
             if name not in obs:
                 raise ConfigError(
-                    f"data.covariates={name} is no column of the annotations{nearest(name, map(str, obs.columns))}"
+                    f"data.covariates: the annotations have no column {name!r}{nearest(name, map(str, obs.columns))}"
                 )
             values = as_number(obs[name])
             different = values.nunique()
             if different < 2:
-                log.warning("%s has fewer than two values in the training samples: it is left out", name)
+                log.warning(
+                    "data.covariates: %s has fewer than two values in the training samples and is left out",
+                    name,
+                )
             elif pd.api.types.is_float_dtype(values):
                 fitted[name] = {"mean": float(values.mean()), "sd": float(values.std(ddof=0))}
             elif different > values.notna().sum() // 2 + 1:
@@ -76,31 +79,33 @@ class Covariates:
                 share = _classes(name, obs[name]).value_counts(normalize=True).sort_index()
                 fitted[name] = {"classes": [str(label) for label in share.index], "shares": share.tolist()}
         if columns and not fitted:
-            raise ConfigError(f"data.covariates={list(columns)}: none of them varies in the training samples")
+            raise ConfigError(
+                f"data.covariates={list(columns)}: none of these columns varies in the training samples"
+            )
         return cls(fitted) if fitted else None
 
     @property
     def widths(self) -> list[int]:
-        """Columns of the design for each covariate; the last of each says unknown."""
+        """Number of design columns of each covariate; the last of them flags unknown values."""
         return [len(how.get("classes", "1")) + 1 for how in self.columns.values()]
 
     @property
     def unknown_k(self) -> np.ndarray:
-        """The row of a sample of which nothing is known, float32."""
+        """Design row of a sample without known covariates, float32."""
         return np.concatenate([np.eye(width, dtype=np.float32)[-1] for width in self.widths])
 
     @property
     def flag_k(self) -> np.ndarray:
-        """For each column the one that says whether it is unknown."""
+        """For each design column, the column that flags its unknown values."""
         return np.repeat(np.cumsum(self.widths) - 1, self.widths)
 
     def design(self, obs: pd.DataFrame) -> np.ndarray:
-        """Rows of samples, float32 (n, k). Columns that are absent, missing values and new classes are unknown."""
+        """Return the design of samples, float32 (n, k). Absent columns, missing values and new classes count as unknown."""
         parts = [self._of(name, obs.get(name), len(obs)) for name in self.columns]
         return np.concatenate(parts, axis=1)
 
     def _of(self, name: str, values: pd.Series | None, n: int) -> np.ndarray:
-        """Columns of one covariate."""
+        """Return the design columns of one covariate."""
         how = self.columns[name]
         classes = how.get("classes")
         part = np.zeros((n, 2 if classes is None else len(classes) + 1), dtype=np.float32)
@@ -119,27 +124,29 @@ class Covariates:
         return part
 
     def supposing(self, obs: pd.DataFrame, values: Mapping[str, Any]) -> np.ndarray:
-        """The design as it would be if some covariates had other values, the same for all samples.
+        """Return the design with some covariates set to given values for all samples.
 
         Raises
         ------
         ConfigError
-            A name is no covariate of the model, or the value none that it knows.
+            A name is not a covariate of the model, or a value is not one of its classes.
         """
         for name, value in values.items():
             if name not in self.columns:
                 raise ConfigError(
-                    f"as_if.{name} is no covariate of this model{nearest(str(name), self.columns)}"
+                    f"as_if.{name} is not a covariate of this model{nearest(str(name), self.columns)}"
                 )
             how = self.columns[name]
             if self._of(name, pd.Series([value]), 1)[0, -1]:
                 known = f": {', '.join(how['classes'][:10])}" if "classes" in how else ": give a number"
-                raise ConfigError(f"as_if.{name}={value} is no value that this model knows{known}")
+                raise ConfigError(
+                    f"as_if.{name}={value} is not a value of this covariate in the model{known}"
+                )
         return self.design(obs.assign(**{str(name): value for name, value in values.items()}))
 
 
 def _classes(name: str, values: pd.Series) -> pd.Series:
-    """Classes as text: whole numbers without a point, and sex in one spelling, whatever the tables call it."""
+    """Convert classes to text: whole numbers without decimals, and sex as male or female."""
     if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
         values = values.astype("Int64")
     text = _text(values)
@@ -147,7 +154,7 @@ def _classes(name: str, values: pd.Series) -> pd.Series:
 
 
 def as_number(values: pd.Series) -> pd.Series:
-    """A covariate as floats where it is a quantity, else as text classes; missing stays missing.
+    """Convert a covariate to floats if it is numeric, else to text classes; missing values stay missing.
 
     >>> as_number(pd.Series(["60-69", None, "20-29"])).tolist()
     [64.5, nan, 24.5]
@@ -164,17 +171,17 @@ def as_number(values: pd.Series) -> pd.Series:
 
 
 def quantities(values: pd.Series) -> pd.Series:
-    """Numbers, also as text, as floats, ranges such as "60-69" as their middle; what is neither is missing."""
+    """Convert numbers to floats and ranges such as "60-69" to their middle; other values become missing."""
     if pd.api.types.is_numeric_dtype(values):
         return values.astype(float)
     return _middles(values).fillna(pd.to_numeric(values.astype("string"), errors="coerce").astype(float))
 
 
 def _middles(values: pd.Series) -> pd.Series:
-    """Middles of ranges; what is none is missing."""
+    """Return the middle of each range; other values become missing."""
     return values.astype("string").str.extract(BRACKET).astype(float).mean(axis=1, skipna=False)
 
 
 def _text(values: pd.Series) -> pd.Series:
-    """Classes as text; missing stays missing."""
+    """Convert classes to text; missing values stay missing."""
     return values.astype("string").astype(object).where(values.notna(), None)

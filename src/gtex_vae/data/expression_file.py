@@ -1,4 +1,4 @@
-"""An expression .h5ad written block by block, so that it never has to fit in memory.
+"""Writer of expression .h5ad files, block by block, for matrices that do not fit into memory.
 
 Shapes: n samples, g genes.
 """
@@ -18,7 +18,7 @@ from gtex_vae.files import write_beside
 
 
 class ExpressionFile:
-    """Open .h5ad whose X and layers are filled by rows; see `write_expression`."""
+    """Open .h5ad file whose X and layers are written by rows, see `write_expression`."""
 
     def __init__(self, arrays: dict[str, npt.NDArray[np.float32]]) -> None:
         self._arrays = arrays
@@ -39,7 +39,7 @@ def write_expression(
     layers: Sequence[str] = (),
     uns: Mapping[str, Any] | None = None,
 ) -> Iterator[ExpressionFile]:
-    """Write an AnnData of expression by blocks of samples, whole or not at all.
+    """Write an AnnData of expression by blocks of samples; an error leaves no partial file.
 
     Parameters
     ----------
@@ -50,9 +50,9 @@ def write_expression(
     unit
         Unit of X and of the layers.
     layers
-        Names of layers beside X.
+        Names of layers in addition to X.
     uns
-        Whatever else is to stand in ``uns``.
+        Further entries of ``uns``.
     """
     import anndata
     import h5py

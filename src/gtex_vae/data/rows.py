@@ -1,4 +1,4 @@
-"""Matrices that are computed a block of rows at a time, for what does not fit into memory.
+"""Matrices read a block of rows at a time, for data that does not fit into memory.
 
 Shapes: n samples, g genes.
 """
@@ -19,7 +19,7 @@ Rows = npt.NDArray[np.integer[Any]]
 
 
 class RowMatrix(Protocol):
-    """What gives blocks of its rows as arrays: an array, or `LazyRows`."""
+    """Matrix that returns blocks of its rows as arrays: an array, or `LazyRows`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -32,14 +32,14 @@ class RowMatrix(Protocol):
 
 
 class LazyRows:
-    """A matrix whose rows are made when they are asked for.
+    """Matrix whose rows are computed on access.
 
     Parameters
     ----------
     shape
         Rows and columns.
     read
-        From rising row numbers to these rows, dense or CSR.
+        Function from increasing row numbers to these rows, dense or CSR.
 
     Examples
     --------
@@ -55,19 +55,19 @@ class LazyRows:
         return self.shape[0]
 
     def __getitem__(self, rows: slice | Rows) -> Any:
-        """Rows, dense or CSR."""
+        """Return rows, dense or CSR."""
         return self._read(np.arange(*rows.indices(self.shape[0])) if isinstance(rows, slice) else rows)
 
 
 class FilledRows(LazyRows):
-    """`LazyRows` that can be written into an array of the caller's, so that block after block uses the same memory.
+    """`LazyRows` that can be written into an existing array, so that all blocks use the same memory.
 
     Parameters
     ----------
     shape
         Rows and columns.
     fill
-        Writes rows, by their rising numbers, into a float32 array.
+        Function that writes rows, by their increasing numbers, into a float32 array.
     """
 
     def __init__(self, shape: tuple[int, int], fill: Callable[[Rows, npt.NDArray[np.float32]], None]) -> None:
@@ -81,7 +81,7 @@ class FilledRows(LazyRows):
 
 
 def blocks_of(x_ng: RowMatrix, size: int) -> Iterator[tuple[slice, Any]]:
-    """Blocks of neighbouring rows, and which they are; a block of `FilledRows` lasts until the next is asked for.
+    """Yield blocks of consecutive rows with their slices; a block of `FilledRows` is overwritten by the next one.
 
     >>> [(rows.start, len(block)) for rows, block in blocks_of(np.zeros((5, 2)), 3)]
     [(0, 3), (3, 2)]
@@ -100,7 +100,7 @@ def blocks_of(x_ng: RowMatrix, size: int) -> Iterator[tuple[slice, Any]]:
 
 @dataclass(frozen=True)
 class StreamedAnnData:
-    """An AnnData whose X is read by rows.
+    """AnnData whose X is read by rows.
 
     Parameters
     ----------
@@ -115,21 +115,21 @@ class StreamedAnnData:
 
 
 def rows_of(x_ng: Any, rows: Rows) -> Any:
-    """Rising rows of an array, a CSR matrix, a dataset of a store or `LazyRows`; neighbours by a slice, which is fast."""
+    """Read increasing rows of an array, CSR matrix, stored dataset or `LazyRows`; consecutive rows as a slice, which is faster."""
     if len(rows) and int(rows[-1]) - int(rows[0]) == len(rows) - 1:
         return x_ng[int(rows[0]) : int(rows[-1]) + 1]
     return x_ng.oindex[rows] if hasattr(x_ng, "oindex") else x_ng[rows]
 
 
 def take_columns(x_ng: Any, columns: npt.NDArray[np.integer[Any]]) -> Any:
-    """Some columns of a matrix that is read by rows; the matrix itself where that is all of them."""
+    """Select columns of a matrix that is read by rows; return the matrix itself if all are selected."""
     if len(columns) == x_ng.shape[1]:
         return x_ng
     return LazyRows((x_ng.shape[0], len(columns)), lambda rows: rows_of(x_ng, rows)[:, columns])
 
 
 def take_rows(x_ng: Any, rows: npt.NDArray[np.integer[Any]]) -> Any:
-    """Some rows of a matrix: of an array or a sparse matrix at once, of any other when they are asked for."""
+    """Select rows of a matrix: of an array or sparse matrix now, of any other matrix on access."""
     if len(rows) == x_ng.shape[0]:
         return x_ng
     if isinstance(x_ng, np.ndarray) or hasattr(x_ng, "tocsr"):
@@ -138,7 +138,7 @@ def take_rows(x_ng: Any, rows: npt.NDArray[np.integer[Any]]) -> Any:
 
 
 def stack(matrices: Sequence[Any]) -> Any:
-    """Matrices that are read by rows, one below the other; all dense."""
+    """Concatenate dense matrices that are read by rows."""
     if len(matrices) == 1:
         return matrices[0]
     edges = np.cumsum([0, *(matrix.shape[0] for matrix in matrices)])

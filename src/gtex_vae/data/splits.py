@@ -1,4 +1,4 @@
-"""Division of samples into train, validation and test without a donor in two of them."""
+"""Split of samples into train, val and test, each donor in one of them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gtex_vae.errors import SplitError
 
 SPLITS = ("train", "val", "test")
 
-# of the size of a split beside its tissues: with few donors of many tissues hardly any tissue has a sample to spare
-# for a small split, which would then stay empty
+# Weights of the size of a split relative to its tissues, tried in order: with few donors of many tissues, balance by
+# tissue alone can leave a small split nearly empty.
 SIZE_WEIGHTS = (0.0, 0.05, 1.0)
 
 
@@ -27,24 +27,23 @@ def split_samples(
     seed: int = 0,
     by: Literal["donor", "sample"] = "donor",
 ) -> np.ndarray:
-    """Assign whole donors to train, val or test, with each tissue's share as even as that allows.
+    """Assign whole donors to train, val or test, stratified by tissue as well as possible.
 
     Donors are placed one at a time, those with most samples first (ties in an order drawn from ``seed``), each into
-    the split whose tissue counts are furthest below their target: minimal sum of squared deviations, relative to the
-    size of the tissue. Where that leaves a split with less than half of its share, as it may for few donors of many
-    tissues, the size of the splits counts too. Stratification of whole groups is a bin-packing problem, so this is a
-    good, not a perfect, balance.
+    the split that minimizes the sum of squared deviations of tissue counts from their targets, relative to the size of
+    the tissue. If a split then has less than half of its share, as with few donors of many tissues, the size of the
+    splits is weighted too. Stratification of whole groups is a bin-packing problem; this greedy rule is approximate.
 
     Parameters
     ----------
     donor, tissue
-        One entry per sample.
+        One value per sample.
     val, test
-        Fractions of the samples to hold out; the rest is for training.
+        Fractions of the samples to hold out; the others are for training.
     seed
-        Seed of the split alone, so that runs with different training seeds share a split.
+        Seed of the split only, so that runs with different training seeds share a split.
     by
-        ``donor``, or ``sample`` to let donors leak across splits (for comparison with published figures only).
+        ``donor``; or ``sample``, which lets donors leak across splits (only for comparison with published figures).
 
     Returns
     -------
@@ -58,7 +57,7 @@ def split_samples(
 
     References
     ----------
-    The greedy rule is that of scikit-learn's ``StratifiedGroupKFold``, here for unequal fractions.
+    scikit-learn's ``StratifiedGroupKFold`` uses the same greedy rule for equal fractions.
 
     Examples
     --------
@@ -69,8 +68,8 @@ def split_samples(
     donor_series = pd.Series(list(donor), dtype="object")
     if by == "donor" and donor_series.isna().any():
         raise SplitError(
-            f"{int(donor_series.isna().sum())} samples have no donor: a split by donor needs one for each; give "
-            "data.prepare.annotations=[TABLE] with a column donor, or set data.split_by=sample"
+            f"{int(donor_series.isna().sum())} samples have no donor, which a split by donor requires: give "
+            "data.prepare.annotations=[TABLE] with a column donor, or data.split_by=sample"
         )
     group = np.arange(len(donor_series)) if by == "sample" else donor_series.factorize()[0]
     tissue_code, tissues = pd.factorize(pd.Series(list(tissue), dtype="object").fillna("unknown"))
@@ -94,9 +93,9 @@ def split_samples(
 
 
 def _place(counts_dt: np.ndarray, order: np.ndarray, fractions: np.ndarray, size_weight: float) -> np.ndarray:
-    """Split number of each donor, donors taken in the given order."""
+    """Return the split number of each donor, placing donors in the given order."""
     n_tissues = counts_dt.shape[1]
-    # the size of the split itself, as one more column
+    # one more column: the size of the split
     counts_dt = np.column_stack([counts_dt, counts_dt.sum(1)])
     total_t = counts_dt.sum(0)
     weight_t = 1.0 / total_t
@@ -113,26 +112,24 @@ def _place(counts_dt: np.ndarray, order: np.ndarray, fractions: np.ndarray, size
 
 
 def check_fractions(val: float, test: float) -> None:
-    """Refuse fractions that leave one of the three splits without samples.
+    """Check that the fractions leave samples for each of the three splits.
 
     Raises
     ------
     SplitError
-        Naming both.
+        The message names both.
     """
     if not (0.0 < val < 1.0 and 0.0 < test < 1.0 and val + test < 1.0):
-        raise SplitError(
-            f"data.val={val} and data.test={test} must be positive and leave something to train on"
-        )
+        raise SplitError(f"data.val={val} and data.test={test} must be positive and add up to less than 1")
 
 
 def check_split(split: np.ndarray, donor: Iterable[str], *, by: Literal["donor", "sample"]) -> None:
-    """Refuse a split with an empty part, or with a donor in two of them unless it is a split by sample.
+    """Check that no split is empty and, in a split by donor, that no donor is in two of them.
 
     Raises
     ------
     SplitError
-        Naming the part or the donor.
+        The message names the split or the donor.
     """
     for name in SPLITS:
         if not (split == name).any():
@@ -143,7 +140,7 @@ def check_split(split: np.ndarray, donor: Iterable[str], *, by: Literal["donor",
             leaked = parts.index[parts > 1]
             raise SplitError(
                 f"donor {leaked[0]} is in more than one split ({len(leaked)} such donors): "
-                "every figure would be too good; set data.split_by=sample only if that is what you want"
+                "metrics would be too optimistic; give data.split_by=sample only if you want that"
             )
 
 
@@ -170,7 +167,5 @@ def read_splits(path: str | Path, sample_ids: Sequence[str]) -> np.ndarray:
     split = table.set_index("sample")["split"].reindex(list(sample_ids))
     if split.isna().any():
         missing = split.index[split.isna()]
-        raise SplitError(
-            f"{path} says nothing of {len(missing)} samples of the matrix, {missing[0]} among them"
-        )
+        raise SplitError(f"{path} has no row for {len(missing)} samples of the matrix, such as {missing[0]}")
     return split.to_numpy(dtype=object).astype(str)

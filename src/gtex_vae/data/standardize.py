@@ -1,4 +1,4 @@
-"""Standardization fitted on training samples, kept as part of the saved model.
+"""Standardization fitted on training samples and saved with the model.
 
 Shapes: ``n`` samples, ``g`` genes.
 """
@@ -16,17 +16,16 @@ from gtex_vae.errors import ConfigError, DataError
 
 Method = Literal["standard", "robust"]
 
-BLOCK_VALUES = 1 << 18  # a block of rows in double precision that stays in the cache
-READ_VALUES = 1 << 24  # at once from disk
+BLOCK_VALUES = 1 << 18  # of a float64 block that fits into the cache
+READ_VALUES = 1 << 24  # read at once from disk
 PROBED_ROWS = 256
 
-NORMAL_IQR = (
-    1.3489795  # interquartile range of the standard normal, so that both methods agree on Gaussian genes
-)
+# Interquartile range of the standard normal, so that both methods agree on Gaussian genes.
+NORMAL_IQR = 1.3489795
 
 
 class Rows(Protocol):
-    """A matrix (n, g) whose rows are taken as float32 by an index: an array, or one on disk."""
+    """Matrix (n, g) whose rows are read as float32 by an index array: an array, or a matrix on disk."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -37,12 +36,12 @@ class Rows(Protocol):
 
 
 class Standardizer(nn.Module):
-    r"""Per gene (x - center) / scale, with the statistics as buffers.
+    r"""Standardization of each gene, (x - center) / scale, with the statistics as buffers.
 
-    Genes that do not vary over the training samples get scale 1: they become 0 there, and other data shows its
-    distance from the training value in expression units instead of a division by zero. Genes that hardly vary get
-    ``min_scale``: a gene silent in all but one training sample would otherwise put a held-out sample hundreds of
-    standard deviations out, and a handful of such entries would decide every mean squared error.
+    Genes that do not vary over the training samples get scale 1: there they become 0, and in other data they are the
+    difference from the training value in expression units. Genes that hardly vary get scale ``min_scale``: a gene
+    expressed in only one training sample could otherwise be hundreds of standard deviations off in a held-out sample,
+    and a few such entries would dominate every mean squared error.
 
     Parameters
     ----------
@@ -50,17 +49,17 @@ class Standardizer(nn.Module):
         Number of genes g.
     method
         ``standard``: mean and standard deviation (divisor n). ``robust``: median and interquartile range / 1.349;
-        where that range is 0 (genes silent in most samples) the standard deviation is used.
+        if that range is 0 (genes not expressed in most samples), the standard deviation is used.
     clip
         Limit of the absolute standardized value, or ``None``.
     min_scale
-        Least scale of a gene that varies, in expression units. The default, 0.05 in log2(TPM+1), is below what
-        sequencing resolves.
+        Minimum scale of a gene that varies, in expression units. The default, 0.05 in log2(TPM+1), is below the
+        resolution of sequencing.
 
     Attributes
     ----------
     constant
-        After `fit`, the columns that do not vary.
+        Columns that do not vary, after `fit`.
 
     Examples
     --------
@@ -86,14 +85,14 @@ class Standardizer(nn.Module):
         self.register_buffer("scale_g", torch.ones(n_genes))
 
     def fit(self, x_ng: Rows, rows: np.ndarray | None = None) -> Standardizer:
-        """Take the statistics from the given rows of a float32 matrix (n, g), in float64, without copying it.
+        """Fit the statistics to the given rows of a float32 matrix (n, g), in float64, without copying it.
 
         Raises
         ------
         DataError
-            The rows hold NaN or infinite values.
+            The rows contain NaN or infinite values.
         ConfigError
-            Quantiles of a matrix on disk are asked for.
+            The method is ``robust`` and the matrix is on disk.
         """
         rows = np.arange(x_ng.shape[0]) if rows is None else np.asarray(rows)
         center, scale = _moments(x_ng, rows)
@@ -103,8 +102,8 @@ class Standardizer(nn.Module):
         if self.method == "robust":
             if not isinstance(x_ng, np.ndarray):
                 raise ConfigError(
-                    "data.standardize=robust needs the matrix in memory, for quantiles: raise data.memory_gib, or "
-                    "take data.standardize=standard"
+                    "data.standardize=robust requires the matrix in memory: raise data.memory_gib, or use "
+                    "data.standardize=standard"
                 )
             center, scale = _quantiles(x_ng, rows, scale)
         # relative to the center: a constant gene has rounding noise, not variance
@@ -116,7 +115,7 @@ class Standardizer(nn.Module):
         return self
 
     def agrees_with(self, center_g: Tensor, scale_g: Tensor) -> bool:
-        """Whether the statistics are these, but for what another machine may round differently."""
+        """Return whether the statistics equal the given ones, up to rounding differences between machines."""
         pairs = ((self.center_g, center_g), (self.scale_g, scale_g))
         return all(
             own.shape == other.shape and torch.allclose(own.cpu(), other.cpu(), rtol=1e-4, atol=1e-5)
@@ -125,7 +124,7 @@ class Standardizer(nn.Module):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The constructor's arguments, plain."""
+        """The constructor's arguments."""
         return {"method": self.method, "clip": self.clip, "min_scale": self.min_scale}
 
     def forward(self, x_ng: Tensor) -> Tensor:
@@ -146,18 +145,18 @@ class Standardizer(nn.Module):
         return x_ng
 
     def inverse(self, z_ng: Tensor) -> Tensor:
-        """Back to expression units (n, g)."""
+        """Convert standardized values (n, g) to expression units."""
         return z_ng * self.scale_g + self.center_g
 
 
 def _moments(x_ng: Rows, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (divisor n) of each gene, in one pass over the rows.
+    """Return mean and standard deviation (divisor n) of each gene, in one pass over the rows.
 
-    Sums are of distances from the mean of a few rows, in float64: sums of squares of the values themselves would lose
-    the spread of a gene that is high and hardly varies.
+    Sums are of differences from the mean of a few rows, in float64: sums of squares of the values themselves would lose
+    the variance of a highly expressed gene that hardly varies.
     """
     few = rows[np.unique(np.linspace(0, len(rows) - 1, PROBED_ROWS).astype(int))]
-    with np.errstate(invalid="ignore"):  # infinity less infinity: not finite either
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, which is refused later
         origin_g = np.asarray(x_ng[few]).mean(0, dtype=np.float64)
         sum_g, squares_g = np.zeros_like(origin_g), np.zeros_like(origin_g)
         for block in _blocks(x_ng, rows):
@@ -170,7 +169,7 @@ def _moments(x_ng: Rows, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _quantiles(x_ng: np.ndarray, rows: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Median and interquartile range / 1.349 of each gene; where that is 0, the scale that is given."""
+    """Return median and interquartile range / 1.349 of each gene; the given scale where that range is 0."""
     center, scale = np.empty(x_ng.shape[1]), scale.copy()
     for genes in np.array_split(np.arange(x_ng.shape[1]), max(1, x_ng.shape[1] // 512)):
         x = x_ng[rows, genes[0] : genes[-1] + 1].astype(np.float64)
@@ -181,7 +180,7 @@ def _quantiles(x_ng: np.ndarray, rows: np.ndarray, scale: np.ndarray) -> tuple[n
 
 
 def _blocks(x_ng: Rows, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Blocks of the rows that stay in the cache; from disk in larger pieces."""
+    """Yield blocks of rows that fit into the cache; a matrix on disk is read in larger pieces."""
     genes = max(1, x_ng.shape[1])
     step = max(1, BLOCK_VALUES // genes)
     piece = step if isinstance(x_ng, np.ndarray) else max(step, READ_VALUES // genes)

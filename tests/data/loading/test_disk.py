@@ -219,7 +219,7 @@ def test_only_what_is_larger_than_the_memory_stays_on_disk(path: Path) -> None:
 def test_quantiles_on_disk_are_refused_with_the_way_out(path: Path) -> None:
     data = ExpressionDataModule("x", str(path), memory_gib=TIGHT, batch_size=8, standardize="robust")
     with pytest.raises(
-        ConfigError, match=r"data.standardize=robust needs the matrix in memory.* data.memory_gib"
+        ConfigError, match=r"data.standardize=robust requires the matrix in memory.* data.memory_gib"
     ):
         data.setup()
 
