@@ -8,15 +8,13 @@ Shapes: n samples, g genes.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gtex_vae.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from gtex_vae.data.readers.matrix import RawMatrix
 
 #: Units that a matrix can be in. ``tpm/rpkm`` is linear abundance whose totals fit both TPM and RPKM.
 UNITS = (
@@ -85,8 +83,10 @@ def check_stated_unit(path: Path, unit: str, first_negative: str | None) -> str:
     return unit
 
 
-def to_log2_tpm(matrix: RawMatrix, length_g: np.ndarray | None = None) -> tuple[Any, str]:
-    r"""Convert a matrix to :math:`\log_2(x + 1)`, in place where it is dense.
+def to_log2_tpm(
+    x_ng: Any, unit: str, length_g: np.ndarray | None = None, *, path: Path, sample_ids: Sequence[str]
+) -> tuple[Any, str]:
+    r"""Convert values to :math:`\log_2(x + 1)`, in place where they are dense.
 
     TPM and RPKM are used as they are. :math:`\log_2(2^y - 0.001 + 1)` undoes the Toil transformation. Counts become
     :math:`10^6 r_g / \sum_g r_g` with the rates :math:`r_g = c_g / \ell_g`: TPM with the lengths :math:`\ell_g`, CPM
@@ -94,10 +94,14 @@ def to_log2_tpm(matrix: RawMatrix, length_g: np.ndarray | None = None) -> tuple[
 
     Parameters
     ----------
-    matrix
-        Its unit is known. A dense ``x_ng`` is overwritten.
+    x_ng
+        Array or CSR matrix, float32, shape (n, g). An array is overwritten.
+    unit
+        One of :data:`UNITS`.
     length_g
         Gene lengths in base pairs, shape (g,); used for counts only.
+    path, sample_ids
+        File and names of the samples, for messages.
 
     Returns
     -------
@@ -115,57 +119,58 @@ def to_log2_tpm(matrix: RawMatrix, length_g: np.ndarray | None = None) -> tuple[
     ----------
     Wagner, Kin and Lynch (2012), "Measurement of mRNA abundance using RNA-seq data", equation 2.
     """
-    unit, x_ng = matrix.unit, matrix.x_ng
     if unit not in UNITS:
-        raise DataError(f"{matrix.source.path}: the unit {unit!r} has no known conversion; state unit=")
-    result = converted_unit(unit, with_lengths=length_g is not None)
+        raise DataError(f"{path}: the unit {unit!r} has no known conversion; state unit=")
     if length_g is not None and unit == "counts" and not (np.asarray(length_g) > 0).all():
-        raise DataError(
-            f"{matrix.source.path}: a gene has no positive length; drop it before counts become TPM"
-        )
+        raise DataError(f"{path}: a gene has no positive length; drop it before counts become TPM")
+    result = converted_unit(unit, with_lengths=length_g is not None)
     if unit.endswith("+1)"):
         return x_ng, result
     if unit == "log2(tpm+0.001)" and not isinstance(x_ng, np.ndarray):
         x_ng = x_ng.toarray()
     if not isinstance(x_ng, np.ndarray):
-        return _convert_sparse(matrix, x_ng.copy(), length_g), result
+        x_ng = x_ng.copy()
+        if unit == "counts":
+            x_ng = _sparse_to_million(x_ng, length_g, path, sample_ids)
+        x_ng.data = np.log2(x_ng.data + np.float32(1))
+        return x_ng, result
     step = max(1, _BLOCK_VALUES // max(1, x_ng.shape[1]))
     for start in range(0, x_ng.shape[0], step):
-        _convert_block(matrix, x_ng[start : start + step], start, length_g)
+        block = x_ng[start : start + step]
+        if unit == "log2(tpm+0.001)":
+            np.exp2(block, out=block)
+            block -= np.float32(0.001)
+            np.maximum(block, 0, out=block)
+        elif unit == "counts":
+            _dense_to_million(block, length_g, path, sample_ids[start : start + step])
+        block += 1
+        np.log2(block, out=block)
     return x_ng, result
 
 
-def _convert_sparse(matrix: RawMatrix, x_ng: Any, length_g: np.ndarray | None) -> Any:
-    """Convert a linear unit in CSR; zeros stay zero."""
-    if matrix.unit == "counts":
-        if length_g is not None:
-            x_ng = x_ng.multiply(1.0 / np.asarray(length_g)).tocsr().astype(np.float32)
-        totals = np.asarray(x_ng.sum(axis=1, dtype=np.float64)).ravel()
-        scale = MILLION / _positive(matrix, totals, 0)
-        x_ng.data *= np.repeat(scale, np.diff(x_ng.indptr)).astype(np.float32)
-    x_ng.data = np.log2(x_ng.data + np.float32(1))
+def _sparse_to_million(x_ng: Any, length_g: np.ndarray | None, path: Path, sample_ids: Sequence[str]) -> Any:
+    """Scale counts, or their rates, of each sample of a CSR matrix to one million."""
+    if length_g is not None:
+        x_ng = x_ng.multiply(1.0 / np.asarray(length_g)).tocsr().astype(np.float32)
+    totals = np.asarray(x_ng.sum(axis=1, dtype=np.float64)).ravel()
+    _check_totals(totals, path, sample_ids)
+    x_ng.data *= np.repeat(MILLION / totals, np.diff(x_ng.indptr)).astype(np.float32)
     return x_ng
 
 
-def _convert_block(matrix: RawMatrix, block: np.ndarray, start: int, length_g: np.ndarray | None) -> None:
-    """Convert dense samples, of which the first is number ``start``, in place."""
-    if matrix.unit == "log2(tpm+0.001)":
-        np.exp2(block, out=block)
-        block -= np.float32(0.001)
-        np.maximum(block, 0, out=block)
-    elif matrix.unit == "counts":
-        if length_g is not None:
-            block /= np.asarray(length_g, np.float32)
-        totals = block.sum(axis=1, dtype=np.float64)
-        block *= (MILLION / _positive(matrix, totals, start))[:, np.newaxis].astype(np.float32)
-    block += 1
-    np.log2(block, out=block)
+def _dense_to_million(
+    x_ng: np.ndarray, length_g: np.ndarray | None, path: Path, sample_ids: Sequence[str]
+) -> None:
+    """Scale counts, or their rates, of each sample to one million in place."""
+    if length_g is not None:
+        x_ng /= np.asarray(length_g, np.float32)
+    totals = x_ng.sum(axis=1, dtype=np.float64)
+    _check_totals(totals, path, sample_ids)
+    x_ng *= (MILLION / totals)[:, np.newaxis].astype(np.float32)
 
 
-def _positive(matrix: RawMatrix, totals: np.ndarray, start: int) -> np.ndarray:
-    """Return the totals after checking that all are positive."""
+def _check_totals(totals: np.ndarray, path: Path, sample_ids: Sequence[str]) -> None:
+    """Refuse samples without counts."""
     empty = np.flatnonzero(totals <= 0)
     if empty.size:
-        sample = matrix.sample_ids[start + int(empty[0])]
-        raise DataError(f"{matrix.source.path}: sample {sample!r} has no counts at all; blacklist it")
-    return totals
+        raise DataError(f"{path}: sample {sample_ids[int(empty[0])]!r} has no counts at all; blacklist it")

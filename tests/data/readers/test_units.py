@@ -1,4 +1,4 @@
-"""Units follow from the values; conversions have closed forms."""
+"""Units are recognised from the values."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from gtex_vae.data.readers.matrix import RawMatrix, Source
 from gtex_vae.data.readers.units import recognise_unit
-from gtex_vae.data.units import to_log2_tpm
 from gtex_vae.errors import DataError
 
 PATH = Path("matrix.tsv")
@@ -33,11 +31,6 @@ CASES = {
     "part of xena": (np.log2(TPM + 0.001)[:, ::3], "log2(tpm+0.001)"),
     "sparse counts": (sp.csr_matrix(COUNTS), "counts"),
 }
-
-
-def matrix(x_ng: object, unit: str) -> RawMatrix:
-    source = Source(PATH, "delimited", "genes_in_rows", (G, N))
-    return RawMatrix(x_ng, [f"s{at}" for at in range(N)], ["g"] * G, None, source, unit=unit)  # type: ignore[arg-type]
 
 
 def negative(x_ng: object) -> str | None:
@@ -68,46 +61,3 @@ def test_refused(name: str) -> None:
     x_ng, message = REFUSED[name]
     with pytest.raises(DataError, match=message):
         recognise_unit(PATH, x_ng, negative(x_ng))
-
-
-LOG_TPM = np.log2(TPM.astype(float) + 1)
-
-
-@pytest.mark.parametrize(
-    ("x_ng", "unit", "length_g", "expected", "named"),
-    [
-        (TPM, "tpm", None, LOG_TPM, "log2(TPM+1)"),
-        (RPKM, "rpkm", None, np.log2(RPKM.astype(float) + 1), "log2(RPKM+1)"),
-        (RPKM, "tpm/rpkm", None, np.log2(RPKM.astype(float) + 1), "log2(TPM or RPKM+1)"),
-        (np.log2(TPM + 0.001), "log2(tpm+0.001)", None, LOG_TPM, "log2(TPM+1)"),
-        (np.log2(TPM + 1), "log2(tpm+1)", None, LOG_TPM, "log2(TPM+1)"),
-        (COUNTS, "counts", LENGTH, LOG_TPM, "log2(TPM+1)"),
-        (COUNTS, "counts", None, np.log2(COUNTS / COUNTS.sum(1, keepdims=True) * 1e6 + 1), "log2(CPM+1)"),
-    ],
-)
-@pytest.mark.parametrize("sparse", [False, True])
-def test_converted(
-    x_ng: np.ndarray, unit: str, length_g: np.ndarray | None, expected: np.ndarray, named: str, sparse: bool
-) -> None:
-    given = sp.csr_matrix(x_ng) if sparse else x_ng.copy()
-    out, result = to_log2_tpm(matrix(given, unit), length_g)
-    dense = out if isinstance(out, np.ndarray) else out.toarray()
-    assert result == named and dense.dtype == np.float32
-    np.testing.assert_allclose(dense, expected, rtol=1e-5, atol=2e-4)
-    if sparse:
-        np.testing.assert_array_equal(given.toarray(), x_ng)
-    else:
-        assert out is given
-
-
-def test_sample_without_counts_is_named() -> None:
-    x_ng = COUNTS.copy()
-    x_ng[5] = 0
-    for given in (x_ng, sp.csr_matrix(x_ng)):
-        with pytest.raises(DataError, match="sample 's5' has no counts"):
-            to_log2_tpm(matrix(given, "counts"))
-
-
-def test_gene_without_length_is_refused() -> None:
-    with pytest.raises(DataError, match="no positive length"):
-        to_log2_tpm(matrix(COUNTS.copy(), "counts"), np.zeros(G))

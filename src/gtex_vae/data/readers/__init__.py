@@ -14,6 +14,6 @@ The way of a matrix from a file to log2(TPM+1) of one column per gene:
 
 from gtex_vae.data.readers.matrix import RawMatrix, Source
 from gtex_vae.data.readers.read import read_matrix
-from gtex_vae.data.units import UNITS, to_log2_tpm
+from gtex_vae.data.units import UNITS
 
-__all__ = ["UNITS", "RawMatrix", "Source", "read_matrix", "to_log2_tpm"]
+__all__ = ["UNITS", "RawMatrix", "Source", "read_matrix"]
