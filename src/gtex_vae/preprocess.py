@@ -24,7 +24,7 @@ class PreprocessConfig:
 
 @stage("preprocess", PreprocessConfig)
 def main(config: PreprocessConfig, run_dir: Path) -> None:
-    """Read, harmonise, annotate, filter and write; say where it lies and what is in it."""
+    """Make the processed file and log its path and content."""
     from gtex_vae.data.loading.disk_matrix import DiskMatrix, check_memory
     from gtex_vae.data.preprocess.processed import make_processed
 
@@ -40,7 +40,7 @@ def main(config: PreprocessConfig, run_dir: Path) -> None:
     adata = DiskMatrix(processed).adata
     log.info(
         "%s %s: %d samples of %d donors and %d tissues x %d genes, %s",
-        "made" if made else "already there:", processed, adata.n_obs, adata.obs["donor"].nunique(),
+        "made" if made else "up to date:", processed, adata.n_obs, adata.obs["donor"].nunique(),
         adata.obs["tissue"].nunique(), adata.n_vars, adata.uns["expression"]["unit"],
     )  # fmt: skip
 

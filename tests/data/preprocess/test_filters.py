@@ -77,7 +77,7 @@ def test_hvg_makes_up_for_the_level_that_variance_does_not():
     stats = gene_stats(x, "tpm")
     assert set(special) <= set(np.flatnonzero(top_variable(stats, 10, rank_by="hvg")))
     assert not set(special) & set(np.flatnonzero(top_variable(stats, 10, rank_by="variance")))
-    with pytest.raises(ValueError, match="rank_by is 'variance' or 'hvg', not 'x'"):
+    with pytest.raises(ValueError, match="rank_by='x' must be 'variance' or 'hvg'"):
         top_variable(stats, 1, rank_by="x")
 
 

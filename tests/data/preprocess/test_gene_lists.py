@@ -67,7 +67,7 @@ def test_common_genes_of_processed_files_and_matrices(processed: Path, tmp_path:
 
 def test_data_sets_with_nothing_in_common_or_no_genes_are_named(processed: Path, tmp_path: Path) -> None:
     (tmp_path / "far.tsv").write_text("gene\ta\tb\nENSG00000012048\t1\t2\n")
-    with pytest.raises(DataError, match=r"far.tsv: has none of the genes that .*mine.h5ad"):
+    with pytest.raises(DataError, match=r"far.tsv has no gene in common with .*mine.h5ad"):
         write_lists(processed, [str(tmp_path / "far.tsv")])
     ad.AnnData(np.ones((2, 2), np.float32)).write_h5ad(tmp_path / "none.h5ad")
     with pytest.raises(DataError, match=r"none.h5ad: none of its 2 genes"):

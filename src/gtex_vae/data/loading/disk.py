@@ -1,4 +1,4 @@
-"""Batches from a matrix that stays on disk, shuffled through a buffer that fits into memory.
+"""Batches from a matrix on disk, shuffled through a buffer in memory.
 
 Shapes: ``n`` samples, ``g`` genes.
 """
@@ -17,26 +17,25 @@ from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError
 from gtex_vae.functional.masking import step_seed
 
-BUFFER_SHARE = 4  # of the memory, for one of the two buffers
-IN_ORDER_BATCHES = 4  # in a buffer where nothing is shuffled
+BUFFER_SHARE = 4  # a quarter of the memory for each of the two buffers
+IN_ORDER_BATCHES = 4  # in a buffer without shuffling
 
 
 class DiskLoader:
-    r"""Read chunks of neighbouring samples in random order into a buffer, shuffle the buffer, cut batches from it.
+    r"""Loader that reads chunks of consecutive samples in random order into a buffer and shuffles the buffer.
 
-    While batches are taken from one buffer, a thread reads and standardizes the next. The order of epoch e is a function
-    of ``(seed, e)``, and the loader remembers nothing, so that a restored run goes on exactly where it was, as with
-    `gtex_vae.data.loading.memory.BatchLoader`: chunks of the training samples are put in random order, the sequence is cut
-    into buffers of m samples (a multiple of the batch), and each is shuffled. Two samples of a chunk are always in the
-    same buffer, or in two neighbouring ones: what a full shuffle has and this has not. The larger the memory, the more
-    chunks share a buffer.
+    While batches are taken from one buffer, a thread reads and standardizes the next. Chunks of the training samples are
+    put in random order, the sequence is divided into buffers of m samples (a multiple of the batch), and each buffer is
+    shuffled. Unlike in a full shuffle, two samples of a chunk are always in the same buffer or in two adjacent ones; the
+    larger the memory, the more chunks share a buffer. As in `gtex_vae.data.loading.memory.BatchLoader`, the order of
+    epoch e is a function of ``(seed, e)`` and the loader has no state, so that a restored run resumes exactly.
 
     Parameters
     ----------
     matrix
         The matrix on disk.
     rows
-        Which rows belong to this split; they must rise.
+        Rows of this split, increasing.
     scaler
         Fitted standardizer.
     memory_gib
@@ -47,7 +46,7 @@ class DiskLoader:
     Raises
     ------
     ConfigError
-        A buffer would hold fewer than two batches.
+        A buffer would contain fewer than two batches.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class DiskLoader:
         return -(-self._per_process // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield what is left of the epoch."""
+        """Yield the remaining batches of the epoch."""
         epoch, done = self.progress() if self.shuffle else (0, 0)
         order = self._order(epoch)
         m = self._batches * self.batch_size
@@ -113,7 +112,7 @@ class DiskLoader:
                 skip = 0
 
     def _fill(self, row_m: np.ndarray, buffer_mg: np.ndarray) -> torch.Tensor:
-        """Read rows into a buffer in the order of the file, standardize them; where in the buffer each row lies."""
+        """Read rows into a buffer in the order of the file, standardize them, and return the position of each row."""
         in_file = np.argsort(row_m)
         x_mg = buffer_mg[: len(row_m)]
         self.matrix.read(row_m[in_file], x_mg)
@@ -123,13 +122,13 @@ class DiskLoader:
         return torch.from_numpy(place_m)
 
     def _order(self, epoch: int) -> np.ndarray:
-        """Rows of this process in the order of an epoch."""
+        """Return the rows of this process in the order of an epoch."""
         if not self.shuffle:
             return self.rows[self.rank :: self.world_size]
         rng = np.random.default_rng(step_seed(self.seed, epoch))
         chunks, chunk_n = np.unique(self.rows // self.matrix.rows_per_read, return_inverse=True)
         order = self.rows[np.argsort(rng.permutation(len(chunks))[chunk_n], kind="stable")]
-        # one run of chunks for each process, so that it reads them whole; what the last batch lacks is left out
+        # each process gets consecutive chunks, which it reads whole; the incomplete last batch is dropped
         per_process = self._per_process
         first = self.rank * per_process
         order = order[first : first + min(per_process, len(self) * self.batch_size)]
@@ -140,18 +139,18 @@ class DiskLoader:
 
 
 def batches_in_buffer(matrix: DiskMatrix, memory_gib: float, batch_size: int) -> int:
-    """Batches that a buffer of a `DiskLoader` holds.
+    """Return the number of batches in a buffer of a `DiskLoader`.
 
     Raises
     ------
     ConfigError
-        Fewer than two.
+        It is less than two.
     """
     batch_gib = 4 * batch_size * matrix.shape[1] / GIB
     batches = int(memory_gib / BUFFER_SHARE / batch_gib)
     if batches < 2:
         raise ConfigError(
             f"data.memory_gib={memory_gib:g} is too little to train from disk with data.batch_size={batch_size}: "
-            f"{matrix.shape[1]:,} genes need at least {2 * BUFFER_SHARE * batch_gib:.2g}"
+            f"{matrix.shape[1]:,} genes require data.memory_gib={1.05 * 2 * BUFFER_SHARE * batch_gib:.2g} or more"
         )
     return batches

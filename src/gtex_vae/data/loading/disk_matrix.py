@@ -1,4 +1,4 @@
-"""A processed AnnData whose matrix stays on disk and is read by rows.
+"""Processed AnnData whose matrix stays on disk and is read by rows.
 
 Shapes: ``n`` samples, ``g`` genes.
 """
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 GIB = 1 << 30
-READ_BYTES = 1 << 20  # disks and file systems are near their full speed at reads of this size
+READ_BYTES = 1 << 20  # reads of this size reach nearly the full speed of disks and file systems
 CHECK_VALUES = 1 << 24
-SUBSET_SHARE = 8  # of the memory, for a part of the samples that is held at once
+SUBSET_SHARE = 8  # an eighth of the memory for a subset of samples read at once
 
 
 class DiskMatrix:
-    """X of a processed AnnData, .h5ad or .zarr, dense or sparse; values are checked whenever they are read.
+    """X of a processed AnnData, .h5ad or .zarr, dense or sparse; values are checked when they are read.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ class DiskMatrix:
     shape
         Samples and genes.
     rows_per_read
-        Consecutive rows that are read together: a chunk of the store where it has chunks, else about 1 MiB.
+        Consecutive rows that are read together: a chunk of the store if it has chunks, else about 1 MiB.
     contiguous
-        Whether rows lie in the file as they are in memory, dense and without compression.
+        Whether the file stores rows dense and uncompressed.
 
     Raises
     ------
     DataError
-        It cannot be read, or its tables are not what `gtex_vae.data.preprocess.processed.check` asks for.
+        It cannot be read, or `gtex_vae.data.preprocess.processed.check` refuses its tables.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -72,17 +72,17 @@ class DiskMatrix:
 
     @property
     def nbytes(self) -> int:
-        """Memory that the whole matrix would take."""
+        """Size of the whole matrix in memory."""
         return 4 * self.shape[0] * self.shape[1]
 
     def __getitem__(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
-        """Rows (n, g) in an array of their own; ``rows`` must rise."""
+        """Return rows (n, g) as a new array; ``rows`` must increase."""
         out_ng = np.empty((len(rows), self.shape[1]), np.float32)
         self.read(rows, out_ng)
         return out_ng
 
     def read(self, rows: npt.NDArray[np.integer[Any]], out_ng: npt.NDArray[np.float32]) -> None:
-        """Read rows, which must rise, into an array (n, g).
+        """Read rows, which must increase, into an array (n, g).
 
         Raises
         ------
@@ -106,7 +106,7 @@ class DiskMatrix:
                     processed_data.check_values(taken, samples, self.adata.var_names, str(self.path))
 
     def check(self, rows: npt.NDArray[np.integer[Any]]) -> None:
-        """Read rows, which must rise, only to check their values."""
+        """Check the values of rows, which must increase."""
         step = max(1, CHECK_VALUES // self.shape[1])
         buffer_ng = np.empty((min(step, len(rows)), self.shape[1]), np.float32)
         for start in range(0, len(rows), step):
@@ -115,14 +115,14 @@ class DiskMatrix:
 
 
 def open_larger_than(path: Path, memory_gib: float | None) -> DiskMatrix | None:
-    """Open a processed AnnData that takes more memory than it may; ``None`` for one that fits.
+    """Open a processed AnnData that exceeds the memory; return ``None`` if it fits.
 
     Parameters
     ----------
     path
         The processed file.
     memory_gib
-        Memory for the matrix, in GiB; ``None`` for any amount.
+        Memory for the matrix, in GiB; ``None`` for no limit.
     """
     if memory_gib is None:
         return None
@@ -131,7 +131,7 @@ def open_larger_than(path: Path, memory_gib: float | None) -> DiskMatrix | None:
 
 
 def check_memory(memory_gib: float | None) -> None:
-    """Refuse a memory bound that is none.
+    """Check the limit of memory.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def check_memory(memory_gib: float | None) -> None:
 
 
 def subset(rows: npt.NDArray[np.intp], n_genes: int, memory_gib: float) -> npt.NDArray[np.intp]:
-    """As many of some rows as an eighth of the memory holds, drawn the same way every time, in order."""
+    """Return the rows, or a random subset that fits into an eighth of the memory; the same one in every call, in order."""
     most = max(2, int(memory_gib * GIB / SUBSET_SHARE / (4 * n_genes)))
     if len(rows) <= most:
         return rows

@@ -1,4 +1,4 @@
-"""Batches by index from a matrix that is already in memory.
+"""Batches from a matrix in memory or on the GPU.
 
 Shapes: ``n`` samples, ``g`` genes, ``f`` features (genes, or their coordinates in a basis).
 """
@@ -49,33 +49,33 @@ class Batch:
 
 
 class BatchLoader:
-    """Gather whole batches from a matrix in memory or on the device, with no worker processes.
+    """Loader that gathers whole batches from a matrix in memory or on the device, without worker processes.
 
-    One indexing call per batch replaces a Python call per sample. The order of epoch e is a function of
-    ``(seed, e)``, and the loader remembers nothing: where training stands is asked for at the start of each epoch, so
-    that a restored run goes on exactly where it was, between two epochs or inside one.
+    One indexing call per batch replaces a Python call per sample. The order of epoch e is a function of ``(seed, e)``,
+    and the loader has no state: it calls ``progress`` at the start of each epoch, so that a restored run resumes exactly,
+    between two epochs or within one.
 
     Parameters
     ----------
     x_nf
         The matrix, on any device.
     rows
-        Which rows belong to this split, int64.
+        Rows of this split, int64.
     batch_size
         Samples per batch and process.
     shuffle
-        Draw a new order each epoch and leave out the incomplete last batch (a batch of one has no batch statistics);
-        otherwise go through all rows in order.
+        Draw a new order each epoch and drop the incomplete last batch (a batch of one has no batch statistics);
+        otherwise return all rows in order.
     seed
         Seed of the orders.
     progress
-        Tells how many epochs, and how many batches of the present one, are over.
+        Returns the number of finished epochs, and of finished batches of the current epoch.
     rank, world_size
-        This process and the number of processes; each takes every ``world_size``-th of the common order.
+        Rank of this process and number of processes; each takes every ``world_size``-th row of the common order.
     per_row
         Further values of every row of the matrix, by field of `Batch`; on the device of the matrix.
     pin
-        Gather into page-locked memory, from which a GPU takes a batch while it works on the one before.
+        Gather into page-locked memory, from which a GPU copies a batch while it processes the previous one.
 
     Examples
     --------
@@ -109,16 +109,16 @@ class BatchLoader:
         if self.shuffle:
             per_process = len(self.rows) // self.world_size
             return max(1, per_process // self.batch_size)
-        # of the process that has most: processes that share parameters must all have as many batches
+        # the most of any process: all processes must have the same number of batches
         return -(-len(self.rows[:: self.world_size]) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield what is left of the epoch."""
+        """Yield the remaining batches of the epoch."""
         epoch, done = self.progress() if self.shuffle else (0, 0)
         order = self._order(epoch).to(self.x_nf.device)
         if self.shuffle or self.world_size == 1:
             parts = order.split(self.batch_size)
-        else:  # even ones, so that a process with fewer rows has as many batches, and none of them empty
+        else:  # of nearly equal size, so that a process with fewer rows has the same number of batches, none of them empty
             parts = order.tensor_split(len(self))
         for row_n in parts[done : len(self)]:
             values = {name: value[row_n] for name, value in self.per_row.items()}
@@ -127,7 +127,7 @@ class BatchLoader:
     def _gather(self, row_n: Tensor) -> Tensor:
         if not self.pin:
             return self.x_nf.index_select(0, row_n)
-        # torch hands page-locked memory out again once the copy from it is over
+        # torch reuses page-locked memory after the copy has finished
         x_nf = torch.empty(len(row_n), self.x_nf.shape[1], pin_memory=True)
         return torch.index_select(self.x_nf, 0, row_n, out=x_nf)
 

@@ -1,4 +1,4 @@
-"""Which samples and genes stay, and why the others go: every drop is counted with its reason.
+"""Filters of samples and genes; every dropped one is counted with its reason.
 
 Shape suffixes: n samples, g genes.
 """
@@ -21,17 +21,17 @@ from gtex_vae.errors import DataError
 
 @dataclass(frozen=True)
 class Kept:
-    """What the filters decided.
+    """Result of the filters.
 
     Parameters
     ----------
     keep_n, keep_g
-        Boolean, over samples and genes.
+        True for the samples and genes to keep.
     dropped
         ``{"samples": {reason: count}, "genes": {reason: count}}``, for ``uns["provenance"]["dropped"]``;
-        each is counted once, under the first reason that applies.
+        each is counted once, for the first reason that applies.
     reason_n
-        Reason for each dropped sample, empty for the kept.
+        Reason for each dropped sample, empty for kept ones.
     """
 
     keep_n: npt.NDArray[np.bool_]
@@ -50,25 +50,24 @@ def filter_samples(
     n_mads: float = 8.0,
     min_detected: int = 0,
 ) -> npt.NDArray[Any]:
-    """Give each sample the reason why it must go, or an empty string.
+    """Return for each sample the reason to drop it, or an empty string.
 
     Parameters
     ----------
     stats
-        As :func:`~gtex_vae.data.preprocess.sample_stats.sample_stats` gives it.
+        Result of :func:`~gtex_vae.data.preprocess.sample_stats.sample_stats`.
     obs
         Annotations in the same order, indexed by sample id.
     blacklist
         Ids of samples to drop.
     only_freeze
-        Drop samples that GTEx left out of its analysis freeze, where ``obs`` has ``in_freeze``.
+        Drop samples outside GTEx's analysis freeze, if ``obs`` has ``in_freeze``.
     drop_outliers
-        Drop what :func:`~gtex_vae.data.preprocess.sample_stats.outliers` marks within its tissue; they are reported
-        either way.
+        Drop the samples that :func:`~gtex_vae.data.preprocess.sample_stats.outliers` marks; they are always reported.
     n_mads
-        How far an outlier lies out, in robust standard deviations.
+        Threshold for outliers, in robust standard deviations.
     min_detected
-        Least number of detected genes.
+        Minimum number of detected genes.
 
     Raises
     ------
@@ -86,7 +85,7 @@ def filter_samples(
         ("all zero", stats["library_size"].to_numpy() <= 0),
     ]
     if only_freeze and "in_freeze" in obs:
-        # a sample that has no row in the annotation is not one that GTEx left out
+        # a sample without annotation is not one that GTEx excluded
         rules.append(("outside the analysis freeze", (obs["freeze"].notna() & ~obs["in_freeze"]).to_numpy()))
     if min_detected:
         few = stats["detected_genes"].to_numpy() < min_detected
@@ -112,7 +111,7 @@ def filter_matrix(
     rank_by: str = "variance",
     **samples: Any,
 ) -> Kept:
-    """Decide which samples stay, and then, looking at those only, which genes.
+    """Decide which samples to keep, then which genes, based on the kept samples only.
 
     Parameters
     ----------
@@ -123,19 +122,19 @@ def filter_matrix(
     unit
         Unit of ``x_ng``.
     stats
-        Of the samples, where they are known already.
+        Statistics of the samples, if they are already known.
     min_expression, min_prevalence
-        Keep genes above ``min_expression`` (linear scale) in at least this share of the samples; a share of
+        Keep genes above ``min_expression`` (linear scale) in at least the share ``min_prevalence`` of the samples;
         0 keeps all.
     top_genes, rank_by
-        Keep so many of the most variable genes; see :func:`~gtex_vae.data.preprocess.gene_stats.top_variable`.
+        Keep this many of the most variable genes; see :func:`~gtex_vae.data.preprocess.gene_stats.top_variable`.
     **samples
         See :func:`filter_samples`.
 
     Raises
     ------
     DataError
-        Nothing is left, or a blacklisted sample does not exist.
+        No sample or gene is left, or a blacklisted sample does not exist.
     """
     stats = sample_stats(x_ng, unit) if stats is None else stats
     reason_n = filter_samples(stats, obs, **samples)

@@ -1,4 +1,4 @@
-"""The gene lists beside a processed AnnData, and what it shares with other data sets."""
+"""Gene lists next to a processed AnnData, and the genes it has in common with other data sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def gene_lists_folder(processed: Path) -> Path:
-    """Folder of the gene lists of a processed file.
+    """Return the folder of the gene lists of a processed file.
 
     >>> gene_lists_folder(Path("data/processed/gtex_v8.h5ad")).as_posix()
     'data/processed/gtex_v8_genes'
@@ -26,15 +26,15 @@ def gene_lists_folder(processed: Path) -> Path:
 
 
 def write_lists(processed: Path, common_with: Sequence[str] = ()) -> None:
-    """Write ``ensg_coding_genes.txt``, ``gene_names.txt`` and, beside other data sets, ``common_gene.txt``.
+    """Write ``ensg_coding_genes.txt``, ``gene_names.txt`` and, if other data sets are given, ``common_gene.txt``.
 
     Parameters
     ----------
     processed
         The processed AnnData; the lists go to `gene_lists_folder`.
     common_with
-        Other data sets, processed or any matrix that `read_matrix` reads; ``common_gene.txt`` holds the genes that all
-        of them have. Of these files only the gene ids are read.
+        Other data sets, processed or any matrix that `read_matrix` reads; ``common_gene.txt`` lists the genes that all
+        of them have. Only the gene ids of these files are read.
 
     Raises
     ------
@@ -58,19 +58,19 @@ def write_lists(processed: Path, common_with: Sequence[str] = ()) -> None:
         common &= genes_of(path)
         if not common:
             raise DataError(
-                f"{path}: has none of the genes that {processed} and the data sets before it share"
+                f"{path} has no gene in common with {processed} and the data sets before it in data.common_with"
             )
     write_common_genes(folder / "common_gene.txt", common)
     log.info("%d of %d genes are common to %d data sets", len(common), len(ids), 1 + len(common_with))
 
 
 def genes_of(path: Path | str) -> set[str]:
-    """Unversioned Ensembl ids of the genes of any matrix, without parsing its values.
+    """Return the Ensembl ids, without versions, of the genes of any matrix, without parsing its values.
 
     Raises
     ------
     DataError
-        The file is no matrix, or has no gene that can be identified.
+        The file is not a matrix, or none of its genes is recognized.
     """
     table = bundled_genes()
     found: set[str] = set()
@@ -83,9 +83,9 @@ def genes_of(path: Path | str) -> set[str]:
         known = ensembl if ensembl is not None else table.trace(label, name)
         if known is not None:
             found.add(known.gene_id)
-        return asked == 1  # a reader that keeps nothing refuses the file; so it parses one gene
+        return asked == 1  # keep one gene: a reader refuses a file of which it keeps none
 
-    # the unit that allows any value: values are of no interest here
+    # this unit allows any value
     read_matrix(path, keep_gene=note, unit="log2(tpm+0.001)", allow_shape_mismatch=True)
     if not found:
         raise DataError(f"{path}: none of its {asked:,} genes is a human Ensembl id or symbol")

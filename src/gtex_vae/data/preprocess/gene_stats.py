@@ -1,4 +1,4 @@
-"""Mean, variance and prevalence of each gene, and which genes vary most.
+"""Mean, variance and prevalence of each gene, and the selection of the most variable genes.
 
 Shape suffixes: n samples, g genes.
 """
@@ -19,14 +19,14 @@ BINS = 20
 
 @dataclass(frozen=True)
 class GeneStats:
-    """What one pass over the samples says of each gene.
+    """Statistics of each gene over the samples.
 
     Parameters
     ----------
     mean_g, var_g
         Mean and population variance over the samples, in the unit of the matrix, float64.
     prevalence_g
-        Share of the samples that express the gene.
+        Share of the samples in which the gene is expressed.
     """
 
     mean_g: npt.NDArray[np.float64]
@@ -37,7 +37,7 @@ class GeneStats:
 def gene_stats(
     x_ng: Matrix, unit: str, *, keep_n: npt.NDArray[np.bool_] | None = None, min_expression: float = 0.1
 ) -> GeneStats:
-    r"""Measure each gene in one pass, merging blocks of samples.
+    r"""Compute the statistics of each gene in one pass, merging blocks of samples.
 
     Parameters
     ----------
@@ -46,13 +46,13 @@ def gene_stats(
     unit
         Unit of ``x_ng``.
     keep_n
-        Samples to look at; all if None.
+        Samples to use; all if None.
     min_expression
-        Expressed means above this value on the linear scale (TPM, RPKM or counts).
+        A gene is expressed above this value on the linear scale (TPM, RPKM or counts).
 
     References
     ----------
-    Chan, Golub, LeVeque 1983, eq. 2.1: moments of two parts into those of the whole.
+    Chan, Golub, LeVeque 1983, eq. 2.1: combining the moments of two samples.
     """
     offset = log_offset(unit)
     threshold = np.float32(min_expression if offset is None else np.log2(min_expression + offset))
@@ -75,18 +75,18 @@ def gene_stats(
 
 
 def top_variable(stats: GeneStats, n_genes: int, *, rank_by: str = "variance") -> npt.NDArray[np.bool_]:
-    r"""Mark the genes that vary most.
+    r"""Mark the most variable genes.
 
     Parameters
     ----------
     stats
-        Over all samples: the choice uses no labels, but it does see the samples that are tested on later.
+        Over all samples: the selection uses no labels, but includes the samples of the test split.
     n_genes
-        How many to mark.
+        Number of genes to mark.
     rank_by
-        ``"variance"``: the plain variance of the log expression. ``"hvg"``: how far the variance lies above
-        that of genes of like mean, :math:`(v - \mathrm{median}_b) / \mathrm{MAD}_b` in 20 equally filled bins
-        of the mean, so that lowly expressed genes compete with their like.
+        ``"variance"``: the variance of the log expression. ``"hvg"``: the excess of the variance over that of genes
+        with a similar mean, :math:`(v - \mathrm{median}_b) / \mathrm{MAD}_b` in 20 equally filled bins
+        of the mean, so that genes compete with others of similar expression.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def top_variable(stats: GeneStats, n_genes: int, *, rank_by: str = "variance") -
             score_g[genes] = (var - median) / (np.median(np.abs(var - median)) + 1e-12)
         score_g[stats.var_g <= 0] = -np.inf
     elif rank_by != "variance":
-        raise ValueError(f"rank_by is 'variance' or 'hvg', not {rank_by!r}")
+        raise ValueError(f"rank_by={rank_by!r} must be 'variance' or 'hvg'")
     marked = np.zeros(len(score_g), dtype=bool)
     marked[np.argsort(-score_g, kind="stable")[:n_genes]] = True
     return marked

@@ -1,4 +1,4 @@
-"""The part of `gtex_vae.data.preprocess.prepare` that differs where a matrix does not fit into memory.
+"""Variant of `gtex_vae.data.preprocess.prepare` for a matrix that does not fit into memory.
 
 Shapes: n samples, c columns of the input, g genes.
 """
@@ -25,14 +25,14 @@ from gtex_vae.data.rows import take_columns
 from gtex_vae.data.units import check_stated_unit, log_offset, to_log2_tpm
 from gtex_vae.errors import DataError
 
-BLOCK_VALUES = 1 << 23  # a few arrays of this size are held at once
+BLOCK_VALUES = 1 << 23  # several arrays of this size are in memory at once
 
 
 @contextmanager
 def open_wanted(
     path: Path | str, *, keep_gene: KeepGene | None, unit: str | None, scratch: Path, **how: Any
 ) -> Iterator[RawMatrix]:
-    """Open a matrix with its wanted genes alone and its unit, as `read_matrix` reads it, but sliced by rows.
+    """Open a matrix with the selected genes and its unit, like `read_matrix`, but read by rows.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def open_wanted(
     Raises
     ------
     DataError, ConfigError
-        As there; values are checked when they are read.
+        As for `read_matrix`; values are checked when they are read.
     """
     with open_matrix(path, keep_gene=keep_gene, unit=unit, scratch=scratch, **how) as matrix:
         names = matrix.gene_names or [None] * len(matrix.gene_ids)  # type: ignore[list-item]
@@ -55,7 +55,7 @@ def open_wanted(
         ]
         if not wanted:
             raise DataError(
-                f"{path}: no gene is left after the gene filter; compare its ids with those of the file"
+                f"{path}: the gene filter keeps no gene; compare the ids in data.prepare.gene_list with those of the file"
             )
         matrix = replace(
             matrix,
@@ -65,21 +65,21 @@ def open_wanted(
             var=None,
         )
         if unit is None and matrix.unit_reason != DECLARED:
-            matrix = name_unit(matrix, None, "")  # of the wanted genes, as when they alone are read
+            matrix = name_unit(matrix, None, "")  # of the selected genes, as `read_matrix` does
         yield replace(matrix, unit=check_stated_unit(Path(path), matrix.unit, None))
 
 
 def convert_in_chunks(
     matrix: RawMatrix, columns: Columns, length_g: npt.NDArray[Any] | None, scratch: Path
 ) -> tuple[Spilled, str]:
-    """Bring a matrix to one column per gene on the log2 scale, a block of samples at a time.
+    """Convert a matrix to one column per gene on the log2 scale, a block of samples at a time.
 
     Parameters
     ----------
     matrix
-        What `open_wanted` gives.
+        Result of `open_wanted`.
     columns
-        Which columns make up each gene.
+        Columns of each gene.
     length_g
         Gene lengths for counts; see `gtex_vae.data.units.to_log2_tpm`.
     scratch

@@ -1,4 +1,4 @@
-"""Samples that are nearly the same: re-sequenced, renamed or filed twice.
+"""Nearly identical samples: sequenced twice, renamed or listed twice.
 
 Shape suffixes: n samples, g genes, p random projections.
 """
@@ -14,30 +14,30 @@ from gtex_vae.data.preprocess.gene_stats import gene_stats
 from gtex_vae.data.preprocess.sample_stats import blocks
 
 PROJECTIONS = 128
-# far above what a threshold worth the name finds: a bound on time, not a choice
+# limits time; a useful threshold finds far fewer
 MAX_PAIRS = 200_000
 
 
 def near_duplicates(x_ng: Matrix, samples: pd.Index, *, threshold: float = 0.98) -> pd.DataFrame:
     r"""Find pairs of samples whose standardized profiles correlate above a threshold.
 
-    Profiles are z-scored gene by gene, so that what all samples share does not count. Pairs are first sought
-    among 128 random projections, where the estimate of a correlation r has a standard deviation of about
-    :math:`(1 - r^2) / \sqrt{128}`, with a margin of five of them; what is found is then measured exactly.
+    Each gene is standardized first, so that the common profile of all samples does not count. Candidate pairs are
+    found in 128 random projections, where the estimate of a correlation r has a standard deviation of about
+    :math:`(1 - r^2) / \sqrt{128}`, with a margin of five of them; the candidates' correlations are then exact.
 
     Parameters
     ----------
     x_ng
         Samples x genes, dense, CSR or on disk, on a logarithmic scale.
     samples
-        Their ids.
+        Sample ids.
     threshold
-        Least correlation.
+        Minimum correlation.
 
     Returns
     -------
     DataFrame
-        ``sample``, ``other``, ``correlation``, highest first.
+        ``sample``, ``other``, ``correlation``, in descending order of correlation.
     """
     n_samples, n_genes = x_ng.shape
     stats = gene_stats(x_ng, unit="log2(x+1)")

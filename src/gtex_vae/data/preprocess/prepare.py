@@ -1,4 +1,4 @@
-"""From a raw matrix and its annotations to the AnnData of CONTRACT: one call, every drop counted.
+"""From a raw matrix and its annotations to the processed AnnData, with counts of everything dropped.
 
 Shapes: ``n`` samples, ``g`` genes.
 """
@@ -64,7 +64,7 @@ def prepare_matrix(
     Parameters
     ----------
     path
-        The matrix: .gct, .tsv, .csv, .txt (.gz, .zst), .parquet, .h5ad or .zarr, told by content.
+        The matrix: .gct, .tsv, .csv, .txt (.gz, .zst), .parquet, .h5ad or .zarr; the content decides the format.
     release
         A public release to download instead: ``gtex_v8``, ``gtex_v10``, ``gtex_v11`` or ``gtex_xena``.
     tissues
@@ -72,9 +72,9 @@ def prepare_matrix(
     raw
         Folder for downloads.
     annotations
-        Tables with a column of sample or donor ids (SampleAttributesDS, SubjectPhenotypesDS, any other).
+        Tables with a column of sample or donor ids (SampleAttributesDS, SubjectPhenotypesDS or your own).
     unit, orientation, layer, allow_shape_mismatch
-        Where the content does not tell: see `gtex_vae.data.readers.read_matrix`.
+        Only needed if the content does not determine them: see `gtex_vae.data.readers.read_matrix`.
     genes
         Biotype to keep, or ``all``.
     gene_list
@@ -86,29 +86,29 @@ def prepare_matrix(
     qc
         Folder for the QC page, or ``None``.
     scratch
-        Folder for values, where the matrix does not fit into memory: it is then read, converted, filtered and handed on
-        a block of samples at a time, with the same result. Parquet, CSC matrices, and stores with genes in rows are
-        read at once all the same.
+        Folder for temporary values, for a matrix that does not fit into memory: it is read, converted, filtered and
+        returned a block of samples at a time, with the same result. Parquet, CSC matrices, and stores with genes in
+        rows are still read at once.
 
     Returns
     -------
     AnnData or StreamedAnnData
-        X float32, samples x genes, log2(TPM+1) unless ``uns["expression"]["unit"]`` says otherwise; with ``scratch``,
-        X is read by rows and is there as long as that folder.
+        X float32, samples x genes, log2(TPM+1) or the unit in ``uns["expression"]["unit"]``; with ``scratch``, X is read
+        by rows from that folder, which must still exist.
 
     Raises
     ------
     DataError, DownloadError
-        A source is wrong or cannot be had.
+        A source file is wrong or cannot be downloaded.
     ConfigError
-        Neither ``path`` nor ``release`` is given, or both; or ``top_genes`` is less than 1.
+        Not exactly one of ``path`` and ``release`` is given, or ``top_genes`` is less than 1.
     """
     import anndata
 
     if top_genes is not None and top_genes < 1:
         raise ConfigError(f"data.prepare.top_genes={top_genes} must be at least 1, or null to keep all")
     if (path is None) == (release is None):
-        raise ConfigError("data.path=FILE must be given, or a release (data=gtex_v8), and not both")
+        raise ConfigError("give either data=file data.path=FILE or a release such as data=gtex_v8")
     if release is None:
         assert path is not None
         paths, tables = [path], list(annotations)
@@ -161,7 +161,7 @@ def prepare_matrix(
         if column not in obs:
             obs[column] = pd.Categorical([None] * len(obs))
     dropped = {**kept.dropped, "genes_in_source": dict(keep.dropped) if keep is not None else {}}
-    _say_dropped(dropped)
+    _log_dropped(dropped)
     tables = anndata.AnnData(
         obs=obs[kept.keep_n],
         var=made.var[kept.keep_g],
@@ -187,7 +187,7 @@ def prepare_matrix(
 
 
 def _download(release: str, tissues: Sequence[str] | None, raw: str) -> tuple[list[str], list[str]]:
-    """Expression files and annotation tables of a public release."""
+    """Return expression files and annotation tables of a public release, downloaded if necessary."""
     from gtex_vae.data.download.download import fetch_release
 
     files = fetch_release(release, raw, tissues=tissues)
@@ -196,7 +196,7 @@ def _download(release: str, tissues: Sequence[str] | None, raw: str) -> tuple[li
 
 
 def _join(matrices: list[RawMatrix]) -> RawMatrix:
-    """Matrices of different samples and the same genes, as by-tissue files are, put below each other."""
+    """Concatenate matrices of different samples and the same genes, such as files by tissue."""
     first = matrices[0]
     if len(matrices) == 1:
         return first
@@ -218,9 +218,16 @@ def _join(matrices: list[RawMatrix]) -> RawMatrix:
 def _one_column_per_gene(
     matrix: RawMatrix, table: GeneTable, scratch: Path | None
 ) -> tuple[Harmonised, str, np.ndarray | None]:
-    """Harmonised genes on the log2 scale, dense, in memory or in a scratch folder, its unit, and libraries' sizes.
+    """Convert to one column per gene on the log2 scale, in memory or in a scratch folder.
 
-    The latter of counts in memory alone.
+    Returns
+    -------
+    made
+        Dense expression and its genes.
+    unit
+        Unit of the expression.
+    size_n
+        Size factors, only for counts in memory.
     """
     plan = plan_genes(matrix.x_ng, matrix.gene_ids, matrix.gene_names, table)
     whole = table if table.whole is None else table.whole
@@ -241,8 +248,8 @@ def _one_column_per_gene(
     return Harmonised(dense, plan.var, plan.report), unit, size_n
 
 
-def _say_dropped(dropped: dict[str, dict[str, int]]) -> None:
-    """One log line for each reason."""
+def _log_dropped(dropped: dict[str, dict[str, int]]) -> None:
+    """Log one line for each reason."""
     for what, reasons in dropped.items():
         for reason, count in reasons.items():
             log.info("dropped %d %s: %s", count, what.split("_")[0], reason)

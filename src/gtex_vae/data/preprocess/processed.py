@@ -1,4 +1,4 @@
-"""The processed AnnData of every later stage: made once, checked when read."""
+"""Processed AnnData that all later stages read: made once, checked when read."""
 
 from __future__ import annotations
 
@@ -42,30 +42,30 @@ def make_processed(
     common_with: Sequence[str] = (),
     in_chunks: bool = False,
 ) -> bool:
-    """Make the processed file if there is none, or one that other settings made, and the gene lists beside it.
+    """Make the processed file and its gene lists, unless a file made with these settings exists.
 
     Parameters
     ----------
     processed
-        Where the AnnData lies, or will.
+        Path of the AnnData.
     prepare
-        ``_target_`` and arguments of the function that returns it.
+        ``_target_`` and arguments of the function that makes it.
     overwrite
-        Make it anew in any case.
+        Make it even if it exists.
     common_with
         Other data sets, for ``common_gene.txt``: see `gtex_vae.data.preprocess.gene_lists.write_lists`.
     in_chunks
-        Make it a block of samples at a time, by way of a scratch folder beside it, where its maker can; the result is
-        the same.
+        Make it a block of samples at a time with a temporary folder next to it, if the function supports that; the
+        result is the same.
 
     Returns
     -------
     bool
-        Whether it was made now.
+        True if it was made, False if it existed.
     """
     settings = fingerprint(prepare)
     processed.parent.mkdir(parents=True, exist_ok=True)
-    # the jobs of a sweep start together: one makes the file, the others wait for it
+    # the jobs of a sweep start at the same time: one makes the file, the others wait
     with FileLock(processed.with_name(f".{processed.name}.lock")):
         if processed.exists() and not overwrite:
             reason = why_stale(processed, prepare)
@@ -89,7 +89,7 @@ def make_processed(
 
 
 def _write_in_chunks(processed: Path, made: StreamedAnnData, prepare: dict[str, Any], settings: str) -> None:
-    """Write what was prepared a block of samples at a time."""
+    """Write a prepared matrix a block of samples at a time."""
     from tqdm import tqdm
 
     tables, where = made.tables, str(processed)
@@ -107,7 +107,7 @@ def _write_in_chunks(processed: Path, made: StreamedAnnData, prepare: dict[str, 
 
 
 def _record(adata: AnnData, prepare: dict[str, Any], settings: str) -> dict[str, str]:
-    """What the processed file says of its making; HDF5 has no null and no empty list, and text is read everywhere."""
+    """Return ``uns["provenance"]``: texts, because HDF5 has no null and no empty list."""
     record = adata.uns.get("provenance") or provenance.describe()
     text = json.dumps({**record, "config": prepare})
     return {"settings": settings, "prepare_version": str(PREPARE_VERSION), "record": text}
@@ -123,20 +123,20 @@ def write_made(
     record: dict[str, Any],
     obsm: dict[str, np.ndarray],
 ) -> None:
-    """Write expression that comes from no file, such as synthetic samples, as a processed AnnData.
+    """Write computed expression, such as synthetic samples, as a processed AnnData.
 
     Parameters
     ----------
     path
-        Where to.
+        The .h5ad.
     x_ng, obs, var
         Expression (n, g), samples and genes.
     unit
-        Of the expression, logarithmic.
+        Unit of the expression, on a log scale.
     record
-        What made it, for ``uns["provenance"]``.
+        Provenance, for ``uns["provenance"]``.
     obsm
-        Arrays with a row for each sample, by name.
+        Arrays with one row per sample, by name.
     """
     import anndata
 
@@ -154,7 +154,7 @@ def read(path: Path | str) -> AnnData:
     Raises
     ------
     DataError
-        It cannot be read, or is not what `check` asks for.
+        It cannot be read, or `check` refuses it.
     """
     import anndata
     from scipy.sparse import issparse
@@ -176,24 +176,24 @@ def read(path: Path | str) -> AnnData:
 
 
 CHUNK_VALUES = 1 << 24
-HIGHEST = 100.0  # of any logarithm of an expression
+HIGHEST = 100.0  # maximum of any log expression
 WAY_OUT = "run `python -m gtex_vae.preprocess data=file data.path=...` on the raw matrix first"
 
 
 def check(adata: AnnData, where: str) -> None:
-    """Refuse an AnnData that is not samples x genes on a log scale with a donor for every sample.
+    """Check that an AnnData is samples x genes on a log scale, with donors and tissues.
 
     Raises
     ------
     DataError
-        Naming the file, what is wrong and the way out.
+        The message names the file, the problem and the solution.
     """
     check_tables(adata, where)
     check_values(adata.X, adata.obs_names, adata.var_names, where)
 
 
 def check_tables(adata: AnnData, where: str) -> None:
-    """Refuse an AnnData whose tables lack what training needs, see `check`; X is not looked at."""
+    """Check the tables of an AnnData, see `check`, but not X."""
     for column in ("donor", "tissue"):
         if column not in adata.obs:
             raise DataError(f"{where}: obs has no column {column!r}; {WAY_OUT}")
@@ -201,11 +201,11 @@ def check_tables(adata: AnnData, where: str) -> None:
         raise DataError(f"{where} is empty: {adata.n_obs} samples x {adata.n_vars} genes")
     for name, index in (("sample", adata.obs_names), ("gene", adata.var_names)):
         if not index.is_unique:
-            raise DataError(f"{where}: {name} id {index[index.duplicated()][0]} is there twice; {WAY_OUT}")
+            raise DataError(f"{where}: {name} id {index[index.duplicated()][0]} occurs twice; {WAY_OUT}")
 
 
 def check_values(x_ng: np.ndarray, samples: Sequence[str], genes: Sequence[str], where: str) -> None:
-    """Refuse values (n, g) that are not finite or not on a log scale, see `check`."""
+    """Check that values (n, g) are finite and on a log scale, see `check`."""
     low, high = float(np.min(x_ng)), float(np.max(x_ng))
     if not np.isfinite(low + high):
         row, gene = (int(i[0]) for i in np.nonzero(~np.isfinite(x_ng)))
@@ -215,18 +215,18 @@ def check_values(x_ng: np.ndarray, samples: Sequence[str], genes: Sequence[str],
 
 
 def choose(path: str | None, processed: str) -> Path:
-    """The file to train from: ``path`` itself where `make_processed` wrote it, else ``processed``."""
+    """Return the file to train from: ``path`` if `make_processed` wrote it, else ``processed``."""
     is_processed = path is not None and Path(path).is_file() and stored_fingerprint(Path(path)) is not None
     return Path(path) if path is not None and is_processed else Path(processed)
 
 
 def describe(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    """What a processed file says of its making, and its samples, without reading the matrix.
+    """Return provenance and samples of a processed file, without reading the matrix.
 
     Raises
     ------
     DataError
-        There is no such file, or nothing that this package wrote.
+        The file does not exist or was not written by this package.
     """
     import h5py
     from anndata.io import read_elem
@@ -235,4 +235,4 @@ def describe(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         with h5py.File(path) as file:
             return json.loads(file["uns/provenance/record"].asstr()[()]), read_elem(file["obs"])
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DataError(f"{path} does not say how it was made: {error}") from error
+        raise DataError(f"{path} has no record of how it was made: {error}") from error

@@ -1,4 +1,4 @@
-"""One page on the quality of a matrix: a figure for the eye, a table for the script.
+"""Quality control page of a matrix: a figure and tables.
 
 Shape suffixes: n samples, g genes.
 """
@@ -22,10 +22,10 @@ from gtex_vae.files import write_beside
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's, safe for the colour-blind
+# Okabe and Ito's colours, which colour-blind people can distinguish
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
 TISSUES_SHOWN = 60
-MOST_COMPARED = 50_000  # every pair of them: minutes
+MOST_COMPARED = 50_000  # all pairs of these take minutes
 
 log = logging.getLogger(__name__)
 
@@ -38,25 +38,25 @@ def qc_table(
     duplicates: pd.DataFrame | None = None,
     n_mads: float = 8.0,
 ) -> pd.DataFrame:
-    """Put together what is known of each sample's quality.
+    """Combine the quality measures of each sample in one table.
 
     Parameters
     ----------
     stats
-        As :func:`~gtex_vae.data.preprocess.sample_stats.sample_stats` gives it.
+        Result of :func:`~gtex_vae.data.preprocess.sample_stats.sample_stats`.
     obs
         Annotations in the same order, indexed by sample id.
     reason_n
-        Why each sample was dropped; empty for the kept.
+        Reason to drop each sample; empty for kept ones.
     duplicates
-        As :func:`~gtex_vae.data.preprocess.near_duplicates.near_duplicates` gives it.
+        Result of :func:`~gtex_vae.data.preprocess.near_duplicates.near_duplicates`.
     n_mads
-        How far an outlier lies out, in robust standard deviations of its tissue.
+        Threshold for outliers, in robust standard deviations of the tissue.
 
     Returns
     -------
     DataFrame
-        Indexed by sample: donor, tissue, the columns of ``stats``, ``outlier`` (the measures that say so,
+        Indexed by sample: donor, tissue, the columns of ``stats``, ``outlier`` (the measures that mark it,
         joined by ``+``), ``near_duplicate_of`` and ``dropped``.
     """
     flags = outliers(stats, obs.get("tissue"), n_mads=n_mads)
@@ -81,32 +81,36 @@ def write_qc(
     unit: str,
     reason_n: npt.NDArray[Any] | None = None,
 ) -> pd.DataFrame:
-    """Measure a matrix and write ``qc.png``, ``qc_samples.csv`` and ``qc_near_duplicates.csv``.
+    """Compute the quality measures of a matrix and write ``qc.png``, ``qc_samples.csv`` and ``qc_near_duplicates.csv``.
 
     Parameters
     ----------
     folder
-        Where to write.
+        Output folder.
     x_ng
-        Samples x genes on a logarithmic scale, before any sample was dropped.
+        Samples x genes on a logarithmic scale, before samples are dropped.
     obs
         Annotations in the same order, indexed by sample id.
     unit
         Unit of ``x_ng``.
     reason_n
-        Why each sample was dropped; empty for the kept.
+        Reason to drop each sample; empty for kept ones.
 
     Returns
     -------
     DataFrame
-        As :func:`qc_table` gives it.
+        Result of :func:`qc_table`.
     """
     stats = sample_stats(x_ng, unit)
     filled = np.flatnonzero(stats["library_size"].to_numpy() > 0)
     if len(filled) <= MOST_COMPARED:
         duplicates = near_duplicates(take_rows(x_ng, filled), obs.index[filled])
     else:
-        log.info("near-duplicates are not sought among %d samples, more than %d", len(filled), MOST_COMPARED)
+        log.info(
+            "no search for near-duplicates among %d samples: more than %d would take too long",
+            len(filled),
+            MOST_COMPARED,
+        )
         duplicates = pd.DataFrame({"sample": [], "other": [], "correlation": []})
     table = qc_table(stats, obs, reason_n=reason_n, duplicates=duplicates)
     folder = Path(folder)
@@ -119,14 +123,14 @@ def write_qc(
 
 
 def plot_qc(path: Path | str, table: pd.DataFrame, obs: pd.DataFrame) -> None:
-    """Draw the page: library sizes, detected genes, outliers, tissue counts, missing annotations.
+    """Plot library sizes, detected genes, outliers, samples per tissue and missing annotations.
 
     Parameters
     ----------
     path
-        PNG to write.
+        PNG file.
     table
-        As :func:`qc_table` gives it.
+        Result of :func:`qc_table`.
     obs
         Annotations of the same samples.
     """

@@ -1,4 +1,4 @@
-"""Library size, detected genes and outliers: what can be said of each sample without its annotations.
+"""Quality of each sample: library size, detected genes, and outliers.
 
 Shape suffixes: n samples, g genes.
 """
@@ -17,14 +17,14 @@ from gtex_vae.data.genes.columns import Matrix
 from gtex_vae.data.units import log_offset
 
 ROWS = 256
-# GTEx calls a gene expressed above 0.1 TPM
+# GTEx counts a gene as expressed above 0.1 TPM
 DETECTED = 0.1
 MIN_GROUP = 20
 MIN_SPREAD = {"library_size": 0.01, "detected_genes": 10.0, "top50_share": 0.01}
 
 
 def blocks(x_ng: Matrix, rows: int = ROWS) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-    """Walk over a matrix, dense, sparse or on disk, in dense blocks of samples.
+    """Iterate over a matrix, dense, sparse or on disk, in dense blocks of samples.
 
     Yields
     ------
@@ -40,7 +40,7 @@ def blocks(x_ng: Matrix, rows: int = ROWS) -> Iterator[tuple[slice, npt.NDArray[
 
 
 def linear(x_ng: npt.NDArray[np.float32], unit: str) -> npt.NDArray[np.float32]:
-    """Undo the logarithm of a unit ``log2(v+c)``; a linear unit is returned as it is.
+    """Undo the logarithm of a unit ``log2(v+c)``; values in a linear unit are returned unchanged.
 
     >>> linear(np.float32([0, 1, 2]), "log2(TPM+1)")
     array([0., 1., 3.], dtype=float32)
@@ -50,7 +50,7 @@ def linear(x_ng: npt.NDArray[np.float32], unit: str) -> npt.NDArray[np.float32]:
 
 
 def sample_stats(x_ng: Matrix, unit: str) -> pd.DataFrame:
-    """Measure each sample in one pass.
+    """Compute the statistics of each sample in one pass.
 
     Parameters
     ----------
@@ -63,8 +63,8 @@ def sample_stats(x_ng: Matrix, unit: str) -> pd.DataFrame:
     -------
     DataFrame
         One row per sample: ``library_size`` (sum on the linear scale), ``detected_genes`` (above 0.1 on the
-        linear scale), ``top50_share`` (of the library, in its 50 highest genes), ``missing_share`` (of the
-        entries, not finite).
+        linear scale), ``top50_share`` (share of the library in its 50 highest genes), ``missing_share`` (share
+        of values that are not finite).
     """
     columns = ("library_size", "detected_genes", "top50_share", "missing_share")
     stats = np.zeros((x_ng.shape[0], len(columns)))
@@ -85,19 +85,18 @@ def sample_stats(x_ng: Matrix, unit: str) -> pd.DataFrame:
 def outliers(
     stats: pd.DataFrame, groups: pd.Series[Any] | None = None, *, n_mads: float = 8.0
 ) -> pd.DataFrame:
-    r"""Mark samples far from the median in library size, detected genes or the share of the top 50 genes.
+    r"""Mark samples far from the median in library size, detected genes or share of the top 50 genes.
 
-    A value is an outlier where :math:`|v - \mathrm{median}| > k \cdot 1.4826\,\mathrm{MAD}`, of the logarithm
-    of the library size, and only above the median of the top-50 share (a library that a few genes fill).
+    A value is an outlier if :math:`|v - \mathrm{median}| > k \cdot 1.4826\,\mathrm{MAD}`, with v the logarithm of the
+    library size, or the number of detected genes; the top-50 share only if it is above the median (few genes dominate).
 
     Parameters
     ----------
     stats
-        As :func:`sample_stats` gives it.
+        Result of :func:`sample_stats`.
     groups
-        Tissue of each sample, in the same order: median and MAD are then of the tissue, since blood is not
-        strange for being unlike brain. Samples without one, or in a tissue of fewer than 20 samples, are held
-        against all samples.
+        Tissue of each sample, in the same order: median and MAD are then those of the tissue, since tissues differ.
+        Samples without a tissue, or in a tissue of fewer than 20 samples, are compared with all samples.
     n_mads
         k, in robust standard deviations.
 
@@ -115,14 +114,14 @@ def outliers(
     flags = {"empty": ~filled}
     for name, value in measures.items():
         centre, spread = _median_and_spread(value, groups)
-        # a TPM library always sums to 1e6: without a spread there is no ground for a verdict
+        # minimum spread, since the library size of TPM is always 1e6
         away = (value - centre) / np.maximum(spread, MIN_SPREAD[name])
         flags[name] = ((away if name == "top50_share" else away.abs()) > n_mads).to_numpy()
     return pd.DataFrame(flags, index=stats.index)
 
 
 def _median_and_spread(value: pd.Series[Any], groups: pd.Series[Any] | None) -> tuple[Any, Any]:
-    """Median and 1.4826 MAD that each sample is held against."""
+    """Return the median and 1.4826 MAD that each sample is compared with."""
     median = value.median()
     spread = 1.4826 * (value - median).abs().median()
     if groups is None:
