@@ -23,9 +23,9 @@ import pandas as pd
 from record import machine, write
 
 from gtex_vae.analysis.evaluation.run_samples import open_samples
-from gtex_vae.analysis.evaluation.score import embed_in_batches
 from gtex_vae.analysis.metrics.covariate_prediction import predictability
 from gtex_vae.data.covariates import as_number
+from gtex_vae.inference.predictors import embed_in_batches
 from gtex_vae.inference.trained_model import TrainedModel
 
 KEYS = (
@@ -54,7 +54,7 @@ def known_of(run: Path, columns: list[str], *, told: bool) -> dict[str, dict[str
     model = TrainedModel.load(run / "model")
     adata = open_samples(run, model)
     test = adata[(adata.obs["split"] == "test").to_numpy()]
-    z_nd = embed_in_batches(model.told(test.obs if told else test.obs[[]]), np.asarray(test.X))
+    z_nd = embed_in_batches(model.with_covariates(test.obs if told else test.obs[[]]), np.asarray(test.X))
     table = predictability(z_nd, test.obs, columns)
     found: dict[str, dict[str, float]] = {str(name): row.dropna().to_dict() for name, row in table.iterrows()}
     for name in table.index[table["measure"] == "r2"]:

@@ -44,7 +44,7 @@ def generate(folder: Path, csv_rows: int) -> None:
     from gtex_vae.data.expression_file import write_expression
     from gtex_vae.data.genes.table import bundled_genes
     from gtex_vae.data.standardize import Standardizer
-    from gtex_vae.inference.calibration import Reference
+    from gtex_vae.inference.calibration import Calibration
     from gtex_vae.inference.trained_model import TrainedModel
     from gtex_vae.models.vae import VAE
 
@@ -67,7 +67,7 @@ def generate(folder: Path, csv_rows: int) -> None:
         model.save(folder / run / "model")
         if more:
             seen_ng, held_out_ng = (rng.standard_normal((n, GENES), np.float32) for n in SEEN)
-            reference = Reference.fit(model, seen_ng, held_out_ng, np.arange(SEEN[1]))
+            reference = Calibration.fit(model, seen_ng, held_out_ng, np.arange(SEEN[1]))
             assert reference is not None
             reference.save(folder / run / "model")
         (folder / run / "config.yaml").write_text("{}")

@@ -27,10 +27,11 @@ from record import machine, peak_gb, reset_peak, write
 
 PARTS = {
     "evaluate": {
+        "gtex_vae.analysis.evaluation.run_samples": ("open_samples", "split_samples"),
+        "gtex_vae.analysis.evaluate_run": ("Calibration.load_or_fit", "write_gene_embeddings"),
         "gtex_vae.analysis.evaluation.evaluate": (
-            "open_samples", "split_parts", "Reference.of_run", "PCA.fit", "examine", "rate_metrics", "_raw_logreg",
-            "interval_table", "gene_table", "tissue_table", "predictability", "_coverage", "latent_tables",
-            "evaluate_genes", "write_gene_embeddings",
+            "PCA.fit", "score_methods", "rate_metrics", "_raw_logreg", "interval_table", "gene_table", "tissue_table",
+            "predictability", "_coverage", "latent_tables", "evaluate_genes",
         ),
     },
     "analyze": {

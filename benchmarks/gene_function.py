@@ -18,11 +18,10 @@ from pathlib import Path
 import pandas as pd
 
 from gtex_vae.analysis.baselines import PCA
-from gtex_vae.analysis.evaluation.evaluate import split_parts
-from gtex_vae.analysis.evaluation.run_samples import open_samples
-from gtex_vae.analysis.evaluation.score import embed_in_batches
+from gtex_vae.analysis.evaluation.run_samples import open_samples, split_samples
 from gtex_vae.analysis.genes.evaluation import evaluate_genes
 from gtex_vae.analysis.genes.gene_sets import collections_for
+from gtex_vae.inference.predictors import embed_in_batches
 from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.paths import shared_dir
 
@@ -43,8 +42,8 @@ def main() -> None:
     adata = open_samples(arguments.run, model)
     files = sorted((shared_dir() / "genesets").glob("*.gmt"))
     collections = collections_for(adata, [str(path) for path in files])
-    x_train_ng, train_obs = split_parts(adata)["train"]
-    z_train_nd = embed_in_batches(model.told(train_obs), x_train_ng)
+    x_train_ng, train_obs = split_samples(adata)["train"]
+    z_train_nd = embed_in_batches(model.with_covariates(train_obs), x_train_ng)
     pca = PCA.fit(x_train_ng, model.vae.latent_dim)
     start = time.process_time()
     judged = evaluate_genes(model, z_train_nd, pca, x_train_ng, collections, supervised_terms=arguments.terms)

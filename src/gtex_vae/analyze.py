@@ -29,7 +29,7 @@ class AnalyzeConfig:
 def main(config: AnalyzeConfig, run_dir: Path) -> None:
     """Draw maps, figures and the report into the run, evaluating it first where that was not done."""
     from gtex_vae.analysis.alignment.run import is_alignment
-    from gtex_vae.analysis.evaluation.evaluate import evaluate_run
+    from gtex_vae.analysis.evaluate_run import evaluate_run
     from gtex_vae.analysis.report.alignment_page import write_report
     from gtex_vae.analysis.report.figures import figures, write_figure
     from gtex_vae.analysis.report.findings import collect

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gtex_vae.inference.trained_model import TrainedModel
+    from gtex_vae.inference.model import Model
 
 
 def gene_neighbours(
@@ -60,7 +60,7 @@ def gene_neighbours(
     return neighbour_table(adata, [genes] if isinstance(genes, str) else genes, k=k, embedding=embedding)
 
 
-def load(run: Path | str = "latest", *, outputs: Path | str = "outputs") -> TrainedModel:
+def load(run: Path | str = "latest", *, outputs: Path | str = "outputs") -> Model:
     """Load the model of a finished training run.
 
     Parameters
@@ -72,7 +72,7 @@ def load(run: Path | str = "latest", *, outputs: Path | str = "outputs") -> Trai
 
     Returns
     -------
-    TrainedModel
+    Model
         On the CPU; ``model.to("cuda")`` moves it. Its methods `encode` and `impute` take an AnnData, `export` writes
         a program for PyTorch alone.
 
@@ -89,9 +89,9 @@ def load(run: Path | str = "latest", *, outputs: Path | str = "outputs") -> Trai
         model = gtex_vae.load("outputs/train/runs/2025-01-31_12-00-00-000000")
         embedded = model.encode(adata)    # AnnData, samples x latent dimensions
     """
-    from gtex_vae.inference.trained_model import TrainedModel
+    from gtex_vae.inference.model import Model
     from gtex_vae.runs.directory import find_run
 
     if (Path(run) / "model.json").is_file():
-        return TrainedModel.load(run)
-    return TrainedModel.load(find_run(str(run), Path(outputs)) / "model")
+        return Model.load(run)
+    return Model.load(find_run(str(run), Path(outputs)) / "model")

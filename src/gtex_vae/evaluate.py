@@ -71,7 +71,7 @@ def _alignment(config: EvaluateConfig, run: Path) -> None:
 
 def _samples(config: EvaluateConfig, run: Path, model: TrainedModel) -> Measured:
     """Evaluate a run on its held-out donors."""
-    from gtex_vae.analysis.evaluation.evaluate import evaluate_run
+    from gtex_vae.analysis.evaluate_run import evaluate_run
 
     log.info("measuring %s on held-out donors", run)
     return evaluate_run(
@@ -81,9 +81,9 @@ def _samples(config: EvaluateConfig, run: Path, model: TrainedModel) -> Measured
 
 def _matrix(config: EvaluateConfig, run: Path, model: TrainedModel, matrix: str) -> Measured:
     """A run of samples, on any other matrix, brought to its genes."""
-    from gtex_vae.analysis.evaluation.other_matrix import evaluate_matrix, read_external
+    from gtex_vae.analysis.evaluation.other_matrix import evaluate_matrix, read_other_matrix
 
-    external = read_external(
+    external = read_other_matrix(
         model, matrix, annotations=config.annotations, unit=config.unit,
         orientation=config.orientation, layer=config.layer, min_overlap=config.min_overlap,
     )  # fmt: skip

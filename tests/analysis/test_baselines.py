@@ -8,8 +8,8 @@ import pytest
 
 from gtex_vae.analysis import baselines
 from gtex_vae.analysis.baselines import PCA, Mean
-from gtex_vae.analysis.evaluation.predictions import Predicted
-from gtex_vae.analysis.evaluation.score import examine, score, score_reconstruction
+from gtex_vae.analysis.evaluation.predictions import PredictionCollector
+from gtex_vae.analysis.evaluation.score import score, score_methods, score_reconstruction
 from gtex_vae.analysis.metrics.imputation import imputation_r2
 from gtex_vae.data.rows import FilledRows, LazyRows
 from gtex_vae.inference.intervals import PredictiveIntervals
@@ -212,9 +212,9 @@ def test_what_was_predicted_and_embedded_is_kept_and_not_worked_out_again():
     model = Counting(pca.mean_g, pca.components_dg, pca.variance_d, pca.noise)
     left_ng = x_test - pca.reconstruct(x_test)
     intervals = PredictiveIntervals.fit(pca, x_test, left_ng, usual_residual(left_ng))
-    predicted = Predicted(x_test.shape, ("",), intervals)
+    predicted = PredictionCollector(x_test.shape, ("",), intervals)
     methods = {"": model, "baseline/pca/": pca}
-    scores = examine(methods, x_train, x_test, train, test, batch_size=16, watch=predicted)
+    scores = score_methods(methods, x_train, x_test, train, test, batch_size=16, on_prediction=predicted)
     assert Counting.calls == 3 * 4  # batches; whole, and three shares hidden
     np.testing.assert_allclose(predicted.x_hat_ng[""], pca.reconstruct(x_test), atol=1e-5)
     for part, x_ng in (("train", x_train), ("test", x_test)):
@@ -245,7 +245,7 @@ def test_pca_on_gtex_v6_meets_the_known_figures():
     train_ng, test_ng = x_ng[~held_out], x_ng[held_out]
     methods = {"": PCA.fit(train_ng, 64)}
     obs = data.obs[~held_out], data.obs[held_out]
-    result = examine(methods, train_ng, test_ng, *obs, rates=(0.2,)).metrics
+    result = score_methods(methods, train_ng, test_ng, *obs, rates=(0.2,)).metrics
     for name, known in {
         "reconstruction/r2": 0.859,
         "reconstruction/gene_r2_median": 0.906,

@@ -14,7 +14,7 @@ from gtex_vae.data.covariates import Covariates
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError
 from gtex_vae.functional.within_groups import effects_within
-from gtex_vae.inference.covariates import told_of
+from gtex_vae.inference.covariates import covariates_of
 from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.models.conditioning import free_latent, guesses, start_conditional
 from gtex_vae.models.vae import VAE
@@ -235,9 +235,11 @@ def test_a_saved_model_knows_its_covariates(obs, tmp_path):
     again = TrainedModel.load(tmp_path / "model")
     assert again.digest == model.digest
     x = x_ng.numpy()
-    np.testing.assert_array_equal(again.told(obs).embed(x), model.told(obs).embed(x))
+    np.testing.assert_array_equal(again.with_covariates(obs).embed(x), model.with_covariates(obs).embed(x))
     np.testing.assert_allclose(
-        again.told(obs).part(slice(5, 9)).reconstruct(x[5:9]), again.told(obs).reconstruct(x)[5:9], atol=1e-5
+        again.with_covariates(obs).for_rows(slice(5, 9)).reconstruct(x[5:9]),
+        again.with_covariates(obs).reconstruct(x)[5:9],
+        atol=1e-5,
     )
 
 
@@ -249,9 +251,9 @@ def test_a_model_without_covariates_refuses_to_be_told():
     model = trained(None, VAE(G, 3, [8], dropout=0.0))
     adata = anndata.AnnData(np.eye(G, dtype=np.float32), uns={"expression": {"unit": "log2(TPM+1)"}})
     matrix = from_anndata(adata, unit=None)
-    assert told_of(model, matrix) is None
+    assert covariates_of(model, matrix) is None
     for wrong in ({"as_if": {"rin": 1}}, {"annotations": ["x.csv"]}):
         with pytest.raises(
             ConfigError, match=r"takes no covariates; train one with \+experiment=conditional"
         ):
-            told_of(model, matrix, **wrong)
+            covariates_of(model, matrix, **wrong)

@@ -19,8 +19,8 @@ from gtex_vae.data.readers.backed import from_anndata, open_matrix
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError, DataError, RunError
 from gtex_vae.inference.encoding import encode_blocks, model_input
+from gtex_vae.inference.model import Model
 from gtex_vae.inference.model_input import wanted_genes
-from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.models.vae import VAE
 from gtex_vae.paths import shared_dir
 
@@ -50,16 +50,16 @@ def table(x_ng, ids=IDS, **unit) -> anndata.AnnData:
     return anndata.AnnData(x_ng, obs=obs, var=pd.DataFrame(index=list(ids)), uns=uns)
 
 
-def trained(architecture: dict, unit: str = UNIT) -> TrainedModel:
+def trained(architecture: dict, unit: str = UNIT) -> Model:
     torch.manual_seed(1)
     scaler = Standardizer(G).fit(LOG)
-    return TrainedModel(
+    return Model(
         VAE(G, **architecture), scaler, gene_ids=IDS, gene_names=NAMES, unit=unit, architecture=architecture
     )
 
 
 @pytest.fixture(scope="module")
-def pca() -> TrainedModel:
+def pca() -> Model:
     """A VAE that is a PCA exactly: its encoder and decoder have closed forms."""
     model = trained({"latent_dim": D, "hidden_dims": []})
     standard_ng = model.scaler(torch.from_numpy(LOG)).numpy()
@@ -75,11 +75,11 @@ def pca() -> TrainedModel:
 
 
 @pytest.fixture(scope="module")
-def deep() -> TrainedModel:
+def deep() -> Model:
     return trained({"latent_dim": 6, "hidden_dims": [32, 16]})
 
 
-def encode(model: TrainedModel, path, batch_size: int = 512, **how) -> np.ndarray:
+def encode(model: Model, path, batch_size: int = 512, **how) -> np.ndarray:
     with open_matrix(path, keep_gene=wanted_genes(model.gene_ids, model.gene_names), **how) as matrix:
         data = model_input(model, matrix, impute=False)
         return np.concatenate([part.mu_nd for part in encode_blocks(model, data, batch_size=batch_size)])
@@ -362,7 +362,7 @@ def test_the_exported_program_gives_the_same_embeddings(more, tmp_path):
 
 def test_the_digest_is_that_of_the_content(deep, tmp_path):
     deep.save(tmp_path / "model")
-    loaded = TrainedModel.load(tmp_path / "model")
+    loaded = Model.load(tmp_path / "model")
     assert loaded.digest == deep.digest and loaded.origin == str(tmp_path / "model")
     with torch.no_grad():
         loaded.scaler.center_g[0] += 1e-3
@@ -393,7 +393,7 @@ def test_a_real_gct_gives_what_the_real_h5ad_gives():
     with open_matrix(folder / "gtex_v6_240.gct.gz") as matrix:
         assert matrix.unit == "tpm/rpkm"
         some = h5ad[matrix.sample_ids].to_memory()
-        model = TrainedModel(
+        model = Model(
             VAE(h5ad.n_vars, **architecture),
             Standardizer(h5ad.n_vars).fit(np.asarray(some.X)),
             gene_ids=list(h5ad.var_names),

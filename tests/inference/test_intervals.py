@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gtex_vae.analysis.baselines import Mean
-from gtex_vae.analysis.evaluation.predictions import Predicted
+from gtex_vae.analysis.evaluation.predictions import PredictionCollector
 from gtex_vae.analysis.evaluation.score import score_reconstruction
 from gtex_vae.inference.intervals import LEVELS, PredictiveIntervals, conformal_quantiles, fit_of
 from gtex_vae.inference.out_of_distribution import usual_residual
@@ -47,8 +47,8 @@ def calibrated() -> PredictiveIntervals:
 
 def test_coverage_is_nominal_over_all_by_gene_and_in_bad_samples(calibrated):
     x_ng = samples(4000, 1)
-    predicted = Predicted(x_ng.shape, (), calibrated)
-    score_reconstruction({"": Factor(), "baseline/mean/": Mean()}, x_ng, watch=predicted)
+    predicted = PredictionCollector(x_ng.shape, (), calibrated)
+    score_reconstruction({"": Factor(), "baseline/mean/": Mean()}, x_ng, on_prediction=predicted)
     found = predicted.coverage.result()
     for kind in ("reconstruction", "imputation"):
         for level in LEVELS:

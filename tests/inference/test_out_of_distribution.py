@@ -17,7 +17,7 @@ from gtex_vae.data.simulate.bulk import simulate_gtex
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import RunError
 from gtex_vae.inference import out_of_distribution
-from gtex_vae.inference.calibration import FILE, Reference, residuals
+from gtex_vae.inference.calibration import FILE, Calibration, residuals
 from gtex_vae.inference.model_input import ModelInput, wanted_genes
 from gtex_vae.inference.out_of_distribution import VERDICTS, SeenSamples, misfit, sentence, summary
 from gtex_vae.paths import shared_dir
@@ -42,7 +42,7 @@ class World:
         self.test_ng = self.standard(self.test)
         self.donors = donor[part == 2]
         self.model = PCA.fit(self.train_ng, 16)
-        reference = Reference.fit(self.model, self.train_ng, self.valid_ng, self.donors)
+        reference = Calibration.fit(self.model, self.train_ng, self.valid_ng, self.donors)
         assert reference is not None
         self.reference = reference
 
@@ -50,7 +50,9 @@ class World:
         return ((x_ng - self.mean_g) / self.sd_g).astype(np.float32)
 
     def auroc(self, other_ng: np.ndarray) -> float:
-        scores = [self.reference.judge(self.model, x_ng)["score"] for x_ng in (self.test_ng, other_ng)]
+        scores = [
+            self.reference.score_samples(self.model, x_ng)["score"] for x_ng in (self.test_ng, other_ng)
+        ]
         return roc_auc_score(np.repeat([0, 1], [len(part) for part in scores]), np.concatenate(scores))
 
 
@@ -89,9 +91,9 @@ def test_tells_what_the_model_has_not_seen_from_held_out_donors(world, kind, lea
 
 
 def test_verdicts_on_held_out_donors_are_as_rare_as_they_say(world):
-    judged = world.reference.judge(world.model, world.test_ng)
+    judged = world.reference.score_samples(world.model, world.test_ng)
     known = world.model.embed(world.test_ng), world.test_ng, world.model.reconstruct(world.test_ng)
-    pd.testing.assert_frame_equal(world.reference.judge_encoded(*known), judged)
+    pd.testing.assert_frame_equal(world.reference.score_encoded(*known), judged)
     assert 0.88 < (judged["verdict"] == VERDICTS[0]).mean() < 0.99
     assert (judged["verdict"] == VERDICTS[2]).mean() < 0.03
     assert ((judged["score"] > 1) == (judged["verdict"] != VERDICTS[0])).all()
@@ -100,47 +102,47 @@ def test_verdicts_on_held_out_donors_are_as_rare_as_they_say(world):
     assert np.quantile(own, 0.95) < np.quantile(own, 0.995)
 
 
-def test_a_sample_s_score_depends_on_no_other_and_on_no_batch(world, monkeypatch):
-    whole = world.reference.judge(world.model, world.test_ng)
-    monkeypatch.setattr("gtex_vae.inference.calibration.BATCH", 7)
-    parts = world.reference.judge(world.model, world.test_ng)
+def test_a_sample_s_score_depends_on_no_other_and_on_no_batch(world):
+    whole = world.reference.score_samples(world.model, world.test_ng)
+    parts = world.reference.score_samples(world.model, world.test_ng, batch_size=7)
     np.testing.assert_allclose(whole["score"], parts["score"], rtol=1e-3)
 
 
 def test_genes_that_are_missing_do_not_make_a_sample_odd(world):
     present_g = np.random.default_rng(2).random(GENES) < 0.7
     shown_ng = np.where(present_g, world.test_ng, 9.0).astype(np.float32)
-    judged = world.reference.judge(world.model, shown_ng, present_g)
+    judged = world.reference.score_samples(world.model, shown_ng, present_g)
     assert (judged["verdict"] == VERDICTS[2]).mean() < 0.05
     hidden_ng = np.where(present_g, world.test_ng, -5.0).astype(np.float32)
-    again = world.reference.judge(world.model, hidden_ng, present_g)
+    again = world.reference.score_samples(world.model, hidden_ng, present_g)
     np.testing.assert_allclose(judged["score"], again["score"], rtol=1e-4)
 
 
 def test_a_reference_of_the_genes_that_there_are_is_calibrated_for_them(world):
     present_g = np.arange(GENES) < 60
     model = EmbedderOnPresentGenes(world.model, present_g)
-    reference = Reference.fit(model, world.train_ng, world.valid_ng[:, present_g], world.donors)
+    reference = Calibration.fit(model, world.train_ng, world.valid_ng[:, present_g], world.donors)
     assert reference is not None
-    judged = reference.judge(model, world.test_ng[:, present_g])
+    judged = reference.score_samples(model, world.test_ng[:, present_g])
     assert (judged["verdict"] == VERDICTS[0]).mean() > 0.85
 
 
 def test_what_was_kept_judges_alike(world, tmp_path):
-    assert Reference.load(tmp_path) is None
+    assert Calibration.load(tmp_path) is None
     world.reference.save(tmp_path)
-    kept = Reference.load(tmp_path)
+    kept = Calibration.load(tmp_path)
     assert kept is not None
     pd.testing.assert_frame_equal(
-        kept.judge(world.model, world.test_ng), world.reference.judge(world.model, world.test_ng)
+        kept.score_samples(world.model, world.test_ng),
+        world.reference.score_samples(world.model, world.test_ng),
     )
     (tmp_path / FILE).write_bytes(b"half")
-    with pytest.raises(RunError, match="remove it"):
-        Reference.load(tmp_path)
+    with pytest.raises(RunError, match="delete it"):
+        Calibration.load(tmp_path)
 
 
 def test_too_few_samples_give_no_reference(world):
-    assert Reference.fit(world.model, world.train_ng, world.valid_ng[:5], world.donors[:5]) is None
+    assert Calibration.fit(world.model, world.train_ng, world.valid_ng[:5], world.donors[:5]) is None
 
 
 def test_misfit_counts_in_units_of_each_gene_and_one_gene_does_not_decide():
@@ -159,7 +161,7 @@ def test_many_dimensions_are_cut_to_the_leading_ones(monkeypatch):
     z_nd = rng.normal(size=(60, 9)) * np.arange(9, 0, -1)
     seen = SeenSamples.fit(z_nd, z_nd[:20], rng.normal(size=(20, 5)), np.arange(20))
     assert seen.train_mk.shape == (60, 3)
-    assert len(seen.judge(z_nd[:4], rng.normal(size=(4, 5)))) == 4
+    assert len(seen.score_samples(z_nd[:4], rng.normal(size=(4, 5)))) == 4
 
 
 def test_calibrating_in_blocks_changes_no_score(monkeypatch):
@@ -227,7 +229,7 @@ def test_real_monocytes_are_outside_and_real_donors_inside(tmp_path):
         donor[part == 2],
     )
     own, other = (
-        seen.judge(pca.embed(x), residuals(pca, x), data.present_g)
+        seen.score_samples(pca.embed(x), residuals(pca, x), data.present_g)
         for x in (x_ng[part == 3], scaler.apply_(np.array(cells_ng)))
     )
     assert (other["verdict"] == VERDICTS[2]).all()

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Told:
+class CovariateInput:
     """What a conditional model is told of samples.
 
     Attributes
@@ -37,18 +37,18 @@ class Told:
     c_nk: np.ndarray
     supposed_nk: np.ndarray | None = None
 
-    def part(self, rows: slice) -> Told:
+    def for_rows(self, rows: slice) -> CovariateInput:
         """What is told of a part of the samples."""
-        return Told(self.c_nk[rows], None if self.supposed_nk is None else self.supposed_nk[rows])
+        return CovariateInput(self.c_nk[rows], None if self.supposed_nk is None else self.supposed_nk[rows])
 
 
-def told_of(
+def covariates_of(
     model: TrainedModel,
     matrix: RawMatrix,
     *,
     annotations: Sequence[str] = (),
     as_if: Mapping[str, Any] | None = None,
-) -> Told | None:
+) -> CovariateInput | None:
     """What a conditional model is told of a matrix's samples; None for a model that takes no covariates.
 
     Parameters
@@ -78,4 +78,4 @@ def told_of(
         if unknown:
             log.warning("%s is unknown for %d of %d samples", name, unknown, len(obs))
     supposed_nk = model.covariates.supposing(obs, as_if) if as_if else None
-    return Told(model.covariates.design(obs), supposed_nk)
+    return CovariateInput(model.covariates.design(obs), supposed_nk)

@@ -15,12 +15,9 @@ import torch
 from torch import Tensor
 
 from gtex_vae import provenance
-from gtex_vae.data.readers.backed import from_anndata
 from gtex_vae.data.readers.matrix import RawMatrix
 from gtex_vae.files import write_beside
-from gtex_vae.inference.calibration import Reference
-from gtex_vae.inference.covariates import told_of
-from gtex_vae.inference.encoding import Encoded, encode_blocks, model_input
+from gtex_vae.inference.encoding import Encoded
 from gtex_vae.inference.model_input import ModelInput
 from gtex_vae.inference.out_of_distribution import VERDICTS
 from gtex_vae.inference.projection import find_projector
@@ -88,9 +85,9 @@ class Embeddings:
             self.adata.layers[layer][part.rows] = part.sd_nd
         if part.projected_nf is not None:
             self._projected.append(part.projected_nf)
-        if part.judged is not None:
-            self._score_n[part.rows] = part.judged["score"]
-            self._verdict_n[part.rows] = part.judged["verdict"].astype(str)
+        if part.ood is not None:
+            self._score_n[part.rows] = part.ood["score"]
+            self._verdict_n[part.rows] = part.ood["verdict"].astype(str)
             self.adata.obs["ood_score"] = self._score_n
             self.adata.obs["ood_verdict"] = pd.Categorical(self._verdict_n, categories=VERDICTS)
 
@@ -133,39 +130,3 @@ def samples_table(matrix: RawMatrix) -> pd.DataFrame:
     if matrix.obs is None:
         return pd.DataFrame(index=pd.Index(matrix.sample_ids))
     return matrix.obs.set_axis(pd.Index(matrix.sample_ids, name=matrix.obs.index.name), axis=0)
-
-
-def encode_anndata(
-    model: TrainedModel, adata: AnnData, *, unit: str | None, sd: bool, impute: bool
-) -> AnnData:
-    """See `TrainedModel.encode`."""
-    matrix = from_anndata(adata, unit=unit)
-    data = model_input(model, matrix, impute=impute)
-    embeddings = Embeddings(model, data, sd=sd)
-    reference = Reference.load(model.origin) if model.origin else None
-    for part in encode_blocks(
-        model, data, impute=impute, reference=reference, projector=embeddings.projector,
-        told=told_of(model, matrix),
-    ):  # fmt: skip
-        embeddings.add(part)
-    return embeddings.finish()
-
-
-def impute_anndata(model: TrainedModel, adata: AnnData, *, unit: str | None) -> AnnData:
-    """See `TrainedModel.impute`."""
-    import anndata
-
-    matrix = from_anndata(adata, unit=unit)
-    data = model_input(model, matrix, impute=True)
-    x_ng = np.empty((len(data), len(model.gene_ids)), np.float32)
-    x_hat_ng = np.empty_like(x_ng)
-    for part in encode_blocks(model, data, impute=True, reconstruct=True, told=told_of(model, matrix)):
-        x_ng[part.rows], x_hat_ng[part.rows] = part.x_ng, part.x_hat_ng
-    obs, var = expression_tables(model, data)
-    return anndata.AnnData(
-        x_ng,
-        obs=obs,
-        var=var,
-        layers={"reconstruction": x_hat_ng},
-        uns={"expression": {"unit": model.unit}, "embedding": {"model_sha256": model.digest}},
-    )

@@ -17,9 +17,8 @@ from torch import Tensor
 from gtex_vae.data.genes.mapping import MIN_OVERLAP
 from gtex_vae.data.readers.matrix import RawMatrix
 from gtex_vae.data.units import log_offset
-from gtex_vae.inference.calibration import Reference
-from gtex_vae.inference.covariates import Told
-from gtex_vae.inference.judging import imputed_bounds
+from gtex_vae.inference.calibration import Calibration, imputed_bounds
+from gtex_vae.inference.covariates import CovariateInput
 from gtex_vae.inference.model_input import ModelInput
 from gtex_vae.inference.projection import Projector
 
@@ -43,8 +42,8 @@ class Encoded:
         Expression (n, g) in the model's unit; missing genes at their training mean, or as predicted.
     x_hat_ng
         Decoded means (n, g) in the model's unit, where they were asked for.
-    judged
-        Out-of-distribution scores, as of `Reference.judge`, where the run has a reference.
+    ood
+        Out-of-distribution scores, as of `Calibration.judge`, where the run has a calibration.
     projected_nf
         Features of projections, where the run has any.
     as_if_ng
@@ -61,7 +60,7 @@ class Encoded:
     sd_nd: np.ndarray
     x_ng: np.ndarray
     x_hat_ng: np.ndarray | None = None
-    judged: pd.DataFrame | None = None
+    ood: pd.DataFrame | None = None
     projected_nf: Tensor | None = None
     low_ng: np.ndarray | None = None
     high_ng: np.ndarray | None = None
@@ -102,10 +101,10 @@ def encode_blocks(
     *,
     impute: bool = False,
     reconstruct: bool = False,
-    reference: Reference | None = None,
+    calibration: Calibration | None = None,
     projector: Projector | None = None,
     interval: float | None = None,
-    told: Told | None = None,
+    covariates: CovariateInput | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> Iterator[Encoded]:
     """Encode block after block, with a progress bar where it takes more than two seconds.
@@ -122,13 +121,13 @@ def encode_blocks(
         Fill missing genes with the model's prediction, as `VAE.reconstruct` makes it, and encode what results.
     reconstruct
         Decode the posterior means too.
-    reference
+    calibration
         To judge each sample by, and for intervals.
     projector
         For projections, of the run that the model is of.
     interval
-        Level of the intervals of predicted genes; needs ``impute`` and a reference.
-    told
+        Level of the intervals of predicted genes; needs ``impute`` and a calibration.
+    covariates
         For a conditional model; without it all covariates are unknown.
     batch_size
         Samples in a block.
@@ -140,7 +139,7 @@ def encode_blocks(
         total=len(data), desc="encode", unit=" samples", delay=2, leave=False, disable=None
     ) as progress:
         for rows, x_ng in data.blocks(batch_size):
-            here = None if told is None else told.part(rows)
+            here = None if covariates is None else covariates.for_rows(rows)
             part = _encode(
                 model,
                 rows,
@@ -151,8 +150,8 @@ def encode_blocks(
                 reconstruct=reconstruct,
                 projector=projector,
             )
-            if reference is not None:
-                part = _judge(model, part, x_ng, data.present_g, here, reference, interval)
+            if calibration is not None:
+                part = _score(model, part, x_ng, data.present_g, here, calibration, interval)
             yield part
             progress.update(rows.stop - rows.start)
 
@@ -163,7 +162,7 @@ def _encode(
     rows: slice,
     x_ng: np.ndarray,
     present_g: Tensor,
-    told: Told | None,
+    covariates: CovariateInput | None,
     *,
     impute: bool,
     reconstruct: bool,
@@ -171,7 +170,7 @@ def _encode(
 ) -> Encoded:
     """Encode one block."""
     vae, scaler = model.vae, model.scaler
-    c_nk = None if told is None else _like(model, told.c_nk)
+    c_nk = None if covariates is None else _like(model, covariates.c_nk)
     z_ng = scaler(torch.as_tensor(x_ng, device=present_g.device))
     if impute and not present_g.all():
         predicted_ng = vae.reconstruct(z_ng, present_g.expand_as(z_ng), c_nk)
@@ -183,9 +182,9 @@ def _encode(
     mu_nd, log_var_nd = vae.infer(x_nf, c_nk)
     x_hat_ng = in_unit(model, scaler.inverse(vae.decode(mu_nd, c_nk))) if reconstruct else None
     as_if_ng = None
-    if told is not None and told.supposed_nk is not None:
+    if covariates is not None and covariates.supposed_nk is not None:
         # what the model says changes, and what it does not say of this sample stays
-        supposed_nk = vae.complete(_like(model, told.supposed_nk), x_nf)
+        supposed_nk = vae.complete(_like(model, covariates.supposed_nk), x_nf)
         change_ng = vae.decode(mu_nd, supposed_nk) - vae.decode(mu_nd, c_nk)
         as_if_ng = in_unit(model, scaler.inverse(z_ng + change_ng))
     sd_nd = torch.exp(0.5 * log_var_nd)
@@ -202,28 +201,28 @@ def _encode(
     )
 
 
-def _judge(
+def _score(
     model: TrainedModel,
     part: Encoded,
     x_ng: np.ndarray,
     present_g: np.ndarray,
-    told: Told | None,
-    reference: Reference,
+    covariates: CovariateInput | None,
+    calibration: Calibration,
     interval: float | None,
 ) -> Encoded:
     """Add what the reference says of a block."""
-    ours = model if told is None else model.given(told.c_nk)
+    ours = model if covariates is None else model.conditioned_on(covariates.c_nk)
     standard_ng = model.scaler(_like(model, x_ng)).cpu().numpy()
     if present_g.all():  # encoded already
         with torch.inference_mode():
             x_hat_ng = model.vae.decode(_like(model, part.mu_nd), part.c_nk).cpu().numpy()
-        judged = reference.seen.judge(part.mu_nd, standard_ng - x_hat_ng)
+        ood = calibration.seen.score_samples(part.mu_nd, standard_ng - x_hat_ng)
     else:
-        judged = reference.judge(ours, standard_ng, present_g)
-    part = replace(part, judged=judged)
+        ood = calibration.score_samples(ours, standard_ng, present_g)
+    part = replace(part, ood=ood)
     if interval is None:
         return part
-    bounds = imputed_bounds(ours, standard_ng, present_g, reference.intervals, interval)
+    bounds = imputed_bounds(ours, standard_ng, present_g, calibration.intervals, interval)
     low_ng, high_ng = (
         np.where(present_g, x_ng, in_unit(model, model.scaler.inverse(_like(model, bound_ng))))
         for bound_ng in bounds

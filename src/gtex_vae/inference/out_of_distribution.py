@@ -113,7 +113,7 @@ class SeenSamples:
         score_v = np.sort(seen._combine(parts))
         return cls(basis_dk, train_mk, valid_vk, density_m, misfit_v, rms_g, seen.spread, score_v)
 
-    def judge(
+    def score_samples(
         self,
         z_nd: NDArray[np.floating],
         residual_ng: NDArray[np.floating],

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -26,7 +26,6 @@ from gtex_vae.nn.likelihoods import NegativeBinomial
 
 if TYPE_CHECKING:
     import pandas as pd
-    from anndata import AnnData
 
 FORMAT, DESCRIPTION = 1, "model.json"
 
@@ -95,16 +94,16 @@ class TrainedModel(nn.Module):
         known = SIZE in obs and isinstance(self.vae.likelihood, NegativeBinomial)
         return obs[SIZE].to_numpy(dtype=np.float32) if known else None
 
-    def told(self, obs: pd.DataFrame) -> TrainedModel | ToldModel:
-        """The model for the samples of a table of annotations: itself, or a `ToldModel` where it is conditional."""
+    def with_covariates(self, obs: pd.DataFrame) -> TrainedModel | ConditionedModel:
+        """The model for the samples of a table of annotations: itself, or a `ConditionedModel` where it is conditional."""
         c_nk = self.design(obs)
-        return self if c_nk is None else self.given(c_nk)
+        return self if c_nk is None else self.conditioned_on(c_nk)
 
-    def given(self, c_nk: np.ndarray) -> ToldModel:
+    def conditioned_on(self, c_nk: np.ndarray) -> ConditionedModel:
         """The conditional model for samples with these covariates (n, k)."""
-        return ToldModel(self, c_nk)
+        return ConditionedModel(self, c_nk)
 
-    def part(self, rows: slice) -> TrainedModel:
+    def for_rows(self, rows: slice) -> TrainedModel:
         """The model for a part of the samples: itself."""
         return self
 
@@ -112,64 +111,6 @@ class TrainedModel(nn.Module):
         """Arrays on the model's device."""
         device = self.scaler.center_g.device
         return (None if array is None else torch.as_tensor(array, device=device) for array in arrays)
-
-    def encode(
-        self, adata: AnnData, *, unit: str | None = None, sd: bool = False, impute: bool = False
-    ) -> AnnData:
-        """Embed an AnnData of samples x genes: posterior means, never samples of the posterior.
-
-        Genes are matched by id or symbol, the unit is recognised and converted, genes that the data does not have
-        are filled with the training mean, and what was done is in ``uns["embedding"]``.
-
-        Parameters
-        ----------
-        adata
-            Processed or raw, dense, sparse or backed.
-        unit
-            One of `gtex_vae.data.units.UNITS`, where neither ``uns["expression"]["unit"]`` nor the values tell it.
-        sd
-            Add ``layers["sd"]``, the posterior standard deviations.
-        impute
-            Fill missing genes with what the model predicts from the others, not with their training mean.
-
-        Returns
-        -------
-        AnnData
-            n x d, with the ``obs`` of ``adata``; ``obsm["projection"]`` where the run has a contrastive part (see
-            `gtex_vae.inference.projection.find_projector`).
-
-        Raises
-        ------
-        DataError
-            Too few of the model's genes, or a unit that cannot be told or converted.
-        """
-        from gtex_vae.inference.embedding_file import encode_anndata
-
-        return encode_anndata(self, adata, unit=unit, sd=sd, impute=impute)
-
-    def impute(self, adata: AnnData, *, unit: str | None = None) -> AnnData:
-        """Expression of all of the model's genes in its unit: as measured, or predicted where the data has none.
-
-        Parameters
-        ----------
-        adata, unit
-            See `encode`.
-
-        Returns
-        -------
-        AnnData
-            n x g, with the ``obs`` of ``adata``, ``var["measured"]``, and in ``layers["reconstruction"]`` the model's
-            own idea of every gene.
-        """
-        from gtex_vae.inference.embedding_file import impute_anndata
-
-        return impute_anndata(self, adata, unit=unit)
-
-    def export(self, path: Path | str) -> None:
-        """Write a ``torch.export`` program of the encoder: see `gtex_vae.inference.export`."""
-        from gtex_vae.inference.export import export
-
-        export(self, Path(path))
 
     @property
     def digest(self) -> str:
@@ -198,7 +139,7 @@ class TrainedModel(nn.Module):
         write_part(folder, DESCRIPTION, self._description(), self.state_dict())
 
     @classmethod
-    def load(cls, folder: Path | str) -> TrainedModel:
+    def load(cls, folder: Path | str) -> Self:
         """Read what `save` wrote.
 
         Raises
@@ -232,7 +173,7 @@ class TrainedModel(nn.Module):
 
 
 @dataclass(frozen=True)
-class ToldModel:
+class ConditionedModel:
     """A conditional model with the covariates of certain samples, to be given these samples, or a `part` of them.
 
     Parameters
@@ -246,13 +187,13 @@ class ToldModel:
     model: TrainedModel
     c_nk: np.ndarray
 
-    def told(self, obs: pd.DataFrame) -> ToldModel | TrainedModel:
+    def with_covariates(self, obs: pd.DataFrame) -> ConditionedModel | TrainedModel:
         """The model for other samples."""
-        return self.model.told(obs)
+        return self.model.with_covariates(obs)
 
-    def part(self, rows: slice) -> ToldModel:
+    def for_rows(self, rows: slice) -> ConditionedModel:
         """The model for a part of the samples."""
-        return ToldModel(self.model, self.c_nk[rows])
+        return ConditionedModel(self.model, self.c_nk[rows])
 
     def embed(self, x_ng: np.ndarray, observed_ng: np.ndarray | None = None) -> np.ndarray:
         """See `TrainedModel.embed`."""

@@ -97,7 +97,7 @@ def align_donors(
 
     from gtex_vae import runtime
     from gtex_vae.analysis.alignment.run import measure
-    from gtex_vae.inference.calibration import Reference
+    from gtex_vae.inference.calibration import Calibration
     from gtex_vae.training import environment
     from gtex_vae.training.alignment_module import AlignmentModule, DonorDataModule
     from gtex_vae.training.build import build_trainer
@@ -128,7 +128,7 @@ def align_donors(
     _keep_best(module, start, data, run_dir)
     aligner.encoder.fold_units()
     trained.eval().save(run_dir / "model")
-    reference = Reference.load(vae_dir / "model")
+    reference = Calibration.load(vae_dir / "model")
     if reference is not None:
         reference.save(run_dir / "model")
     arguments = {key: value for key, value in model.items() if key != "_target_"}

@@ -12,7 +12,7 @@ import torch
 from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.evaluation.rate import rate_metrics
 from gtex_vae.analysis.evaluation.score import score
-from gtex_vae.inference.calibration import Reference
+from gtex_vae.inference.calibration import Calibration
 from gtex_vae.inference.trained_model import TrainedModel
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ def fit_pca(datamodule: ExpressionDataModule, latent_dim: int, n_components: int
     return PCA.fit(datamodule.lazily("train"), latent_dim, basis=n_components)
 
 
-def keep_reference(model: TrainedModel, datamodule: ExpressionDataModule, folder: Path) -> None:
+def calibrate(model: TrainedModel, datamodule: ExpressionDataModule, folder: Path) -> None:
     """Keep how large the model's errors are on validation donors, for intervals and verdicts wherever it is used."""
     log.info("calibrating intervals and verdicts on validation donors")
     train = datamodule.lazily("train"), datamodule.annotations("train")
     valid = datamodule.expression("val").cpu().numpy(), datamodule.annotations("val")
-    reference = Reference.of_parts(model, train, valid)
+    reference = Calibration.fit_splits(model, train, valid)
     if reference is not None:
         reference.save(folder)
 

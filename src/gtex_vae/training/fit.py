@@ -29,7 +29,7 @@ from gtex_vae.nn.likelihoods import NegativeBinomial
 from gtex_vae.runs import directory
 from gtex_vae.training import environment
 from gtex_vae.training.build import build_trainer, check_values
-from gtex_vae.training.finish import best_module, fit_pca, keep_reference, measure, report
+from gtex_vae.training.finish import best_module, calibrate, fit_pca, measure, report
 from gtex_vae.training.module import VAEModule
 
 
@@ -116,7 +116,7 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
         if best.contrastive is not None:
             best.contrastive.save_head(run_dir / PROJECTION)
         runtime.give_back()  # what writing them took
-        keep_reference(trained, datamodule, run_dir / "model")
+        calibrate(trained, datamodule, run_dir / "model")
         metrics = measure(
             trained, datamodule, pca.leading(module.vae.latent_dim), seed=settings["metrics_seed"]
         )

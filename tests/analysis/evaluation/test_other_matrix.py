@@ -10,8 +10,9 @@ import pytest
 
 from gtex_vae.analysis.baselines import PCA, Mean
 from gtex_vae.analysis.evaluation.missing_genes import on_present_genes
-from gtex_vae.analysis.evaluation.other_matrix import fill_labels, say_known
-from gtex_vae.analysis.evaluation.score import Embedder, score_reconstruction
+from gtex_vae.analysis.evaluation.other_matrix import complete_labels, warn_about_training_donors
+from gtex_vae.analysis.evaluation.score import score_reconstruction
+from gtex_vae.inference.predictors import Embedder
 
 PRESENT = np.array([True, False, True, True, True, False, True, True])
 
@@ -60,10 +61,10 @@ def test_what_does_not_embed_is_not_asked_to(x_ng):
 
 def test_unknown_donors_are_donors_of_their_own():
     obs = pd.DataFrame({"donor": ["a", None]}, index=["s0", "s1"])
-    filled = fill_labels(obs)
+    filled = complete_labels(obs)
     assert filled["donor"].tolist() == ["a", "s1"]
     assert filled["tissue"].isna().all()
-    assert fill_labels(obs[[]])["donor"].tolist() == ["s0", "s1"]
+    assert complete_labels(obs[[]])["donor"].tolist() == ["s0", "s1"]
 
 
 def test_samples_of_training_donors_and_unknown_tissues_are_said(caplog):
@@ -72,9 +73,9 @@ def test_samples_of_training_donors_and_unknown_tissues_are_said(caplog):
         {"donor": ["b", "c", "s0"], "tissue": ["liver", "heart", None]}, index=["x", "y", "s0"]
     )
     with caplog.at_level(logging.WARNING):
-        assert say_known(obs, train, {"lung", "skin"}) == 2
+        assert warn_about_training_donors(obs, train, {"lung", "skin"}) == 2
     assert "2 of 3 samples are of donors that the model was trained on" in caplog.text
     assert "none of the tissues (heart, liver, ...)" in caplog.text
     caplog.clear()
-    assert say_known(obs.iloc[[1]].assign(tissue="skin"), train, {"lung", "skin"}) == 0
+    assert warn_about_training_donors(obs.iloc[[1]].assign(tissue="skin"), train, {"lung", "skin"}) == 0
     assert not caplog.text

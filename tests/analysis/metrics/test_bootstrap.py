@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from gtex_vae.analysis.baselines import PCA, Mean
-from gtex_vae.analysis.evaluation.score import Scores, examine
+from gtex_vae.analysis.evaluation.score import Scores, score_methods
 from gtex_vae.analysis.metrics.bootstrap import draw_donors, gene_interval, interval, metric, metric_names
 from gtex_vae.analysis.metrics.reconstruction import reconstruction_metrics
 
@@ -22,7 +22,7 @@ def scored() -> tuple[Scores, pd.Series]:
     obs.loc[::17, "tissue"] = None
     train, test = slice(0, 200), slice(200, 300)
     methods = {"": PCA.fit(x_ng[train], 4), "baseline/mean/": Mean(), "small/": PCA.fit(x_ng[train], 1)}
-    return examine(methods, x_ng[train], x_ng[test], obs[train], obs[test]), obs[test]["donor"]
+    return score_methods(methods, x_ng[train], x_ng[test], obs[train], obs[test]), obs[test]["donor"]
 
 
 def test_the_value_is_the_metric_itself(scored):

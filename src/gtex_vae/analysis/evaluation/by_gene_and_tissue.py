@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.evaluation.score import Reconstructor, part
 from gtex_vae.analysis.metrics.imputation import hidden_batches
+from gtex_vae.inference.predictors import Reconstructor, for_rows
 
 HIDDEN = 0.2
 BATCH = 512
@@ -67,7 +67,7 @@ def by_gene_and_tissue(
             add(key, values_ng, rows)
         masked_ng = np.where(hidden_ng, np.float32(0), batch_ng)
         for name, whole in methods.items():
-            method = part(whole, rows)
+            method = for_rows(whole, rows)
             add(f"r2_{name}", (batch_ng - np.asarray(method.reconstruct(batch_ng))) ** 2, rows)
             imputed_ng = np.asarray(method.reconstruct(masked_ng, ~hidden_ng))
             add(f"imputation_{name}", (batch_ng - imputed_ng) ** 2 * hidden_ng, rows)

@@ -5,8 +5,7 @@ Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,33 +15,28 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gtex_vae.analysis.baselines import PCA, Mean
-from gtex_vae.analysis.evaluation.latent_space import known_factors, latent_tables
+from gtex_vae.analysis.evaluation.latent_space import latent_tables
 from gtex_vae.analysis.evaluation.missing_genes import OnPresentGenes, on_present_genes
-from gtex_vae.analysis.evaluation.predictions import Predicted
+from gtex_vae.analysis.evaluation.predictions import PredictionCollector
 from gtex_vae.analysis.evaluation.rate import rate_metrics
-from gtex_vae.analysis.evaluation.run_samples import open_samples
-from gtex_vae.analysis.evaluation.score import Reconstructor, examine, told
-from gtex_vae.analysis.genes.embedding_file import genes_table, write_gene_embeddings
+from gtex_vae.analysis.evaluation.score import score_methods
 from gtex_vae.analysis.genes.evaluation import evaluate_genes
 from gtex_vae.analysis.genes.function import Members
-from gtex_vae.analysis.genes.gene_sets import collections_for
 from gtex_vae.analysis.metrics.covariate_prediction import predictability
+from gtex_vae.analysis.metrics.coverage import Coverage
 from gtex_vae.analysis.metrics.interval_table import interval_table
 from gtex_vae.analysis.metrics.latent import effective_rank
 from gtex_vae.analysis.metrics.reconstruction_tables import gene_table, tissue_table
 from gtex_vae.analysis.metrics.tissue import accuracy, knn_predict, labelled, logreg_predict
 from gtex_vae.analysis.nearest import NearestProfiles
-from gtex_vae.analysis.report.model_card import write_card
-from gtex_vae.analysis.report.tensorboard import show_metrics
-from gtex_vae.data.splits import SPLITS
 from gtex_vae.files import write_beside, write_json
-from gtex_vae.inference.calibration import Reference
-from gtex_vae.inference.intervals import Coverage
+from gtex_vae.inference.calibration import Calibration
 from gtex_vae.inference.out_of_distribution import sentence, summary
+from gtex_vae.inference.predictors import Reconstructor, with_covariates
 from gtex_vae.inference.trained_model import TrainedModel
 
 if TYPE_CHECKING:
-    from anndata import AnnData
+    pass
 
 COVARIATES = ("tissue", "donor", "sex", "age", "ischemic_time", "rin", "hardy", "batch")
 
@@ -83,63 +77,6 @@ class Evaluation:
         return said
 
 
-def evaluate_run(
-    run: Path,
-    model: TrainedModel,
-    genesets: Sequence[str] = (),
-    *,
-    supervised_terms: int = 0,
-    seed: int = 0,
-) -> Evaluation:
-    """Evaluate a run on its own held-out donors and write ``evaluation/`` and the gene embeddings into it.
-
-    Parameters
-    ----------
-    run, model
-        A finished training run and its model.
-    genesets
-        GMT files.
-    supervised_terms, seed
-        As for `evaluate`.
-    """
-    parts, adata = open_parts(run, model)
-    gene_sets = collections_for(adata, genesets)
-    factors = known_factors(adata[(adata.obs["split"] == "test").to_numpy()])
-    result = evaluate(
-        model,
-        parts["train"],
-        parts["test"],
-        gene_sets=gene_sets,
-        reference=Reference.of_run(run, model, parts),
-        factors=factors,
-        supervised_terms=supervised_terms,
-        seed=seed,
-    )
-    write_gene_embeddings(run, result.gene_embeddings, genes_table(model))
-    write_evaluation(run / "evaluation", result)
-    show_metrics(run)
-    if os.access(run / "model", os.W_OK):
-        write_card(run)
-    return result
-
-
-def open_parts(
-    run: Path, model: TrainedModel
-) -> tuple[dict[str, tuple[NDArray[np.float32], pd.DataFrame]], AnnData]:
-    """Standardized expression and annotations of each split of a run, and its AnnData without the expression."""
-    adata = open_samples(run, model)
-    parts = split_parts(adata)
-    # AnnData refer to themselves: one that nobody needs any more would hold its matrix until the collector comes
-    adata.X = None
-    return parts, adata
-
-
-def split_parts(adata: AnnData) -> dict[str, tuple[NDArray[np.float32], pd.DataFrame]]:
-    """Expression and annotations of each split."""
-    split = adata.obs["split"].to_numpy()
-    return {name: (adata.X[split == name], adata.obs[split == name]) for name in SPLITS}
-
-
 def write_evaluation(folder: Path, result: Evaluation) -> None:
     """Write the tables, and last the metrics: they say that all is there."""
     for name, table in result.tables.items():
@@ -154,7 +91,7 @@ def evaluate(
     test: tuple[NDArray[np.float32], pd.DataFrame],
     *,
     gene_sets: Mapping[str, Members],
-    reference: Reference | None = None,
+    reference: Calibration | None = None,
     present_g: NDArray[np.bool_] | None = None,
     factors: pd.DataFrame | None = None,
     supervised_terms: int = 0,
@@ -196,11 +133,13 @@ def evaluate(
         methods["baseline/tissue_mean/"] = NearestProfiles.tissue_means(x_train_ng, train_obs["tissue"])
     methods = {prefix: on_present_genes(method, present_g) for prefix, method in methods.items()}
     intervals = None if reference is None else reference.intervals
-    predicted = Predicted(x_test_ng.shape, ("", "baseline/pca/"), intervals)
-    scores = examine(methods, x_train_ng, x_test_ng, train_obs, test_obs, seed=seed, watch=predicted)
+    predicted = PredictionCollector(x_test_ng.shape, ("", "baseline/pca/"), intervals)
+    scores = score_methods(
+        methods, x_train_ng, x_test_ng, train_obs, test_obs, seed=seed, on_prediction=predicted
+    )
     result = Evaluation(metrics=scores.metrics)
     z_train_nd, z_test_nd = scores.embeddings[""]["train"], scores.embeddings[""]["test"]
-    ours = told(methods[""], test_obs)
+    ours = with_covariates(methods[""], test_obs)
     whole_ng = ours.complete(x_test_ng) if isinstance(ours, OnPresentGenes) else x_test_ng
     size_n = model.sizes(test_obs) if present_g.all() else None  # predicted genes have no counts
     result.metrics |= rate_metrics(model.vae, whole_ng, model.design(test_obs), size_n, seed=seed)
@@ -223,7 +162,7 @@ def evaluate(
     result.tables["covariates"] = predictability(z_test_nd, test_obs, COVARIATES, seed=seed)
     if reference is not None and predicted.coverage is not None:
         _coverage(result, predicted.coverage.result(), test_obs)
-        judged = reference.judge_encoded(z_test_nd, x_test_ng, x_hat_ng)
+        judged = reference.score_encoded(z_test_nd, x_test_ng, x_hat_ng)
         judged = judged.set_index(test_obs.index.rename("sample"))
         result.metrics |= summary(judged)
         result.tables["out_of_distribution"] = _beside_labels(

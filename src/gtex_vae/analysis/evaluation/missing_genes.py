@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.evaluation.score import Embedder, Reconstructor, part, told
+from gtex_vae.inference.predictors import Embedder, Reconstructor, for_rows, with_covariates
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class OnPresentGenes:
         x_hat_ng = self._all(x_np, observed_np)
         return np.ascontiguousarray(x_hat_ng[:, self.present_g])
 
-    def told(self, obs: pd.DataFrame) -> OnPresentGenes:
-        """See `gtex_vae.analysis.evaluation.score.Conditional`."""
-        return replace(self, method=told(self.method, obs))
+    def with_covariates(self, obs: pd.DataFrame) -> OnPresentGenes:
+        """See `gtex_vae.inference.predictors.Conditional`."""
+        return replace(self, method=with_covariates(self.method, obs))
 
-    def part(self, rows: slice) -> OnPresentGenes:
-        """See `gtex_vae.analysis.evaluation.score.Conditional`."""
-        return replace(self, method=part(self.method, rows))
+    def for_rows(self, rows: slice) -> OnPresentGenes:
+        """See `gtex_vae.inference.predictors.Conditional`."""
+        return replace(self, method=for_rows(self.method, rows))
 
     def complete(self, x_np: NDArray[np.float32]) -> NDArray[np.float32]:
         """Samples with the other genes as the method predicts them, shape (n, g)."""

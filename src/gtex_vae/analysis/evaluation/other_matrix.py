@@ -15,16 +15,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.evaluation.evaluate import Evaluation, evaluate, open_parts, write_evaluation
+from gtex_vae.analysis.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from gtex_vae.analysis.evaluation.missing_genes import on_present_genes
-from gtex_vae.analysis.evaluation.score import Embedder
+from gtex_vae.analysis.evaluation.run_samples import open_splits
 from gtex_vae.data.annotations import annotate
 from gtex_vae.data.genes.mapping import MIN_OVERLAP
 from gtex_vae.data.readers.backed import open_matrix
 from gtex_vae.files import write_json
-from gtex_vae.inference.calibration import Reference
+from gtex_vae.inference.calibration import Calibration
 from gtex_vae.inference.encoding import model_input
 from gtex_vae.inference.model_input import wanted_genes
+from gtex_vae.inference.predictors import Embedder
 from gtex_vae.inference.trained_model import TrainedModel
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ TISSUE_KEYS = (
 
 
 @dataclass(frozen=True)
-class External:
+class OtherMatrix:
     """Samples of another matrix.
 
     Parameters
@@ -59,7 +60,7 @@ class External:
     report: dict[str, Any]
 
 
-def read_external(
+def read_other_matrix(
     model: TrainedModel,
     path: str,
     *,
@@ -68,7 +69,7 @@ def read_external(
     orientation: str | None = None,
     layer: str | None = None,
     min_overlap: float = MIN_OVERLAP,
-) -> External:
+) -> OtherMatrix:
     """Read a matrix and align it to a model.
 
     Parameters
@@ -97,10 +98,10 @@ def read_external(
             x_np[rows] = model.scaler.apply_(np.ascontiguousarray(x_ng, dtype=np.float32).copy())[
                 :, present_g
             ]
-    return External(x_np, present_g, obs, {**data.report, "annotations": report})
+    return OtherMatrix(x_np, present_g, obs, {**data.report, "annotations": report})
 
 
-def fill_labels(obs: pd.DataFrame) -> pd.DataFrame:
+def complete_labels(obs: pd.DataFrame) -> pd.DataFrame:
     """Annotations with a ``tissue`` column, and every sample of unknown donor a donor of its own."""
     obs = obs.copy()
     if "tissue" not in obs:
@@ -111,7 +112,7 @@ def fill_labels(obs: pd.DataFrame) -> pd.DataFrame:
     return obs
 
 
-def say_known(obs: pd.DataFrame, train_obs: pd.DataFrame, model_tissues: set[str]) -> int:
+def warn_about_training_donors(obs: pd.DataFrame, train_obs: pd.DataFrame, model_tissues: set[str]) -> int:
     """Warn of samples that the model was trained on, and of tissues that it cannot know; count the former."""
     known = obs.index.astype(str).isin(train_obs.index.astype(str))
     donors = set(train_obs["donor"].dropna().astype(str))
@@ -131,7 +132,7 @@ def say_known(obs: pd.DataFrame, train_obs: pd.DataFrame, model_tissues: set[str
 
 
 def evaluate_matrix(
-    run: Path, model: TrainedModel, external: External, folder: Path, *, seed: int = 0
+    run: Path, model: TrainedModel, external: OtherMatrix, folder: Path, *, seed: int = 0
 ) -> Evaluation:
     """Evaluate a run on another matrix, in the same way as on its held-out donors, and write it to a folder.
 
@@ -150,18 +151,20 @@ def evaluate_matrix(
     seed
         As for `evaluate`.
     """
-    parts, _ = open_parts(run, model)
+    parts, _ = open_splits(run, model)
     train_obs = parts["train"][1]
     tissues = set(train_obs["tissue"].dropna().astype(str))
-    obs = fill_labels(external.obs)
-    known = say_known(obs, train_obs, tissues)
+    obs = complete_labels(external.obs)
+    known = warn_about_training_donors(obs, train_obs, tissues)
     if external.present_g.all():
-        reference = Reference.of_run(run, model, parts)
+        reference = Calibration.load_or_fit(run, model, parts)
     else:
         ours = on_present_genes(model, external.present_g)
         assert isinstance(ours, Embedder)
         x_valid_ng, valid_obs = parts["val"]
-        reference = Reference.of_parts(ours, parts["train"], (x_valid_ng[:, external.present_g], valid_obs))
+        reference = Calibration.fit_splits(
+            ours, parts["train"], (x_valid_ng[:, external.present_g], valid_obs)
+        )
     result = evaluate(
         model,
         parts["train"],

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gtex_vae.inference.intervals import RATE, CoverageCount, PredictiveIntervals
+from gtex_vae.analysis.metrics.coverage import CoverageCount
+from gtex_vae.inference.intervals import RATE, PredictiveIntervals
 
 
-class Predicted:
-    """Watches `gtex_vae.analysis.evaluation.score.examine`: reconstructions, and how often the model's intervals hold.
+class PredictionCollector:
+    """Watches `gtex_vae.analysis.evaluation.score.score_methods`: reconstructions, and how often the model's intervals hold.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ class Predicted:
         x_hat_ng: NDArray[np.float32],
         hidden_ng: NDArray[np.bool_] | None,
     ) -> None:
-        """See `gtex_vae.analysis.evaluation.score.Watch`."""
+        """See `gtex_vae.analysis.evaluation.score.OnPrediction`."""
         if hidden_ng is None and prefix in self.x_hat_ng:
             self.x_hat_ng[prefix][rows] = x_hat_ng
         if prefix == "" and self.coverage is not None and rate in (0.0, RATE):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gtex_vae.data.loading.disk_matrix import open_larger_than, subset
 from gtex_vae.data.preprocess import processed
@@ -79,3 +80,20 @@ def open_samples(run_dir: Path, model: TrainedModel) -> AnnData:
     adata = read_samples(run_dir, model)
     model.scaler.apply_(adata.X)
     return adata
+
+
+def open_splits(
+    run: Path, model: TrainedModel
+) -> tuple[dict[str, tuple[NDArray[np.float32], pd.DataFrame]], AnnData]:
+    """Standardized expression and annotations of each split of a run, and its AnnData without the expression."""
+    adata = open_samples(run, model)
+    parts = split_samples(adata)
+    # AnnData refer to themselves: one that nobody needs any more would hold its matrix until the collector comes
+    adata.X = None
+    return parts, adata
+
+
+def split_samples(adata: AnnData) -> dict[str, tuple[NDArray[np.float32], pd.DataFrame]]:
+    """Expression and annotations of each split."""
+    split = adata.obs["split"].to_numpy()
+    return {name: (adata.X[split == name], adata.obs[split == name]) for name in SPLITS}

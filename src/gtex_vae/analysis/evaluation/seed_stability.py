@@ -17,9 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gtex_vae.analysis.evaluation.run_samples import open_samples
-from gtex_vae.analysis.evaluation.score import embed_in_batches
 from gtex_vae.analysis.genes.embedding import decoder_jacobian, gene_embedding
 from gtex_vae.analysis.genes.neighbours import cosine_neighbours
+from gtex_vae.inference.predictors import embed_in_batches
 from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.runs.sweep import SEED, SweepRun
 
@@ -159,7 +159,7 @@ def _view(run_dir: Path, seed: int) -> _View:
     model = TrainedModel.load(run_dir / "model")
     adata = open_samples(run_dir, model)
     train, test = ((adata.obs["split"] == split).to_numpy() for split in ("train", "test"))
-    z_nd = embed_in_batches(model.told(adata.obs), adata.X)
+    z_nd = embed_in_batches(model.with_covariates(adata.obs), adata.X)
     genes_gd = gene_embedding(decoder_jacobian(model.vae, z_nd[train], seed=seed), z_nd[train])
     k = min(NEIGHBOURS, int(test.sum()) - 1)
     return _View(

@@ -21,7 +21,6 @@ from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.evaluation.by_gene_and_tissue import by_gene_and_tissue
 from gtex_vae.analysis.evaluation.leakage import audit
 from gtex_vae.analysis.evaluation.run_samples import read_samples
-from gtex_vae.analysis.evaluation.score import Reconstructor, embed_in_batches
 from gtex_vae.analysis.genes.embedding import DECODER_LOADINGS, decoder_jacobian, model_embeddings
 from gtex_vae.analysis.genes.embedding_file import (
     STEM,
@@ -38,6 +37,7 @@ from gtex_vae.analysis.report import projections
 from gtex_vae.analysis.report.comparisons import Intervals
 from gtex_vae.analysis.report.evaluated_tables import read_evaluated
 from gtex_vae.data.rows import LazyRows
+from gtex_vae.inference.predictors import Reconstructor, embed_in_batches
 from gtex_vae.inference.trained_model import TrainedModel
 
 NEIGHBOURS = 10
@@ -129,7 +129,7 @@ def collect(
         obs, x_ng = adata.obs, adata.X
         train, test = ((obs["split"] == split).to_numpy() for split in ("train", "test"))
         begin("embedding")
-        z_nd = embed_in_batches(model.told(obs), x_ng)
+        z_nd = embed_in_batches(model.with_covariates(obs), x_ng)
         maps = {"PCA": projections.pca_map(z_nd)}
         begin("UMAP")
         maps["UMAP"] = projections.umap_map(z_nd, seed=seed)
@@ -141,7 +141,7 @@ def collect(
         x_train_ng = LazyRows((len(rows), x_ng.shape[1]), lambda part: x_ng[rows[part]])
         pca = PCA.fit(x_train_ng, z_nd.shape[1], seed=seed)
         begin("genes and tissues")
-        methods: dict[str, Reconstructor] = {"model": model.told(obs[test]), "pca": pca}
+        methods: dict[str, Reconstructor] = {"model": model.with_covariates(obs[test]), "pca": pca}
         genes, tissues = by_gene_and_tissue(methods, x_test_ng, obs["tissue"][test], seed=seed)
         genes.index = pd.Index(model.gene_ids, name="gene_id")
         genes.insert(0, "gene_name", model.gene_names)
