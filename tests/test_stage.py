@@ -89,4 +89,4 @@ def test_a_job_that_refuses_edited_code(tmp_path, monkeypatch):
     monkeypatch.setattr(submission, "_files", lambda: {**files, "gtex_vae/new.py": "0"})
     with pytest.raises(RunError, match=r"gtex_vae/new.py new"):
         start(tmp_path / "edited", result)
-    assert "not what was submitted" in (tmp_path / "edited" / "FAILED").read_text()
+    assert "changed since submission" in (tmp_path / "edited" / "FAILED").read_text()

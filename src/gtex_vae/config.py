@@ -1,8 +1,7 @@
-"""Configs: plain containers, checked against the constructors they are meant for, built from an allow-list.
+"""Configs: plain containers, checked against signatures, built from an allow-list of targets.
 
-A node with ``_target_`` holds the keyword arguments of that class or function, letter for letter. So a constructor's
-signature is the only schema: keys and types are checked against it before any data is read, and the constructor's
-own checks say which values are possible.
+A node with ``_target_`` contains the keyword arguments of that class or function. The signature is the only schema: keys
+and types are checked against it before any data is read. The constructor checks the values.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from gtex_vae.errors import ConfigError
 from gtex_vae.paths import matrix_name
 
 TARGETS = ("gtex_vae", "torch.optim", "lightning.pytorch")
-# Dotted paths that moved, for configs of earlier versions: runs, sweeps, checkpoints and processed files contain them.
+# Former dotted paths, found in runs, sweeps, checkpoints and processed files of earlier versions.
 FORMER_TARGETS = {
     "gtex_vae.data.prepare.prepare_matrix": "gtex_vae.data.preprocess.prepare.prepare_matrix",
     "gtex_vae.data.simulate.simulate_gtex": "gtex_vae.data.simulate.bulk.simulate_gtex",
@@ -33,7 +32,7 @@ FORMER_TARGETS = {
 
 
 def register_resolvers() -> None:
-    """Make ``${first:a,b}`` (the first that is not null), ``${stem:path}`` and ``${slug:a,b}`` available in the configs."""
+    """Register ``${first:a,b}`` (the first that is not null), ``${stem:path}`` and ``${slug:a,b}`` for the configs."""
     OmegaConf.register_new_resolver(
         "first", lambda *values: next((v for v in values if v is not None), None), replace=True
     )
@@ -42,7 +41,7 @@ def register_resolvers() -> None:
 
 
 def slug(*parts: Any) -> str:
-    """One folder name out of several parts, at most 200 characters that a Hydra override takes without quotes.
+    """Join parts to a folder name of at most 200 characters that need no quotes in a Hydra override.
 
     >>> slug(0, "+experiment=seed_64,model.hidden_dims=[64,32],data.path=/a/b.h5ad")
     '0_experiment-seed_64_model.hidden_dims-64_32_data.path-a-b.h5ad'
@@ -58,23 +57,23 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        A value is missing (``???``) or an interpolation leads nowhere; the message names the key.
+        A value is missing (``???``) or an interpolation cannot be resolved.
     """
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
     except OmegaConfBaseException as error:
         key = error.full_key or "?"
         if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
-            # behind an interpolation the message has the full key; else it has the last part of it alone
+            # only the message of an interpolation has the full key
             key = missing.group(1) if isinstance(error, InterpolationToMissingValueError) else key
-            raise ConfigError(f"{key} must be given: add {key}=... to the command") from error
+            raise ConfigError(f"{key} is required: add {key}=VALUE to the command") from error
         raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
 
 def nearest(name: str, valid: Iterable[str], *, listed: Iterable[str] | None = None) -> str:
-    """Say which valid name was probably meant: ``; did you mean 'latent_dim'?``, else list those (or ``listed``).
+    """Suggest the most similar valid name, ``; did you mean 'latent_dim'?``, else list ``listed`` or all valid names.
 
     >>> nearest("latnt_dim", ["latent_dim", "dropout"])
     "; did you mean 'latent_dim'?"
@@ -87,20 +86,20 @@ def nearest(name: str, valid: Iterable[str], *, listed: Iterable[str] | None = N
 
 
 def find_target(target: str, under: str | tuple[str, ...] = TARGETS) -> Callable[..., Any]:
-    """Import the class or function that ``_target_`` names, if it is defined in an allowed package.
+    """Import the class or function of ``_target_`` from an allowed package.
 
     Parameters
     ----------
     target
         Dotted path.
     under
-        Packages it may be defined in. Both the path and the object's own ``__module__`` must lie there, so that a
-        path cannot reach through an allowed module into another one.
+        Allowed packages. Both the path and the object's ``__module__`` must be in them, so that a path cannot reach
+        another package through a module that imports it.
 
     Raises
     ------
     ConfigError
-        It is not allowed or does not exist.
+        The target is not allowed or does not exist.
     """
     packages = (under,) if isinstance(under, str) else under
 
@@ -109,13 +108,13 @@ def find_target(target: str, under: str | tuple[str, ...] = TARGETS) -> Callable
 
     module_name, _, name = FORMER_TARGETS.get(str(target), str(target)).rpartition(".")
     if not allowed(module_name):
-        raise ConfigError(f"_target_={target} is not allowed here: only {', '.join(packages)}")
+        raise ConfigError(f"_target_={target} is not allowed: it must be in {', '.join(packages)}")
     try:
         found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"_target_={target} does not exist") from error
     if not (inspect.isclass(found) or inspect.isfunction(found)) or not allowed(found.__module__):
-        raise ConfigError(f"_target_={target} is no class or function of {', '.join(packages)}")
+        raise ConfigError(f"_target_={target} is not a class or function of {', '.join(packages)}")
     return found
 
 
@@ -134,7 +133,7 @@ def update_targets(node: Any) -> Any:
 
 
 def build(node: Mapping[str, Any], under: str | tuple[str, ...] = TARGETS, **filled_in: Any) -> Any:
-    """Call the node's target with its keys as keyword arguments, plus those known only now.
+    """Call the node's target with its keys as keyword arguments.
 
     Parameters
     ----------
@@ -143,19 +142,19 @@ def build(node: Mapping[str, Any], under: str | tuple[str, ...] = TARGETS, **fil
     under
         See `find_target`.
     **filled_in
-        Arguments that no config can know (number of genes, parameters to optimize).
+        Further arguments that are not in the config (number of genes, parameters to optimize).
     """
     arguments = {key: value for key, value in node.items() if key != "_target_"}
     return find_target(node.get("_target_", ""), under)(**arguments, **filled_in)
 
 
 def check(node: Any, path: str = "") -> None:
-    """Check every node with a ``_target_`` against that target's signature, the whole tree down.
+    """Check all nodes with a ``_target_`` against the signatures of their targets.
 
     Raises
     ------
     ConfigError
-        An unknown key (with the nearest valid one) or a value of the wrong type; the message names the full key.
+        A key is unknown or a value has the wrong type.
     """
     if isinstance(node, Mapping):
         if node.get("_target_") is not None:
@@ -168,12 +167,12 @@ def check(node: Any, path: str = "") -> None:
 
 
 def check_fields(values: Mapping[str, Any], schema: Callable[..., Any]) -> None:
-    """Check the root keys of a stage against the signature of its schema, then all nodes below.
+    """Check the root keys of a stage against its schema, then all nodes with `check`.
 
     Raises
     ------
     ConfigError
-        As `check`.
+        A key is unknown or a value has the wrong type.
     """
     _check_arguments(values, schema, "")
     check(values)
@@ -188,7 +187,7 @@ def _check_arguments(node: Mapping[str, Any], target: Callable[..., Any], path: 
         return
     try:
         hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except (NameError, TypeError):  # annotations that only a type checker can resolve
+    except (NameError, TypeError):  # annotations that cannot be resolved at run time
         hints = {}
     for key, value in node.items():
         if key == "_target_":
@@ -198,12 +197,12 @@ def _check_arguments(node: Mapping[str, Any], target: Callable[..., Any], path: 
             raise ConfigError(f"unknown key {full_key}{nearest(key, parameters)}")
         try:
             adapter = TypeAdapter(hints.get(key, Any), config=ConfigDict(arbitrary_types_allowed=True))
-        except PydanticUserError:  # the type brings its own config
+        except PydanticUserError:  # the type has its own pydantic config
             adapter = TypeAdapter(hints[key])
         except PydanticSchemaGenerationError:
             continue
         try:
-            # JSON: a list may stand for a tuple and a whole number for a float, but "64", 64.0 or true for no integer
+            # strict JSON accepts a list for a tuple and 1 for a float, but not "64", 64.0 or true for an integer
             adapter.validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
             problem = error.errors()[0]

@@ -1,33 +1,33 @@
-"""Errors that a user can cause, and so can mend: each message says what, where and the way out."""
+"""Errors caused by the user's input. Each message says what is wrong, where, and how to fix it."""
 
 
 class GtexVaeError(ValueError):
-    """Base class: shown to the user as one line, without a traceback."""
+    """Base class; shown as one line without a traceback."""
 
 
 class ConfigError(GtexVaeError):
-    """A config key or value is unknown, of the wrong type or impossible."""
+    """A config key is unknown, or a value is invalid."""
 
 
 class DataError(GtexVaeError):
-    """The content of an input file is wrong; the message names file, line and column where there is one."""
+    """The content of an input file is wrong; the message names the file and, if known, line and column."""
 
 
 class SplitError(GtexVaeError):
-    """Samples cannot be divided into training, validation and test sets as asked."""
+    """Samples cannot be split into training, validation and test sets as requested."""
 
 
 class RunError(GtexVaeError):
-    """A run directory is missing, incomplete, unfinished or not what the stage needs."""
+    """A run directory is missing, unfinished, in use or not of the required kind."""
 
 
 class NonFiniteLossError(GtexVaeError):
-    """Training met a NaN or infinite loss; the message names step, batch and likely cause."""
+    """The training loss is NaN or infinite; the message names step, batch and likely cause."""
 
 
 class DownloadError(GtexVaeError):
-    """A file could not be fetched or is not the right one; the message says how to put it there by hand."""
+    """A file could not be downloaded or has the wrong checksum; the message says how to place it by hand."""
 
 
 class PrunedError(GtexVaeError):
-    """A search has given this trial up; nothing is wrong with it."""
+    """A search stopped this trial early; not a failure."""

@@ -18,17 +18,17 @@ from typing import Any
 def write_beside(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the same folder and rename it into place on success.
 
-    Whatever stood at ``path`` survives any failure; the temporary file or folder is removed.
+    On failure the old file at ``path`` is kept and the temporary file or folder is removed.
 
     Parameters
     ----------
     path
-        Final path. Missing parent folders are made.
+        Final path. Missing parent folders are created.
 
     Yields
     ------
     Path
-        Where to write. It keeps the suffixes of ``path``, since writers look at them.
+        Path to write to. It has the suffixes of ``path``, which writers use.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def write_beside(path: Path | str) -> Iterator[Path]:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or a folder if it exists."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -72,7 +72,7 @@ def _remove(path: Path) -> None:
 
 
 def write_json(path: Path | str, data: Mapping[str, Any]) -> None:
-    """Write flat or nested plain data as JSON; what is undefined (NaN, infinite) becomes null, which JSON has."""
+    """Write plain data as JSON; NaN and infinite values become null."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -85,13 +85,13 @@ def write_json(path: Path | str, data: Mapping[str, Any]) -> None:
 
 
 def remove_temporaries(folder: Path | str) -> None:
-    """Remove what `write_beside` left anywhere below a folder when its process was killed."""
+    """Remove temporary files of `write_beside` that a killed process left below a folder."""
     for leftover in Path(folder).glob("**/.????????.*"):
         if re.match(r"\.[0-9a-f]{8}\.", leftover.name):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a whole text file, or nothing."""
+    """Write a text file atomically."""
     with write_beside(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -7,28 +7,28 @@ import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-# how the names of expression files end
+# suffixes of expression files
 FORMATS = re.compile(r"(?i)(?:\.(?:gct|tsv|csv|txt|tab|bed|parquet|h5ad|zarr))?(?:\.(?:gz|zst|zip))?$")
 
 
 def conf_dir() -> Path:
-    """Find the Hydra configs: inside an installed wheel, or at the top of a checkout.
+    """Find the Hydra configs, in an installed wheel or at the top of a checkout.
 
     Returns
     -------
     Path
-        Absolute path of the folder that holds ``train.yaml``.
+        Absolute path of the folder with ``train.yaml``.
 
     Raises
     ------
     FileNotFoundError
-        Neither place has it, which means a broken installation.
+        The installation is broken: the configs are in neither place.
     """
     for candidate in (PACKAGE / "conf", PACKAGE.parents[1] / "conf"):
         if (candidate / "train.yaml").is_file():
             return candidate
     raise FileNotFoundError(
-        f"no conf/train.yaml beside {PACKAGE} nor in {PACKAGE.parents[1]}: reinstall gtex-vae"
+        f"conf/train.yaml is neither in {PACKAGE} nor in {PACKAGE.parents[1]}: reinstall gtex-vae"
     )
 
 
@@ -38,7 +38,7 @@ def shared_dir() -> Path:
 
 
 def matrix_name(path: Path | str) -> str:
-    """Name of an expression file without what tells its format; other dots, as of versions, stay.
+    """Name of an expression file without the suffixes of its format; other dots are kept.
 
     >>> matrix_name("/data/GTEx_v8_RNASeQCv1.1.9_gene_tpm.gct.gz")
     'GTEx_v8_RNASeQCv1.1.9_gene_tpm'

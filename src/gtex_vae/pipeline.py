@@ -1,4 +1,4 @@
-"""Stages one after the other, each a job that waits for the one before, with one command. See ``--help``."""
+"""Run several stages in order with one command, as jobs or in the terminal. See ``--help``."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from gtex_vae.launch.chain import run_chain
 from gtex_vae.launch.plan import plan
 from gtex_vae.stage import exit_with
 
-HELP = """Stages one after the other, each a job that waits for the one before, with one command.
+HELP = """Run several stages in order with one command, in the terminal or as jobs that wait for each other.
 
 python -m gtex_vae.pipeline [stages=[preprocess,train,evaluate,analyze]] [name=NAME] [KEY=VALUE ...]
 
-KEY=VALUE              any key or group of any stage; it goes to every stage of the chain that has it
-STAGE:KEY=VALUE        the same, to one stage alone: encode:input=other.csv, train:hydra.launcher.mem_gb=64
+KEY=VALUE              any key or group of any stage; passed to every stage that has it
+STAGE:KEY=VALUE        passed to one stage only: encode:input=other.csv, train:hydra.launcher.mem_gb=64
 stages                 any of preprocess, pseudobulk, train, encode, evaluate, analyze, generate, in this order
-name                   of the runs, outputs/<stage>/runs/NAME; the same name goes on with what is unfinished
-hydra/launcher         slurm_gpu: training and encoding get a GPU, the other stages what slurm_cpu says;
-                       slurm_cpu; local: processes of this machine; left out: here in the terminal
+name                   name of the runs, outputs/<stage>/runs/NAME; the same name resumes unfinished stages
+hydra/launcher         slurm_gpu: GPU jobs for train and encode, slurm_cpu for the other stages;
+                       slurm_cpu; local: local processes; without it: in the terminal
 
---config-dir DIR       where your own hydra/launcher/cluster/mine.yaml lies, if not in conf/
---cfg job              print the commands of the chain and leave
+--config-dir DIR       folder with your own hydra/launcher/cluster/mine.yaml, if it is not in conf/
+--cfg job              print the commands of the chain and exit
 """
 
 
 def main() -> None:
-    """Plan the chain, refuse what cannot work before anything is submitted, and see it through."""
+    """Plan the chain, check all configs, and run it."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--config-dir")

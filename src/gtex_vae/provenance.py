@@ -1,4 +1,4 @@
-"""What made this file: versions, git revision, sources and their hashes."""
+"""Provenance of a file or run: versions, git revision, sources and their hashes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def fingerprint(config: Any) -> str:
 
 
 def git_revision() -> dict[str, Any]:
-    """Revision of the checkout the code runs from and whether it was edited; empty outside git."""
+    """Git revision of the running code and whether it was edited; empty outside a git checkout."""
 
     def git(*arguments: str) -> str:
         done = subprocess.run(
@@ -48,7 +48,7 @@ def git_revision() -> dict[str, Any]:
         return done.stdout.strip()
 
     try:
-        # an installed wheel may lie inside somebody else's repository: only a tracked file counts
+        # an installed wheel may be inside another repository, where this file is not tracked
         git("ls-files", "--error-unmatch", "paths.py")
         return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
     except (OSError, subprocess.SubprocessError):
@@ -61,9 +61,9 @@ def describe(sources: dict[str, str] | None = None, **more: Any) -> dict[str, An
     Parameters
     ----------
     sources
-        Path to sha256, for each file that was read.
+        Path to sha256 of the files that were read.
     **more
-        Whatever else belongs to the record (config, counts of what was dropped).
+        Further entries (config, numbers of dropped samples).
     """
     versions = {}
     for package in PACKAGES:

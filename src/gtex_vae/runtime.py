@@ -12,7 +12,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc malloc.h
 
 
 def available_cpus() -> int:
-    """CPUs of this task: SLURM's word, else ``OMP_NUM_THREADS``, else what the process may run on."""
+    """Number of CPUs of this task: from SLURM, else ``OMP_NUM_THREADS``, else the process's affinity."""
     for variable in ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"):
         if os.environ.get(variable, "").isdigit():
             return max(1, int(os.environ[variable]))
@@ -20,10 +20,10 @@ def available_cpus() -> int:
 
 
 def tune_process() -> None:
-    """Use the task's own CPUs, keep big buffers, and allow TF32.
+    """Limit threads to the task's CPUs, keep freed memory in the process, and allow TF32.
 
-    glibc hands buffers above 32 MiB back to the kernel on every free, so that each training step of a wide model
-    faults its gradients in again page by page: half of the time on a CPU. Kept buffers cost their peak once.
+    glibc returns buffers above 32 MiB to the kernel on every free. Each training step of a wide model would then page
+    its gradients in again, which takes half of the time on a CPU.
     """
     torch.set_num_threads(available_cpus())
     torch.set_float32_matmul_precision("high")
@@ -32,11 +32,11 @@ def tune_process() -> None:
 
 
 def give_back() -> None:
-    """Hand the buffers that `tune_process` kept, and nothing uses any more, back to the kernel."""
+    """Return unused memory that `tune_process` kept to the kernel."""
     _glibc("malloc_trim", 0)
 
 
 def _glibc(function: str, *numbers: int) -> None:
-    """Call a function of the C library, unless it is another one, with an allocator of its own."""
+    """Call a function of glibc; do nothing with another C library."""
     with suppress(OSError, AttributeError):
         getattr(ctypes.CDLL("libc.so.6"), function)(*numbers)

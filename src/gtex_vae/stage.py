@@ -1,4 +1,4 @@
-"""What every stage shares: Hydra, checked configs, one-line errors, SUCCESS or FAILED."""
+"""Decorator of the mains: Hydra, checked configs, one-line errors, SUCCESS or FAILED."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gtex_vae.runs import directory, submission
 
 log = logging.getLogger(__name__)
 
-TERMINATED = 128 + 15  # a shell's word for SIGTERM; Lightning exits with 0
+TERMINATED = 128 + 15  # exit status of a shell after SIGTERM; Lightning exits with 0
 Settings = TypeVar("Settings")
 Body = Callable[[Settings, Path], float | None]
 
@@ -41,8 +41,8 @@ def stage(
     schema
         Dataclass of the root config's keys; the body gets an instance of it.
     resumable
-        ``run=`` goes on with an unfinished run of this stage, unless the config hands it on as ``pretrained``: then
-        it is a key like any other, the trained run that this one starts from. Where false it always is.
+        If true, ``run=`` resumes an unfinished run. If the config sets ``pretrained: ${run}``, ``run=`` instead names
+        the trained model to start from.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def stage(
                 )  # fmt: skip
             except Exception as error:
                 if hydra_config.mode is not RunMode.RUN:
-                    raise  # the launcher has to see it
+                    raise  # the launcher handles it
                 exit_with(error, name)
             finally:
                 if hydra_config.mode is RunMode.MULTIRUN and directory.is_first_process():
@@ -75,9 +75,8 @@ def stage(
             import hydra
 
             register_resolvers()
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on, to be explained here in one line
-            # threads that wait by spinning take the cores of those that work, where others use the machine too;
-            # read when torch is imported, which is later
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors, which are explained in one line below
+            # spinning threads would slow down other processes on a shared machine; read when torch is imported later
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
             try:
                 hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
@@ -90,7 +89,7 @@ def stage(
 
 
 def exit_with(error: BaseException, config_name: str) -> NoReturn:
-    """Say in one line what is wrong and leave with status 1."""
+    """Print one line with the error and exit with status 1."""
     print(f"error: {explain(error, config_name)}", file=sys.stderr)
     sys.exit(1)
 
@@ -105,19 +104,18 @@ def run_stage(
     resumable: bool = False,
     again: bool = False,
 ) -> float | None:
-    """Check the config, take the run directory, run the body, and leave SUCCESS or FAILED.
+    """Check the config, claim the run directory, run the body, and write SUCCESS or FAILED.
 
-    Any error is logged with its traceback, written to ``FAILED`` and raised again: a job that swallowed it would look
-    successful to the scheduler. A process that is told to stop leaves its run unfinished, to be gone on with.
-    With ``again``, as in a sweep that is given once more, a run that has finished is left as it is.
+    Errors are logged with their traceback, written to ``FAILED`` and raised again, so that the scheduler sees a failed
+    job. A process that receives SIGTERM leaves its run unfinished; the same command resumes it. With ``again``, as in a
+    repeated sweep, a finished run is skipped.
     """
     plain = to_plain(config)
     per_call = ("overwrite", "run") if resumable else ("overwrite",)
     if again and not plain.get("overwrite") and directory.is_done(run_dir, plain, per_call):
-        log.info("finished before: %s", run_dir)
+        log.info("already finished: %s", run_dir)
         return directory.result(run_dir)
     check_fields(plain, schema)
-    # a config that hands run= on as the run to start from means another one than this
     starts_from_it = plain.get("run") == plain.get("pretrained")
     if resumable and plain.get("run") is not None and not starts_from_it:
         plain = _resumed_config(plain, run_dir, overrides)
@@ -125,7 +123,7 @@ def run_stage(
         return _follow_first_process(body, schema, plain, run_dir)
     resumed = directory.claim(run_dir, plain, per_call=per_call)
     if resumed:
-        log.info("going on with the unfinished run in %s", run_dir)
+        log.info("resuming the unfinished run in %s", run_dir)
     write_json(run_dir / "provenance.json", provenance.describe(config=plain))
     try:
         if submission.VARIABLE in os.environ:
@@ -137,14 +135,16 @@ def run_stage(
         return None
     except BaseException as error:
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
-            error = error.__context__  # Lightning exits without a word
-        if isinstance(error, SystemExit):  # SIGTERM, or a scheduler's warning: no failure of the run
-            log.warning("stopped before its end; the same command goes on with %s", run_dir)
+            error = error.__context__  # Lightning exits silently on Ctrl-C
+        if isinstance(
+            error, SystemExit
+        ):  # SIGTERM, or the scheduler's signal before the time limit: the run has not failed
+            log.warning("stopped before its end; repeat the command to resume %s", run_dir)
             raise SystemExit(error.code or TERMINATED) from None
         directory.mark(run_dir, f"{explain(error, '')}\n\n{traceback.format_exc()}")
         _log_to_file(traceback.format_exc())
         if (run_dir / directory.REPLACED).exists():
-            log.warning("the run that was to be overwritten is in %s", run_dir / directory.REPLACED)
+            log.warning("the run that overwrite=true was to replace is in %s", run_dir / directory.REPLACED)
         raise error
     directory.mark(run_dir, result=result)
     return result
@@ -153,7 +153,7 @@ def run_stage(
 def _follow_first_process(
     body: Body[Settings], schema: type[Settings], plain: dict[str, Any], run_dir: Path
 ) -> float | None:
-    """Be one of the further processes of a run: do the same work, and leave writing to the first."""
+    """Run the body in a process of rank > 0, which writes neither log nor markers."""
     root = logging.getLogger()
     root.setLevel(logging.WARNING)
     for handler in [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]:
@@ -165,15 +165,15 @@ def _follow_first_process(
 
 
 def _resumed_config(plain: dict[str, Any], run_dir: Path, overrides: list[str]) -> dict[str, Any]:
-    """The config of the run that ``run=`` names; other overrides would contradict it."""
+    """Config of the run to resume; other overrides are refused."""
     others = [override for override in overrides if not override.startswith(("run=", "overwrite="))]
     if others:
-        raise ConfigError(f"run= goes on with the config in {run_dir}: leave out {', '.join(others)}")
+        raise ConfigError(f"run= resumes with the config in {run_dir}: leave out {', '.join(others)}")
     return {**directory.read_config(run_dir), "run": plain["run"], "overwrite": plain.get("overwrite", False)}
 
 
 def _log_to_file(text: str) -> None:
-    """Put a traceback into the log file alone; the console gets one line."""
+    """Write a traceback to the log file only; the console gets one line."""
     record = logging.LogRecord("gtex_vae", logging.ERROR, "", 0, "%s", (text,), None)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
@@ -181,28 +181,28 @@ def _log_to_file(text: str) -> None:
 
 
 def explain(error: BaseException, config_name: str) -> str:
-    """One line that says what is wrong and what to do."""
+    """Explain an error in one line."""
     from hydra.errors import HydraException, OverrideParseException
 
     if isinstance(error, GtexVaeError):
         return str(error)
     if isinstance(error, OverrideParseException) and "=" in error.override:
         return (
-            f"{error.override} cannot be read: a value with special characters is quoted for Hydra and for the shell, "
+            f"{error.override} cannot be parsed: quote a value with special characters for Hydra and for the shell, "
             """as in 'KEY="VALUE"' or 'KEY=["VALUE","VALUE"]'"""
         )
     if isinstance(error, HydraException):
         return _explain_hydra(str(error), config_name)
-    if isinstance(error, OmegaConfBaseException):  # met by Hydra, before the config is checked
+    if isinstance(error, OmegaConfBaseException):  # raised by Hydra before the config is checked
         return f"{error.full_key or 'an override'}: {str(error).splitlines()[0]}"
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; the same command goes on with the run"
-    if type(error).__name__ == "UncompletedJobError":  # submitit's, where it is not queued again
-        return f"{error} Raise hydra.launcher.timeout_min or max_num_timeout; the same command goes on with the run"
+        return "interrupted; repeat the command to resume the run"
+    if type(error).__name__ == "UncompletedJobError":  # of submitit, when it does not requeue the job
+        return f"{error} Increase hydra.launcher.timeout_min or hydra.launcher.max_num_timeout and repeat the command to resume the run"
     if isinstance(error, OSError):
         return f"{type(error).__name__}: {error}"
     if "Config group override must be" in str(error):
-        return "a group cannot be null: leave it out with ~GROUP, as in ~logger"
+        return "a group cannot be null: remove it with ~GROUP, for example ~logger"
     return f"unexpected {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''} (see log.txt)"
 
 
@@ -210,8 +210,8 @@ def _explain_hydra(message: str, config_name: str) -> str:
     unknown = re.search(r"Could not override '([^']+)'", message) or re.search(r"full_key: (\S+)", message)
     if unknown:
         key = unknown.group(1)
-        if (conf_dir() / key).is_dir():  # a group that no defaults list names
-            return f"{key}= must be added to the config: write +{key}=NAME instead"
+        if (conf_dir() / key).is_dir():  # a group that is in no defaults list
+            return f"{key}= is not in the config: write +{key}=NAME"
         known = _known_keys(config_name)
         parent, _, _ = key.rpartition(".")
         siblings = [name for name in known if name.rpartition(".")[0] == parent]
@@ -225,7 +225,7 @@ def _explain_hydra(message: str, config_name: str) -> str:
 
 
 def _known_keys(config_name: str) -> list[str]:
-    """All dotted keys of the stage's default config."""
+    """List all dotted keys of the stage's default config."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 

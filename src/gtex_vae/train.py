@@ -38,14 +38,16 @@ class TrainConfig:
 
 @stage("train", TrainConfig, resumable=True)
 def main(config: TrainConfig, run_dir: Path) -> float | None:
-    """Train a VAE; or, with an alignment, take the one that is given (or train it first) and align donors with it."""
+    """Train a VAE; with an alignment, train or load a VAE and align donors with it."""
     from gtex_vae.training import devices
     from gtex_vae.training.fit import fit_vae
 
     devices.refuse_contrastive(asdict(config))
     if config.alignment is None:
         if config.input is not None:
-            raise ConfigError("input= is for +experiment=contrastive; a VAE takes data=file data.path=FILE")
+            raise ConfigError(
+                "input= requires +experiment=contrastive; to train a VAE on a matrix use data=file data.path=FILE"
+            )
         return fit_vae(asdict(config), run_dir)
     if config.pretrained is None:
         vae_dir = run_dir / "vae"

@@ -1,7 +1,7 @@
-"""Hydra launchers ``gtex_vae_slurm`` and ``gtex_vae_local``: sweeps through submitit that outlive faults.
+"""Hydra launchers ``gtex_vae_slurm`` and ``gtex_vae_local``: sweeps through submitit.
 
-Beside hydra-submitit-launcher's own: what is submitted is recorded, a killed process goes on, the scheduler sees that
-a job failed, and the command waits for every job and says what became of each.
+In addition to hydra-submitit-launcher, they record what is submitted, requeue killed jobs, let failed jobs fail for the
+scheduler too, and wait for all jobs.
 """
 
 import os
@@ -22,28 +22,28 @@ from gtex_vae.errors import RunError
 
 
 class _Launcher(BaseSubmititLauncher):
-    """What both kinds share."""
+    """Base class of both launchers."""
 
     record = (
-        ""  # path of what was submitted; the folder's name has a time in it, which only the command knows
+        ""  # path of the submission record, set by the command: jobs would resolve the time in it differently
     )
 
     def __call__(self, *args: Any, **kwargs: Any) -> JobReturn:
-        """Be the job: run the stage, and fail where it failed."""
+        """Run the stage in the job; raise if it failed."""
         from gtex_vae.runs import submission
 
         os.environ[submission.VARIABLE] = self.record
         returned = super().__call__(*args, **kwargs)
         if returned.status is JobStatus.COMPLETED:
             return returned
-        # raised, not returned: else the scheduler would list a failed job as completed
+        # raise: if the error were returned, the scheduler would list the job as completed
         assert returned.hydra_cfg is not None
         failed = Path(returned.hydra_cfg.hydra.runtime.output_dir) / "FAILED"
         reason = failed.read_text(encoding="utf-8").splitlines()[0] if failed.exists() else ""
         raise RunError(reason or str(returned._return_value))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Submit all jobs at once, wait for them, and return what each returned."""
+        """Submit all jobs, wait for them, and return their results."""
         from gtex_vae.launch.jobs import follow, log_submitted, make_executor
         from gtex_vae.runs import submission
 
@@ -72,16 +72,16 @@ class _Launcher(BaseSubmititLauncher):
 
 
 def _in_common(config: DictConfig) -> Any:
-    """What all jobs of a sweep have in common, plain; swept keys have their defaults."""
+    """Plain config of the sweep; swept keys have their defaults."""
     shared = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     try:
         return OmegaConf.to_container(shared, resolve=True)
-    except OmegaConfBaseException:  # a swept key that has no default
+    except OmegaConfBaseException:  # a swept key without a default
         return OmegaConf.to_container(shared, resolve=False)
 
 
 def _returned(end: Any, overrides: Sequence[str]) -> JobReturn:
-    """What a sweeper takes: the job's own return, or one that raises when its value is asked for."""
+    """Convert a job's result to Hydra's `JobReturn`; a failed one raises when its value is read."""
     if end.error is None:
         returned: JobReturn = end.result
         return returned
@@ -91,20 +91,20 @@ def _returned(end: Any, overrides: Sequence[str]) -> JobReturn:
 
 
 class GtexVaeSlurmLauncher(_Launcher):
-    """Jobs of SLURM."""
+    """Launcher of SLURM jobs."""
 
     _EXECUTOR = "slurm"
 
 
 class GtexVaeLocalLauncher(_Launcher):
-    """Processes of this machine."""
+    """Launcher of local processes."""
 
     _EXECUTOR = "local"
 
 
 @dataclass
 class GtexVaeSlurmConf(SlurmQueueConf):
-    """Keys of ``hydra.launcher``; conf/hydra/launcher/cluster/default.yaml says what they mean."""
+    """Keys of ``hydra.launcher``, described in conf/hydra/launcher/cluster/default.yaml."""
 
     _target_: str = "hydra_plugins.gtex_vae_launcher.GtexVaeSlurmLauncher"
     array_parallelism: int = 16

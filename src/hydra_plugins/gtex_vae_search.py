@@ -1,6 +1,6 @@
-"""A sweeper that asks an optuna study which jobs to launch, through any of Hydra's launchers.
+"""Hydra sweeper that launches the trials of an optuna study with any of Hydra's launchers.
 
-Not hydra-optuna-sweeper: 1.3.0 holds optuna below 3.
+hydra-optuna-sweeper 1.3.0 is not used because it requires optuna < 3.
 """
 
 from __future__ import annotations
@@ -43,15 +43,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BEST = "best.yaml"
-ENDING_S = 60.0  # patience with a process that has handed its result over
+ENDING_S = 60.0  # wait for the process of a job that has already returned its result
 
 
 class OptunaSweeper(Sweeper):
-    """Launch the trials of a study until there are enough of them.
+    """Launch trials of a study until it has ``n_trials``.
 
-    The same command given again goes on: trials that nobody works on any more are taken up where their last
-    checkpoint is, and the rest is asked for anew. Given twice at once, the two share the study and the number of
-    trials.
+    The same command resumes a search: abandoned trials continue from their last checkpoint, then new trials are asked
+    for. Two such commands at the same time share the study and the number of trials.
 
     Parameters
     ----------
@@ -60,19 +59,19 @@ class OptunaSweeper(Sweeper):
     sampler
         ``tpe``, ``random``, or ``grid``: every combination, once.
     direction
-        ``minimize`` or ``maximize``, what ``monitor`` of the trial's callback wants.
+        ``minimize`` or ``maximize``: the direction of the callback's ``monitor``.
     n_trials
         Trials of all workers together; ``None`` with ``grid``: all combinations.
     n_jobs
         Jobs that this worker launches at once.
     seed
-        Of the sampler; trial k depends on it, on k and on what is known by then.
+        Seed of the sampler. Trial k depends on it, on k and on the results so far.
     search_key
         Key of the `SearchTrial` callback in the job's config.
     params
         Key to space in Hydra's sweep grammar: ``choice(a,b)``, ``range(1,5)``, ``interval(0,1)``,
-        ``tag(log, interval(1e-4,1e-2))``, ``int(interval(1,9))``. Sweeps on the command line are added, and a plain
-        value there fixes a key.
+        ``tag(log, interval(1e-4,1e-2))``, ``int(interval(1,9))``. On the command line, a sweep adds a key and a
+        single value fixes one.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class OptunaSweeper(Sweeper):
         self.search_key, self.params = search_key, dict(params or {})
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra hands over, and its launcher."""
+        """Store Hydra's context and make its launcher."""
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -106,9 +105,9 @@ class OptunaSweeper(Sweeper):
         Raises
         ------
         ConfigError
-            The space or another value is impossible, or the folder holds another search.
+            The space or another value is invalid, or the folder contains another search.
         RunError
-            A trial failed or was killed; the others were carried out.
+            A trial failed or was killed; the other trials were run.
         """
         self._check()
         fixed, space = self._space(arguments)
@@ -130,17 +129,19 @@ class OptunaSweeper(Sweeper):
             )
 
     def _check(self) -> None:
-        """Refuse impossible values before anything is written."""
+        """Raise on invalid values before anything is written."""
         for key, known in (("sampler", ("tpe", "random", "grid")), ("direction", ("minimize", "maximize"))):
             if getattr(self, key) not in known:
-                raise ConfigError(f"hydra.sweeper.{key}={getattr(self, key)} is none of {', '.join(known)}")
+                raise ConfigError(
+                    f"hydra.sweeper.{key}={getattr(self, key)} must be one of {', '.join(known)}"
+                )
         if self.n_jobs < 1:
             raise ConfigError(f"hydra.sweeper.n_jobs={self.n_jobs} must be at least 1")
         if self.n_trials is None and self.sampler != "grid":
-            raise ConfigError("hydra.sweeper.n_trials=null is for hydra.sweeper.sampler=grid")
+            raise ConfigError("hydra.sweeper.n_trials=null requires hydra.sweeper.sampler=grid")
 
     def _space(self, arguments: Sequence[str]) -> tuple[list[str], dict[str, BaseDistribution]]:
-        """Overrides that are the same for every trial, and the space of the others."""
+        """Split overrides into those that are fixed and the space of the others."""
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         given = [f"{key}={value}" for key, value in self.params.items()]
@@ -156,11 +157,13 @@ class OptunaSweeper(Sweeper):
                 assert override.input_line is not None
                 fixed[key] = override.input_line
         if not space:
-            raise ConfigError("nothing to search: give a space, as in model.latent_dim=choice(16,32,64)")
+            raise ConfigError(
+                "nothing to search: add a space, for example 'model.latent_dim=choice(16,32,64)'"
+            )
         return list(fixed.values()), space
 
     def _grid(self, space: Mapping[str, BaseDistribution]) -> list[dict[str, Any]]:
-        """Every combination, in order."""
+        """List all combinations."""
         from optuna.distributions import CategoricalDistribution, IntDistribution
 
         values: dict[str, Sequence[Any]] = {}
@@ -170,7 +173,9 @@ class OptunaSweeper(Sweeper):
             elif isinstance(part, IntDistribution):
                 values[key] = range(part.low, part.high + 1, part.step)
             else:
-                raise ConfigError(f"{key}: a grid needs choice(...) or range(...), not an interval")
+                raise ConfigError(
+                    f"{key}: hydra.sweeper.sampler=grid requires choice(...) or range(...), not an interval"
+                )
         return [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
 
     def _next_batch(
@@ -180,20 +185,22 @@ class OptunaSweeper(Sweeper):
         grid: list[dict[str, Any]] | None,
         problems: Mapping[int, str],
     ) -> list[tuple[int, list[str], FileLock]]:
-        """Number, overrides and lock of the trials to carry out next: first those left behind, then new ones."""
+        """Number, overrides and lock of the next trials: first abandoned ones, then new ones."""
         with FileLock(self.folder / ".search.lock"):
             study = open_study(self.storage, direction=self.direction)
             batch = self._abandoned_trials(study, problems)
             total = min(n for n in (self.n_trials, None if grid is None else len(grid)) if n is not None)
             while len(batch) < self.n_jobs and (number := len(study.get_trials(deepcopy=False))) < total:
-                # the number in the seed: a search that goes on must not draw what it drew before
+                # the seed contains the number, so that a resumed search does not repeat earlier proposals
                 study.sampler = make_sampler(self.sampler, self.seed * 100_003 + number)
                 if grid is not None:
                     study.enqueue_trial(grid[number])
                 try:
                     trial = study.ask(space)
                 except ValueError as error:
-                    raise ConfigError(f"{self.storage} holds a search in another space: {error}") from error
+                    raise ConfigError(
+                        f"{self.storage} contains a search in another space, set another hydra.sweep.dir: {error}"
+                    ) from error
                 values = (f"{key}={value}" for key, value in trial.params.items())
                 overrides = [
                     *fixed, *values, f"{self.search_key}.storage={quoted(self.storage)}",
@@ -203,13 +210,13 @@ class OptunaSweeper(Sweeper):
                 lock = try_lock(self._lock_of(trial.number))
                 assert lock is not None
                 batch.append((trial.number, overrides, lock))
-        # launchers number their jobs in a row
+        # launchers number their jobs consecutively
         return sorted(batch, key=lambda job: job[0])
 
     def _abandoned_trials(
         self, study: optuna.Study, problems: Mapping[int, str]
     ) -> list[tuple[int, list[str], FileLock]]:
-        """Trials whose worker is gone: settled where their run has ended, else to be gone on with."""
+        """Find trials whose worker is gone; finish those whose run has ended and return the others."""
         from optuna.trial import TrialState
 
         batch: list[tuple[int, list[str], FileLock]] = []
@@ -220,11 +227,11 @@ class OptunaSweeper(Sweeper):
             lock = try_lock(self._lock_of(trial.number))
             if lock is None or is_running(run_dir):
                 continue
-            # a failed run whose worker did not live to say so was interrupted with it
+            # a run that failed together with its worker was interrupted: resume it
             if directory.status(run_dir) in ("finished", "pruned"):
                 finish_trial(study, trial, run_dir)
             elif OVERRIDES in trial.user_attrs:
-                log.info("going on with trial %d", trial.number)
+                log.info("resuming trial %d", trial.number)
                 batch.append((trial.number, trial.user_attrs[OVERRIDES], lock))
                 continue
             lock.release()
@@ -234,14 +241,14 @@ class OptunaSweeper(Sweeper):
         return self.folder / f".trial_{number}.lock"
 
     def _run_batch(self, study: optuna.Study, batch: list[tuple[int, list[str], FileLock]]) -> dict[int, str]:
-        """Launch jobs, wait for them, and tell the study; what went wrong, by number of the trial."""
+        """Run jobs and enter their results into the study; return problems by trial number."""
         assert self.launcher is not None
         problems: dict[int, str] = {}
         returned: list[JobReturn] = []
         try:
             jobs = [overrides for _, overrides, _ in batch]
             returned = list(self.launcher.launch(jobs, initial_job_idx=batch[0][0]))
-        finally:  # where the launcher stopped waiting, some jobs may have ended all the same
+        finally:  # some jobs may have ended even if the launcher stopped waiting
             for (number, _, lock), result in itertools.zip_longest(batch, returned):
                 state, reason = self._finish(study, number, result)
                 if reason:
@@ -251,38 +258,39 @@ class OptunaSweeper(Sweeper):
         return problems
 
     def _finish(self, study: optuna.Study, number: int, result: JobReturn | None) -> tuple[str, str]:
-        """Tell the study what became of a trial; its state, and what went wrong if something did."""
+        """Enter the result of a trial into the study; return its state and the problem, if any."""
         from optuna.trial import TrialState
 
         run_dir = self.folder / str(number)
-        # a job hands its result over before its process has ended
+        # a job returns its result before its process has ended
         if is_running(run_dir, patience_s=0.0 if result is None else ENDING_S):
-            return "unfinished", "still at work; the same command takes in what it finds"
+            return "unfinished", "still running; repeat the command to collect its result"
         state = finish_trial(study, study.get_trials(deepcopy=False)[number], run_dir)
-        said = "" if result is None or result.status is not JobStatus.FAILED else str(result._return_value)
+        message = "" if result is None or result.status is not JobStatus.FAILED else str(result._return_value)
         if state == "failed":
             failed = run_dir / directory.FAILED
             text = (
                 failed.read_text(encoding="utf-8") if failed.exists() else "no validation after the warm-up"
             )
             return state, text.splitlines()[0]
-        if (
-            state == "unfinished" and said and directory.status(run_dir) == "new"
-        ):  # refused before it had its directory
+        if state == "unfinished" and message and directory.status(run_dir) == "new":  # its config was refused
             study.tell(number, state=TrialState.FAIL)
-            return "failed", said.splitlines()[0]
+            return "failed", message.splitlines()[0]
         if state == "unfinished":
-            return state, f"{said.splitlines()[0] if said else 'killed'}; the same command goes on with it"
+            return (
+                state,
+                f"{message.splitlines()[0] if message else 'killed'}; repeat the command to resume it",
+            )
         return state, ""
 
     def _report(self, study: optuna.Study) -> None:
-        """Leave ``best.yaml`` and say it."""
+        """Write ``best.yaml`` and log the best trial."""
         from optuna.trial import TrialState
 
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         count = len(study.get_trials(deepcopy=False))
         if not done:
-            log.info("%d trials, none finished", count)
+            log.info("%d trials, 0 finished", count)
             return
         best = study.best_trial
         run_dir = self.folder / str(best.number)
@@ -297,7 +305,7 @@ class OptunaSweeper(Sweeper):
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """Optuna's name for what Hydra's grammar says."""
+    """Convert a sweep of Hydra's grammar to an optuna distribution."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value = override.value()
@@ -319,6 +327,6 @@ def distribution(override: Override) -> BaseDistribution:
 
 
 def quoted(path: Path) -> str:
-    """A path as the value of an override, whatever signs it has."""
+    """Quote a path as the value of an override."""
     text = str(path).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{text}'"

@@ -1,4 +1,4 @@
-"""The page about clusters names commands that work: each is composed here; what jobs then do is shown in tests/slurm."""
+"""The commands in docs/cluster.md compose; tests/slurm runs such jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every file below conf/ is composed, checked and run; one that no test here runs fails the suite."""
+"""Every file in conf/ is composed, checked and run; a file that no test runs fails the suite."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_searches_and_several_devices_are_run():
 
 
 def test_every_file_is_run_by_a_test():
-    """The lists above name no file that has gone, and a new root config needs a test of its own below."""
+    """The lists above name existing files, and every root config has a test below."""
     listed = ROOTS | PARTS_OF_OTHERS | RUN_BY_EVERY_COMMAND | DOWNLOADED | SHARED | SINGLE_CELLS
     assert listed - FILES <= {"hydra/help/train"}
     roots = {name for name in FILES if "/" not in name}

@@ -1,4 +1,4 @@
-"""Jobs are followed to their end, whatever it is, and killed ones are queued again: with a pretended scheduler."""
+"""Jobs are followed to their end and killed ones are requeued, with a fake scheduler."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class SlurmJob:
-    """As submitit's: it has ended when its result lies there."""
+    """Fake job of submitit, which has ended when its result exists."""
 
     num_tasks = 1
 
@@ -126,7 +126,7 @@ def test_a_job_killed_with_its_batch_script_is_queued_again_so_many_times(schedu
     (ended,) = follow([SlurmJob(scheduler, "7_0")], ["#0"], retries=2)
     assert ended.error == f"ended as {words}, without a result"
     assert requeued(scheduler) == 1
-    assert caplog.text.count("; queued again") == 1
+    assert caplog.text.count("; requeued") == 1
 
 
 @pytest.mark.parametrize(

@@ -68,14 +68,17 @@ def test_without_slurm(launcher, kind):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["modl.latent_dim=3"], r"modl.latent_dim=3: none of preprocess, train, evaluate, analyze takes it"),
+        (
+            ["modl.latent_dim=3"],
+            r"unknown key modl.latent_dim=3: no stage of preprocess, train, evaluate, analyze has it",
+        ),
         (["train:modl=3"], r"train: unknown key modl"),
         (["model.latnt_dim=3"], r"train: unknown key model.latnt_dim; did you mean 'model.latent_dim'"),
         (["model.latent_dim=many"], r"model.latent_dim='many'"),
         (["data=demmo"], r"preprocess: no data=demmo; did you mean 'demo'"),
-        (["stages=[train,evalute]"], r"no stage evalute; did you mean 'evaluate'"),
-        (["stages=[evaluate]"], r"run must be given"),
-        (["stages=[train]", "encode:input=x"], r"encode:input=x: none of train takes it"),
+        (["stages=[train,evalute]"], r"unknown stage evalute; did you mean 'evaluate'"),
+        (["stages=[evaluate]"], r"run is required"),
+        (["stages=[train]", "encode:input=x"], r"unknown key encode:input=x: no stage of train has it"),
     ],
 )
 def test_refused_before_anything_is_submitted(overrides, message):

@@ -66,18 +66,18 @@ def test_status(run_dir: Path, state: str) -> None:
     assert status(run_dir) == state
 
 
-# state, same config, overwrite -> refused, goes on, or (False) begins with nothing of the old run left
+# state, same config, overwrite -> refused, resumes, or (False) starts without files of the old run
 @pytest.mark.parametrize(
     ("state", "same", "overwrite", "outcome"),
     [
         ("new", True, False, "begins"),
         ("new", True, True, "begins"),
-        ("unfinished", True, False, "goes on"),
-        ("unfinished", True, True, "goes on"),
+        ("unfinished", True, False, "resumes"),
+        ("unfinished", True, True, "resumes"),
         ("unfinished", False, False, "refused"),
         ("unfinished", False, True, "begins"),
-        ("failed", True, False, "goes on"),
-        ("failed", True, True, "goes on"),
+        ("failed", True, False, "resumes"),
+        ("failed", True, True, "resumes"),
         ("failed", False, False, "refused"),
         ("failed", False, True, "begins"),
         ("finished", True, False, "refused"),
@@ -95,10 +95,10 @@ def test_claim(run_dir: Path, state: str, same: bool, overwrite: bool, outcome: 
             claim(run_dir, config)
         assert sorted((path, path.stat().st_mtime_ns) for path in run_dir.rglob("*")) == before
         return
-    assert claim(run_dir, config) == (outcome == "goes on")
+    assert claim(run_dir, config) == (outcome == "resumes")
     assert status(run_dir) == "unfinished"
     assert read_config(run_dir) == config
-    assert (run_dir / "checkpoints" / "last.ckpt").exists() == (outcome == "goes on")
+    assert (run_dir / "checkpoints" / "last.ckpt").exists() == (outcome == "resumes")
 
 
 def test_refusal_names_the_settings_that_differ(run_dir: Path) -> None:
@@ -140,7 +140,7 @@ def test_clearing_keeps_the_open_log_and_hydras_record(run_dir: Path) -> None:
 def test_killed_while_clearing_never_goes_on_from_what_is_left(
     run_dir: Path, state: str, config: dict[str, Any], removed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever was gone already: the same command given again begins anew, it does not resume the old weights."""
+    """The same command starts again after an interrupted removal; it does not resume the old weights."""
     leave(run_dir, state)
     for name in ("metrics.json", "zzz"):
         (run_dir / name).write_text("old")
@@ -189,12 +189,12 @@ def test_a_finished_run_is_set_aside_until_another_takes_its_place(run_dir: Path
 
 
 def test_config_that_cannot_be_read(run_dir: Path) -> None:
-    with pytest.raises(RunError, match=r"is no run directory"):
+    with pytest.raises(RunError, match=r"is not a run directory"):
         read_config(run_dir)
     run_dir.mkdir()
     for text, message in (
-        ("a: [", "is no run directory"),
-        ("- 1", "holds no mapping"),
+        ("a: [", "is not a run directory"),
+        ("- 1", "does not contain a mapping"),
         ("!!python/object:os.x {}", "is no"),
     ):
         (run_dir / CONFIG).write_text(text)
@@ -244,7 +244,7 @@ def test_find_run(tmp_path: Path) -> None:
         find_run(str(third), tmp_path)
     with pytest.raises(RunError, match=r"does not exist"):
         find_run(str(tmp_path / "nothing"), tmp_path)
-    with pytest.raises(RunError, match=r"is no run directory: it holds no config.yaml"):
+    with pytest.raises(RunError, match=r"is not a run directory: it has no config.yaml"):
         find_run(str(tmp_path), tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""A job says what was edited between its submission and its start, or refuses to run."""
+"""A job reports what was edited between its submission and its start, or refuses to run."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_what_was_edited_is_named(tmp_path, config, edited, said, refuse, caplog
     path = submit(tmp_path, config, refuse=refuse)
     (tmp_path / edited).write_text("2")
     if refuse:
-        with pytest.raises(RunError, match=r"not what was submitted") as refused:
+        with pytest.raises(RunError, match=r"changed since submission") as refused:
             submission.check(path)
         assert said in str(refused.value)
         assert "submit again" in str(refused.value)
@@ -77,8 +77,8 @@ def test_what_is_gone(tmp_path, config):
     (tmp_path / "package" / "a.py").unlink()
     (tmp_path / "made.h5ad").unlink()
     assert [text.rpartition("/")[2] for text in differences(tmp_path, config)] == [
-        "a.py gone",
-        "made.h5ad gone",
+        "a.py missing",
+        "made.h5ad missing",
     ]
 
 

@@ -167,7 +167,7 @@ def on_node(job: str, number: int) -> tuple[list[int], list[int]]:
 
 
 def send(name: str, job: str, *how: str) -> None:
-    """Send a signal once: while a job is being queued again scancel repeats it."""
+    """Send a signal once; scancel repeats it while a job is being requeued."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         subprocess.run(["scancel", f"--signal={name}", *how, job], check=True, timeout=3)
 

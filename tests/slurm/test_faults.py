@@ -25,8 +25,8 @@ def last_state(run_dir: Path) -> str:
 
 
 def starts(run_dir: Path) -> int:
-    """How often a process has gone on with this run."""
-    return log(run_dir).count("going on with the unfinished run")
+    """Count how often this run was resumed."""
+    return log(run_dir).count("resuming the unfinished run")
 
 
 def assert_as_if_undisturbed(run_dir: Path, whole: Path) -> None:
@@ -54,8 +54,8 @@ def test_a_disturbed_run_goes_on_and_ends_with_the_same_weights(everything, numb
 
 def test_only_a_killed_batch_script_was_queued_again_by_the_command(everything):
     said = everything.faults.output
-    assert re.findall(r"#(\d)\b.*queued again", said) == ["5"], said
-    assert re.search(r"#5\b.*: ended as FAILED by signal 9, without a result; queued again", said), said
+    assert re.findall(r"#(\d)\b.*requeued", said) == ["5"], said
+    assert re.search(r"#5\b.*: ended as FAILED by signal 9, without a result; requeued", said), said
 
 
 @pytest.mark.parametrize(("number", "fault"), [(0, "lost"), (1, "preempted")])
@@ -101,7 +101,7 @@ def test_the_same_command_goes_on_with_what_was_cancelled_and_leaves_what_has_fi
     assert list(table["status"]) == ["failed", "finished", "finished"]
     assert starts(sweep.run_dir(1)) == 1
     assert starts(sweep.run_dir(2)) == 0
-    assert log(sweep.run_dir(2)).count("finished before") == 1
+    assert log(sweep.run_dir(2)).count("already finished") == 1
 
 
 def test_no_more_jobs_at_once_than_allowed(everything):

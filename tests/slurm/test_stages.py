@@ -27,7 +27,7 @@ def test_a_chain_outlives_a_job_that_was_queued_again(everything):
     for stage in ("preprocess", "train", "evaluate"):
         assert (chain.folder / stage / "runs" / "mine" / "SUCCESS").exists()
     run_dir = chain.folder / "train" / "runs" / "mine"
-    assert "going on with the unfinished run" in log(run_dir)
+    assert "resuming the unfinished run" in log(run_dir)
     assert (run_dir / "evaluation" / "metrics.json").exists()
     whole = everything.undisturbed / "model" / "weights.safetensors"
     assert (run_dir / "model" / "weights.safetensors").read_bytes() == whole.read_bytes()

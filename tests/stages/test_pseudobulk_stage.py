@@ -52,7 +52,7 @@ def test_a_file_becomes_what_the_contract_names(command, cells_file, tmp_path):
     assert (mixing["seed"], mixing["mixtures"], mixing["source"]) == (3, 8, str(cells_file))
 
     again = command(STAGE, *arguments)
-    assert again.code == 1 and "holds a finished run" in again.stderr
+    assert again.code == 1 and "contains a finished run" in again.stderr
 
 
 def test_cells_that_are_left_out_are_counted(command, cells_file, tmp_path):

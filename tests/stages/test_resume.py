@@ -131,7 +131,7 @@ def test_a_stopped_run_stays_stopped(die, train, uninterrupted, tmp_path):
 
 
 def test_killed_twice_and_gone_on_with_run(train, command, uninterrupted, tmp_path):
-    """``run=<directory>`` alone goes on, with the settings that lie there."""
+    """``run=<directory>`` resumes with the config in that directory."""
     assert train(tmp_path, *EVERY_3, "seed=5", die=(STEP, 8)).code == SIGKILLED
     assert command("gtex_vae.train", f"run={tmp_path}", die=(STEP, 7)).code == SIGKILLED
     refused = command("gtex_vae.train", f"run={tmp_path}", "model.latent_dim=4")

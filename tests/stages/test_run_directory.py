@@ -1,4 +1,4 @@
-"""A run leaves exactly what CONTRACT.md promises, and its directory is claimed, marked and gone on with as it says."""
+"""A run writes exactly the files that CONTRACT.md lists; its directory is claimed, marked and resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search over settings: it finishes, prunes, goes on after a kill, is shared by workers, and says what failed."""
+"""A search finishes, prunes, resumes after a kill, is shared by workers, and reports failures."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def test_killed_in_the_second_trial_it_goes_on_to_the_same_end(search, tmp_path)
     assert states(tmp_path / "killed") == ["finished", "unfinished"]
     done = search(tmp_path / "killed", *how)
     assert done.code == 0, done.stderr
-    assert "going on with trial 1" in done.stdout
-    assert "going on with the unfinished run" in done.stdout
+    assert "resuming trial 1" in done.stdout
+    assert "resuming the unfinished run" in done.stdout
     assert states(tmp_path / "killed") == ["finished"] * 3
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     assert [t.params for t in journal(tmp_path / "killed")] == [t.params for t in journal(tmp_path / "whole")]
@@ -114,7 +114,7 @@ def test_the_last_job_of_a_lost_worker_is_left_alone_while_it_works(search, tmp_
 
     killed = search(tmp_path, "hydra.sweeper.n_trials=1", die=(SAVE, 3))
     assert killed.code == -signal.SIGKILL
-    with FileLock(tmp_path / "0" / ".trial.lock"):  # as the job of a worker that is gone would hold it
+    with FileLock(tmp_path / "0" / ".trial.lock"):  # like the job of a worker that has died
         done = search(tmp_path, "hydra.sweeper.n_trials=1")
         assert done.code == 0, done.stderr
         assert states(tmp_path) == ["unfinished"]

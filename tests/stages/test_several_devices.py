@@ -124,7 +124,7 @@ def test_killed_and_resumed_as_undisturbed(shared, tmp_path, tiny_data):
     assert directory.status(tmp_path / "stopped") == "unfinished"
     done = train(tmp_path / "stopped", *PLAIN, *kind, data=tiny_data, script=script)
     assert done.returncode == 0, done.stderr
-    assert "going on with the unfinished run" in done.stdout
+    assert "resuming the unfinished run" in done.stdout
     one, two = (load_file(run / "model" / "weights.safetensors") for run in (shared, tmp_path / "stopped"))
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=0, atol=0)

@@ -90,7 +90,7 @@ def test_made_anew_at_any_time(sweep, command):
     [
         (("sweep=nowhere",), "sweep=nowhere does not exist"),
         (("sweep=latest", "paths.outputs=."), "no sweep under"),
-        ((), "sweep must be given"),
+        ((), "sweep is required"),
     ],
 )
 def test_refused_in_one_line(overrides, part, command, tmp_path):

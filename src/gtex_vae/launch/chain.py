@@ -1,4 +1,4 @@
-"""A chain of stages, run as jobs that wait for each other: none runs after one that failed."""
+"""A chain of stages: jobs that wait for each other; a failed stage stops the chain."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Step:
     Parameters
     ----------
     stage
-        Its name.
+        Name of the stage.
     arguments
-        What follows ``python -m gtex_vae.<stage>``.
+        Arguments of ``python -m gtex_vae.<stage>``.
     run_dir
-        Where its run lies.
+        Its run directory.
     config
         Its resolved config, plain.
     launcher
@@ -46,19 +46,19 @@ class Step:
 
     @property
     def module(self) -> str:
-        """What to run with ``python -m``."""
+        """Module to run with ``python -m``."""
         return f"gtex_vae.{self.stage}"
 
     @property
     def kind(self) -> str:
-        """``slurm``, ``local``, or ``here``."""
+        """Where the stage runs: ``slurm``, ``local`` or ``here``."""
         target = str(self.launcher.get("_target_", "")).rpartition(".")[2]
         return {"GtexVaeSlurmLauncher": "slurm", "GtexVaeLocalLauncher": "local"}.get(target, "here")
 
 
 @dataclass(frozen=True)
 class StageJob:
-    """A stage as a job runs it: ``python -m module arguments``, in this process, which the scheduler may warn."""
+    """Job that runs ``python -m module arguments`` in this process, so that it receives the scheduler's signals."""
 
     module: str
     arguments: list[str]
@@ -66,19 +66,19 @@ class StageJob:
     record: str
 
     def __call__(self) -> None:
-        """Run the stage to its end.
+        """Run the stage.
 
         Raises
         ------
         RunError
-            It failed, and so must the job, with the reason.
+            The stage failed; the job then fails with the same reason.
         """
         os.environ[submission.VARIABLE] = self.record
         sys.argv = [self.module, *self.arguments]
         try:
             runpy.run_module(self.module, run_name="__main__", alter_sys=True)
         except SystemExit as error:
-            if error.code != 1:  # to be queued again, or told to stop
+            if error.code != 1:  # to be requeued, or stopped
                 raise
             failed = Path(self.run_dir) / directory.FAILED
             reason = (
@@ -87,41 +87,43 @@ class StageJob:
             raise RunError(reason) from None
 
     def checkpoint(self) -> Any:
-        """What submitit queues again: the same command goes on with its unfinished run."""
+        """Return the job that submitit requeues: the same command, which resumes its unfinished run."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
 
 
 def run_chain(steps: Sequence[Step], folder: Path) -> None:
-    """Run every step that has not finished before, in order, and stop at the first that fails.
+    """Run all unfinished steps in order and stop at the first failure.
 
-    On SLURM all are submitted at once, each depending on the success of the one before, so that the chain goes on
-    without this process; elsewhere each is started when the one before has ended.
+    On SLURM all jobs are submitted at once, each with a dependency on the success of the previous one, so that the
+    chain does not need this process. Elsewhere each step starts when the previous one has ended.
 
     Parameters
     ----------
     steps
         The stages.
     folder
-        Where jobs leave what they print, and the record of the chain.
+        Folder of the jobs' output and of the record of the chain.
 
     Raises
     ------
     RunError
-        A stage failed; the later ones did not run.
+        A stage failed; later stages did not run.
     """
     kinds = {step.kind for step in steps}
     if len(kinds) > 1:
-        raise ConfigError("a chain takes one kind of hydra/launcher: slurm_gpu or slurm_cpu, local, or none")
+        raise ConfigError(
+            "all stages of a chain must use the same hydra/launcher: slurm_gpu or slurm_cpu, local, or none"
+        )
     (kind,) = kinds
     todo = [step for step in steps if not directory.is_done(step.run_dir, dict(step.config))]
     for step in steps:
         if step not in todo:
-            log.info("%s: finished before, in %s", step.stage, step.run_dir)
+            log.info("%s: already finished in %s", step.stage, step.run_dir)
     made_here = any(step.stage == "preprocess" for step in todo)
     for step in todo:
-        # data that the chain itself makes are not those of the submission
+        # the chain itself makes these data, so they may differ from those at submission
         config = {key: value for key, value in step.config.items() if key != "data" or not made_here}
         submission.write(
             folder / f"{step.stage}.json", config, refuse=step.launcher.get("if_changed") == "refuse"
@@ -149,19 +151,21 @@ def run_chain(steps: Sequence[Step], folder: Path) -> None:
                 job.cancel(check=False)
             not_run = f"; {', '.join(later)} did not run" if later else ""
             raise RunError(
-                f"{step.stage} failed: {error}{not_run}; the same command with name={folder.name} goes on"
+                f"{step.stage} failed: {error}{not_run}; repeat the command with name={folder.name} to resume"
             )
-    log.info("\n".join(["the chain has finished:", *(f"  {step.stage:12s}{step.run_dir}" for step in steps)]))
+    log.info(
+        "\n".join(["all stages have finished:", *(f"  {step.stage:12s}{step.run_dir}" for step in steps)])
+    )
 
 
 def _here(step: Step) -> str | None:
-    """Run a stage in the terminal; its reason where it failed."""
+    """Run a stage in the terminal; return the reason of a failure."""
     done = subprocess.run([sys.executable, "-m", step.module, *step.arguments])
     return None if done.returncode == 0 else f"exit status {done.returncode}, see above"
 
 
 def _submit(step: Step, folder: Path, after: str | None = None) -> Any:
-    """Submit a stage; on SLURM to run only if the job before it succeeds."""
+    """Submit a stage; on SLURM with a dependency on the success of the job ``after``."""
     params = {
         k: v for k, v in step.launcher.items() if k not in ("_target_", "submitit_folder", "if_changed")
     }

@@ -1,4 +1,4 @@
-"""Jobs of SLURM, or processes of this machine, through submitit: made, and followed to their end."""
+"""Jobs through submitit, on SLURM or as local processes: submit them and wait for them."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from gtex_vae.errors import RunError
 
 log = logging.getLogger(__name__)
 
-# parameters that mean the same to every executor; the others are SLURM's own
+# parameters that all executors have; the others belong to SLURM
 COMMON = {
     "name", "timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb", "stderr_to_stdout",
 }  # fmt: skip
-POLL_S = 30.0  # between questions to the scheduler, which is everybody's
+POLL_S = 30.0  # between calls of squeue, to limit the load on the scheduler
 ENDED_BY_THE_MACHINE = {"NODE_FAIL", "BOOT_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"}
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of a job: its result, or why there is none."""
+    """Result of a job, or the reason why there is none."""
 
     result: Any = None
     error: str | None = None
 
 
 def make_executor(kind: str, folder: str, params: Mapping[str, Any]) -> Any:
-    """A submitit executor from the keys of ``hydra.launcher``.
+    """Make a submitit executor from the keys of ``hydra.launcher``.
 
     Parameters
     ----------
     kind
         ``slurm`` or ``local``.
     folder
-        Where submitit keeps what it submits, and what the jobs print; ``%j`` stands for the job's id.
+        Folder of submitit's files and of the jobs' output; ``%j`` is replaced by the job's id.
     params
-        Resources and whereabouts; see ``conf/hydra/launcher/cluster/default.yaml``.
+        Resources and settings of the cluster; see ``conf/hydra/launcher/cluster/default.yaml``.
 
     Returns
     -------
     submitit.AutoExecutor
-        Its jobs go on by themselves after a time limit, a preemption, a lost node or a killed process.
+        Its jobs are requeued after a time limit, a preemption, a lost node or a killed process.
     """
     import submitit
 
@@ -71,58 +71,58 @@ def make_executor(kind: str, folder: str, params: Mapping[str, Any]) -> Any:
 
 
 def retry_lines(folder: str, retries: int) -> list[str]:
-    """Lines of bash that requeue a job whose process was killed by a signal, at most so many times.
+    """Bash lines that requeue a job whose process was killed by a signal, at most ``retries`` times.
 
-    SLURM requeues a job when its node fails, submitit when it is warned of its end; neither does when the process is
-    killed on the node, as by the kernel when memory is short. A job that the user cancelled is no longer ``RUNNING``.
+    SLURM requeues a job when its node fails, and submitit when the time limit is near. Neither does when the process is
+    killed on the node, for example by the kernel when memory is short. A cancelled job is no longer ``RUNNING``.
     """
     count = _count(Path(folder.partition("%")[0]).absolute(), "")
     return [
         "killed() {",
         "  rc=$?; [ $rc -gt 128 ] && [ $rc -lt 192 ] || return $rc",
-        # the id of an array's last task alone means the whole array
+        # the plain id of an array's last task refers to the whole array
         '  job=$SLURM_JOB_ID; [ -z "$SLURM_ARRAY_JOB_ID" ] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID',
         '  scontrol show job -o "$job" | grep -q JobState=RUNNING || return $rc',
         f'  count={shlex.quote(str(count))}$job; echo $rc >>"$count"; [ "$(wc -l <"$count")" -le {retries} ] || return $rc',
-        '  echo "killed by signal $((rc - 128)): queued again" >&2; scontrol requeue "$job"',
+        '  echo "killed by signal $((rc - 128)): requeued" >&2; scontrol requeue "$job"',
         "}",
         "trap killed EXIT",
     ]
 
 
 def _count(folder: Path, job_id: str) -> Path:
-    """A file with a line for each time that the job was killed."""
+    """File with one line for each time the job was killed."""
     return folder / f"killed_{job_id}"
 
 
 def log_submitted(jobs: Sequence[Any], folder: Path) -> None:
-    """Say what was submitted, how to look at it and how to stop it."""
+    """Log the ids of submitted jobs and the commands that list and cancel them."""
     ids = " ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs))
-    stop = f"; see them with squeue --me, stop them with scancel {ids}" if is_slurm(jobs[0]) else ""
+    stop = f"; list them with squeue --me, cancel them with scancel {ids}" if is_slurm(jobs[0]) else ""
     log.info("submitted %d job(s), %s: %s%s", len(jobs), ids, folder, stop)
 
 
 def is_slurm(job: Any) -> bool:
-    """Whether a job is SLURM's, and not a process of this machine."""
+    """Return whether a job belongs to SLURM and is not a local process."""
     return type(job).__name__ == "SlurmJob"
 
 
 def follow(jobs: Sequence[Any], names: Sequence[str], *, retries: int = 0) -> list[JobResult]:
-    """Wait for every job, saying what became of each; one that fails keeps nobody from the others.
+    """Wait for all jobs and log the result of each. One failed job does not stop the others.
 
-    Ctrl-C stops the waiting, not the jobs of SLURM.
+    Ctrl-C stops the waiting, not the SLURM jobs.
 
-    A job that left no result and is no longer in the queue was cancelled, or killed with its batch script: then nobody
-    but this process is left to queue it again. It needs no accounting.
+    A job without a result that is no longer in the queue was cancelled, or killed together with its batch script. Only
+    this process can requeue it then. SLURM accounting is not required.
 
     Parameters
     ----------
     jobs
-        submitit's jobs, all of one kind.
+        Jobs of submitit, all of one kind.
     names
-        What to call each.
+        Their names in the log.
     retries
-        How often a killed job of SLURM goes on; what `retry_lines` did counts, too.
+        How often a killed SLURM job is requeued, including the times counted by `retry_lines`.
 
     Returns
     -------
@@ -132,20 +132,20 @@ def follow(jobs: Sequence[Any], names: Sequence[str], *, retries: int = 0) -> li
     Raises
     ------
     RunError
-        Ctrl-C was pressed and the jobs go on.
+        Ctrl-C was pressed; the jobs continue.
     """
     try:
         return _follow(jobs, names, retries)
     except KeyboardInterrupt:
         if not is_slurm(jobs[0]):
             raise
-        raise RunError("no longer waiting; the jobs go on, see them with squeue --me") from None
+        raise RunError("stopped waiting; the jobs continue, list them with squeue --me") from None
 
 
 def _follow(jobs: Sequence[Any], names: Sequence[str], retries: int) -> list[JobResult]:
-    """Look for results and, less often, into the queue."""
+    """Check for results and, less often, the queue."""
     ended: dict[int, JobResult] = {}
-    missing: set[int] = set()  # not in the queue when last asked
+    missing: set[int] = set()  # not in the queue at the last check
     start = asked = time.monotonic()
     while len(ended) < len(jobs):
         for number, job in enumerate(jobs):
@@ -158,13 +158,13 @@ def _follow(jobs: Sequence[Any], names: Sequence[str], retries: int) -> list[Job
             gone = {
                 n for n, alive in zip(waiting, in_queue([jobs[n] for n in waiting]), strict=True) if not alive
             }
-            # twice: its result may take a while to show on a shared disk
+            # checked twice, since a result may appear late on a shared file system
             for number in sorted(gone & missing):
                 if has_result(jobs[number]):
                     continue
                 state = final_state(jobs[number])
                 if requeue(jobs[number], state, retries):
-                    log.warning("%s: %s; queued again", names[number], state.reason)
+                    log.warning("%s: %s; requeued", names[number], state.reason)
                     continue
                 ended[number] = JobResult(error=state.reason)
                 log.error("[%d/%d] %s: %s", len(ended), len(jobs), names[number], state.reason)
@@ -175,12 +175,12 @@ def _follow(jobs: Sequence[Any], names: Sequence[str], retries: int) -> list[Job
 
 
 def has_result(job: Any) -> bool:
-    """Whether every task of a job has left its result."""
+    """Return whether every task of a job has written its result."""
     return all(job.task(task).paths.result_pickle.exists() for task in range(job.num_tasks))
 
 
 def _result_of(job: Any, name: str) -> JobResult:
-    """Fetch a result and say one line about it."""
+    """Fetch a result and log one line."""
     error = job.exception()
     if error is None:
         log.info("%s: finished", name)
@@ -197,7 +197,7 @@ def _last_error(trace: str) -> str:
 
 
 def in_queue(jobs: Sequence[Any]) -> list[bool]:
-    """Whether each job still waits or runs; all of them where the scheduler does not answer."""
+    """Return for each job whether it is pending or running; True for all if the scheduler does not answer."""
     if not is_slurm(jobs[0]):
         return [not job.done() for job in jobs]
     ids = {job.job_id.partition("_")[0] for job in jobs}
@@ -213,14 +213,14 @@ def in_queue(jobs: Sequence[Any]) -> list[bool]:
 
 @dataclass(frozen=True)
 class JobState:
-    """What the scheduler calls the end of a job that left no result.
+    """State in which a job without a result ended.
 
     Attributes
     ----------
     reason
-        To be read by the user.
+        One line for the user.
     killed
-        It was ended by a signal or by the machine: not by its user, nor by itself.
+        It was ended by a signal or by the machine, not by its user or by an error.
     """
 
     reason: str
@@ -239,16 +239,16 @@ def final_state(job: Any) -> JobState:
     if "JobState" not in said:
         return JobState("ended without a result")
     if said.get("Reason", "").startswith("Dependency"):
-        return JobState("did not run, because a job before it failed")
+        return JobState("did not run, because an earlier job failed")
     state, by_signal = said["JobState"], int(said.get("ExitCode", "0:0").partition(":")[2])
     how = f" by signal {by_signal}" if state == "FAILED" and by_signal else ""
-    # scancel sends a signal, too
+    # scancel sends a signal too, but leaves the state CANCELLED
     killed = state in ENDED_BY_THE_MACHINE or bool(how)
     return JobState(f"ended as {state}{how}, without a result", killed)
 
 
 def requeue(job: Any, state: JobState, retries: int) -> bool:
-    """Queue a killed job again under its own id, at most so many times; whether that was done."""
+    """Requeue a killed job under its own id, at most ``retries`` times; return whether it was requeued."""
     if not state.killed or not is_slurm(job):
         return False
     count = _count(job.paths.folder.parent, job.job_id)

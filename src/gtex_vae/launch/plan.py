@@ -1,4 +1,4 @@
-"""What a chain of stages is to do: each stage's share of the command, checked before anything is submitted."""
+"""Plan of a chain: the overrides of each stage, checked before anything is submitted."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ OWN = ("stages=", "name=")
 
 
 def plan(overrides: Sequence[str], config_dir: str | None = None) -> tuple[list[Step], Path]:
-    """Check what every stage is given, and return the stages in order and the folder of the chain.
+    """Check the config of every stage; return the stages in order and the folder of the chain.
 
     Raises
     ------
     ConfigError
-        A stage is unknown, or would refuse what it is given, or nobody takes a key.
+        A stage is unknown or its config is wrong, or no stage has a key.
     """
     from hydra import initialize_config_dir
 
@@ -37,7 +37,7 @@ def plan(overrides: Sequence[str], config_dir: str | None = None) -> tuple[list[
     wanted = re.findall(r"\w+", own.get("stages", "")) or list(DEFAULT)
     for stage in wanted:
         if stage not in STAGES:
-            raise ConfigError(f"stages: no stage {stage}{nearest(stage, STAGES)}")
+            raise ConfigError(f"stages: unknown stage {stage}{nearest(stage, STAGES)}")
     stages = [stage for stage in STAGES if stage in wanted]
     name = own.get("name") or datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     keys = [o for o in overrides if not o.startswith(OWN)]
@@ -47,9 +47,7 @@ def plan(overrides: Sequence[str], config_dir: str | None = None) -> tuple[list[
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         for key in keys:
             if not any(_taken(stage, key) for stage in stages):
-                raise ConfigError(
-                    f"{key}: none of {', '.join(stages)} takes it; one of them alone: STAGE:KEY=VALUE"
-                )
+                raise ConfigError(f"unknown key {key}: no stage of {', '.join(stages)} has it")
         for stage in stages:
             trained = [f"run={step.run_dir}" for step in steps if step.stage == "train"]
             of_stage = [taken for key in keys if (taken := _taken(stage, key))]
@@ -58,7 +56,7 @@ def plan(overrides: Sequence[str], config_dir: str | None = None) -> tuple[list[
 
 
 def _taken(stage: str, override: str) -> str | None:
-    """The override as this stage takes it, if it does."""
+    """Override in the form that this stage accepts; None if the stage does not have the key."""
     alone, colon, rest = override.partition(":")
     if colon and alone in STAGES:
         return rest if alone == stage else None
@@ -76,7 +74,7 @@ def _roots(stage: str) -> set[str]:
 
 
 def _step(stage: str, overrides: list[str], search: list[str], name: str) -> Step:
-    """Compose one stage, check it, and say how it is started and where."""
+    """Compose and check the config of one stage."""
     from hydra import compose
     from hydra.errors import HydraException
     from omegaconf import OmegaConf, open_dict

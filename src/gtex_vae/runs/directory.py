@@ -1,4 +1,4 @@
-"""The run directory: the unit of hand-over between stages."""
+"""The run directory: its files, its status, and how a stage claims it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ LAST = "checkpoints/last.ckpt"
 RETIRED = {
     "data.axis": "samples",
     "gene_run": None,
-}  # key of older configs: the only value that still has a meaning
-REPLACED = ".replaced"  # the finished run that this one is to take the place of
+}  # retired key: the only value that is still supported
+REPLACED = ".replaced"  # the finished run that this one replaces
 
 
 def status(run_dir: Path) -> Literal["new", "finished", "failed", "pruned", "unfinished"]:
-    """What became of the run in this directory."""
+    """Status of the run in this directory."""
     if (run_dir / SUCCESS).exists():
         return "finished"
     if (run_dir / FAILED).exists():
@@ -35,9 +35,9 @@ def status(run_dir: Path) -> Literal["new", "finished", "failed", "pruned", "unf
 
 
 def is_first_process() -> bool:
-    """Whether this process writes the run's files: the first of those that train together, or the only one.
+    """Return True in the process that writes the run's files: rank 0, or the only process.
 
-    It is known from the environment that Lightning or SLURM gave the process, before the processes have met.
+    The rank is read from the variables of Lightning and SLURM, since the process group does not exist yet.
     """
     ranks = [os.environ.get(name, "0") for name in ("NODE_RANK", "LOCAL_RANK")]
     if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
@@ -46,25 +46,25 @@ def is_first_process() -> bool:
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
-    """Read the resolved config that the run was started with; targets that moved since have their present path.
+    """Read the resolved config of a run; targets that moved since get their present path.
 
     Raises
     ------
     RunError
-        There is none, so this is no run directory; or the run used an option that was retired.
+        The directory is not a run directory, or the run used a retired option.
     """
     try:
         config = yaml.safe_load((run_dir / CONFIG).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise RunError(f"run={run_dir} is no run directory: its {CONFIG} cannot be read") from error
+        raise RunError(f"run={run_dir} is not a run directory: its {CONFIG} cannot be read") from error
     if not isinstance(config, dict):
-        raise RunError(f"run={run_dir}: {CONFIG} holds no mapping")
+        raise RunError(f"run={run_dir}: {CONFIG} does not contain a mapping")
     _drop_retired_keys(config, run_dir)
     return update_targets(config)
 
 
 def _drop_retired_keys(config: dict[str, Any], run_dir: Path) -> None:
-    """Remove the keys that older versions wrote and this one does not know.
+    """Remove retired keys from the config of an older run.
 
     Raises
     ------
@@ -86,11 +86,11 @@ def _drop_retired_keys(config: dict[str, Any], run_dir: Path) -> None:
 
 
 def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("overwrite",)) -> bool:
-    """Take a directory for a run, new or to go on with.
+    """Claim a directory for a new or a resumed run.
 
-    The config is written first, so that the same command given again finds its own unfinished work. A finished run is
-    left alone unless ``config["overwrite"]``, and then only set aside until there is another, see `mark`; what another
-    command left unfinished is left alone likewise, if there is something to go on from or it may still be at work.
+    The config is written first, so that the same command recognises its own unfinished run. A finished run is kept
+    unless ``config["overwrite"]``; it is then set aside until the new run succeeds, see `mark`. An unfinished run with
+    another config is kept too, unless it failed before its first checkpoint.
 
     Parameters
     ----------
@@ -99,17 +99,17 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
     config
         Resolved config, plain.
     per_call
-        Root keys that say how to start, not what to compute: they may differ from the unfinished run's.
+        Root keys that may differ from the unfinished run's, because they do not change the result.
 
     Returns
     -------
     bool
-        Whether an unfinished run with the same config goes on here.
+        Whether an unfinished run with the same config is resumed.
 
     Raises
     ------
     RunError
-        The directory holds a finished run, or an unfinished one with another config.
+        The directory contains a finished run, or an unfinished one with another config.
     """
     state = status(run_dir)
     resumed = state in ("unfinished", "failed")
@@ -118,13 +118,13 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
         nothing_lost = state == "failed" and not (run_dir / LAST).exists()
         if different and not nothing_lost and not config.get("overwrite"):
             raise RunError(
-                f"{run_dir} holds an unfinished run with other settings ({', '.join(different[:5])}): "
-                "give the same command to go on with it, another hydra.run.dir, or overwrite=true"
+                f"{run_dir} contains an unfinished run with other settings ({', '.join(different[:5])}): "
+                "repeat its command to resume it, set another hydra.run.dir, or set overwrite=true"
             )
         resumed = not different
     if state in ("finished", "pruned") and not config.get("overwrite"):
         raise RunError(
-            f"{run_dir} holds a {state} run: give another hydra.run.dir, or overwrite=true to start anew"
+            f"{run_dir} contains a {state} run: set another hydra.run.dir, or overwrite=true to replace it"
         )
     if resumed:
         remove_temporaries(run_dir)
@@ -138,13 +138,13 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
 
 
 def clear(run_dir: Path) -> None:
-    """Remove what an earlier run left, but not the log that is open now nor Hydra's record of this call."""
+    """Remove the files of an earlier run, but not the open log and Hydra's record of this command."""
     for entry in _entries(run_dir):
         _remove(entry)
 
 
 def set_aside(run_dir: Path) -> None:
-    """Move a finished run out of the way, within its directory, until another takes its place."""
+    """Move a finished run into ``.replaced`` until the new run succeeds."""
     (run_dir / REPLACED).mkdir(exist_ok=True)
     for entry in _entries(run_dir):
         _remove(run_dir / REPLACED / entry.name)
@@ -156,9 +156,9 @@ def _remove(entry: Path) -> None:
 
 
 def _entries(run_dir: Path) -> list[Path]:
-    """What a run consists of, in the order in which it can go.
+    """List the files of a run in the order in which they can be removed.
 
-    What says that this is a run goes last: killed in between, its weights must not be resumed.
+    The config and the markers come last, so that an interrupted removal never leaves weights that look resumable.
     """
     last = (FAILED, CONFIG, SUCCESS, PRUNED)
     entries = sorted(
@@ -170,7 +170,7 @@ def _entries(run_dir: Path) -> list[Path]:
 def mark(
     run_dir: Path, reason: str | None = None, *, marker: str = FAILED, result: float | None = None
 ) -> None:
-    """Leave ``SUCCESS`` with the result, or with a reason ``FAILED`` or ``PRUNED``; a success ends what was set aside."""
+    """Write ``SUCCESS`` with the result, or with a reason ``FAILED`` or ``PRUNED``; success removes a replaced run."""
     if reason is None:
         shutil.rmtree(run_dir / REPLACED, ignore_errors=True)
         (run_dir / FAILED).unlink(missing_ok=True)
@@ -180,7 +180,7 @@ def mark(
 
 
 def is_done(run_dir: Path, config: dict[str, Any], per_call: Sequence[str] = ("overwrite",)) -> bool:
-    """Whether the run in this directory has finished, with this config.
+    """Return whether the run in this directory has finished with this config.
 
     Parameters
     ----------
@@ -191,13 +191,13 @@ def is_done(run_dir: Path, config: dict[str, Any], per_call: Sequence[str] = ("o
 
 
 def result(run_dir: Path) -> float | None:
-    """What the stage of a finished run returned: the metric that a sweep is about, if it has one."""
+    """Result of a finished run: the metric that its stage returned, if any."""
     text = (run_dir / SUCCESS).read_text(encoding="utf-8").strip()
     return float(text) if text else None
 
 
 def differing_keys(old: Any, new: Any, leave_out: Sequence[str] = (), path: str = "") -> list[str]:
-    """Full keys whose values differ between two configs, apart from some root keys.
+    """Full keys whose values differ between two configs, except the root keys in ``leave_out``.
 
     >>> differing_keys({"a": {"b": 1}, "run": None}, {"a": {"b": 2}, "run": "x"}, leave_out=["run"])
     ['a.b']
@@ -212,12 +212,12 @@ def differing_keys(old: Any, new: Any, leave_out: Sequence[str] = (), path: str 
 
 
 def find_run(run: str, outputs: Path, stage: str = "train") -> Path:
-    """The directory that ``run=`` means: a path, or ``latest`` for the newest that succeeded.
+    """Find the directory of ``run=``: a path, or ``latest`` for the newest finished run.
 
     Raises
     ------
     RunError
-        There is no such run, or it has not finished; the message says what to do.
+        The run does not exist or has not finished.
     """
     if run == "latest":
         markers = (outputs / stage).glob(f"**/{SUCCESS}")
@@ -232,7 +232,7 @@ def find_run(run: str, outputs: Path, stage: str = "train") -> Path:
         raise RunError(f"run={run} does not exist")
     state = status(run_dir)
     if state == "new":
-        raise RunError(f"run={run} is no run directory: it holds no {CONFIG}")
+        raise RunError(f"run={run} is not a run directory: it has no {CONFIG}")
     if state != "finished":
         reason = f": {(run_dir / FAILED).read_text().splitlines()[0]}" if state == "failed" else ""
         raise RunError(f"run={run} is {state}{reason}; finish it with `python -m gtex_vae.train run={run}`")

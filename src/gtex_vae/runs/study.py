@@ -1,6 +1,6 @@
-"""A search over settings: a study in one file, shared by its jobs and by any number of workers.
+"""An optuna study in one file, shared by the jobs and workers of a search.
 
-The run directories are the truth: what became of a trial is read from its own, whoever started it.
+The result of a trial is always read from its run directory.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ def open_study(
     sampler: optuna.samplers.BaseSampler | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
-    """Open the study in a journal file; with a direction, make it where there is none.
+    """Open the study in a journal file; create it if a direction is given.
 
     Parameters
     ----------
     storage
-        The file. Appending to it is locked, on network file systems too.
+        The file. Writes are locked, on network file systems too.
     direction
         ``minimize`` or ``maximize``.
     sampler, pruner
-        Not stored in the file: each process brings those it needs.
+        Not stored in the file; each process passes those it needs.
 
     Raises
     ------
     ConfigError
-        optuna is not installed, or the study goes in the other direction.
+        optuna is not installed, or the study has the other direction.
     """
     try:
         import optuna
     except ImportError as error:
-        raise ConfigError("hparams_search needs optuna: pip install 'gtex-vae[search]'") from error
+        raise ConfigError("hparams_search requires optuna: pip install 'gtex-vae[search]'") from error
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -66,12 +66,14 @@ def open_study(
         load_if_exists=True,
     )
     if study.direction.name.lower() != direction:
-        raise ConfigError(f"{storage} holds a search that does not {direction}: give another hydra.sweep.dir")
+        raise ConfigError(
+            f"{storage} contains a search that does not {direction}: set another hydra.sweep.dir"
+        )
     return study
 
 
 def make_sampler(name: Sampler, seed: int) -> optuna.samplers.BaseSampler:
-    """What proposes the next trial; ``tpe`` learns from the trials before and from those at work."""
+    """Make a sampler; ``tpe`` uses finished and running trials."""
     import optuna
 
     if name == "tpe":
@@ -80,7 +82,7 @@ def make_sampler(name: Sampler, seed: int) -> optuna.samplers.BaseSampler:
 
 
 def trial_in(study: optuna.Study, number: int) -> optuna.Trial:
-    """The running trial of this number, to report to."""
+    """Running trial with this number."""
     import optuna
 
     storage = study._storage
@@ -88,25 +90,25 @@ def trial_in(study: optuna.Study, number: int) -> optuna.Trial:
 
 
 def check_settings(study: optuna.Study, settings: Mapping[str, Any]) -> None:
-    """Note what the search is about, and refuse to go on with one about something else.
+    """Store the settings of a new study, or compare them with those of an existing one.
 
     Raises
     ------
     ConfigError
-        The study was begun with other settings or another space.
+        The study was started with other settings or another space.
     """
     noted = study.user_attrs.get(SETTINGS)
     if noted is None:
         study.set_user_attr(SETTINGS, dict(settings))
     elif different := directory.differing_keys(noted, dict(settings)):
         raise ConfigError(
-            f"a search with other settings lies there ({', '.join(different[:5])}): "
-            "give the same command to go on with it, or another hydra.sweep.dir"
+            f"hydra.sweep.dir contains a search with other settings ({', '.join(different[:5])}): "
+            "repeat its command to resume it, or set another hydra.sweep.dir"
         )
 
 
 def best_value(trial: optuna.trial.FrozenTrial, direction: str) -> float | None:
-    """The best of the reported validations, as ``best.ckpt`` is the best of the run; ``None`` where there is none."""
+    """Best reported validation metric, like that of ``best.ckpt``; ``None`` without a report."""
     values = [value for value in trial.intermediate_values.values() if value == value]
     if not values:
         return None
@@ -114,22 +116,21 @@ def best_value(trial: optuna.trial.FrozenTrial, direction: str) -> float | None:
 
 
 def finish_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial, run_dir: Path) -> str:
-    """Tell the study what became of a trial that nobody works on, as its run directory says.
+    """Enter the result of a trial into the study, as found in its run directory.
 
     Parameters
     ----------
     study
-        Where the trial is running as yet.
+        Study in which the trial is still marked as running.
     trial
-        The trial.
+        The trial; no process works on it any more.
     run_dir
         Its run.
 
     Returns
     -------
     str
-        ``finished``, ``pruned``, ``failed``, or ``unfinished``: then it is left running in the study, to be gone on
-        with.
+        ``finished``, ``pruned``, ``failed`` or ``unfinished``. An unfinished trial stays running in the study.
     """
     from optuna.trial import TrialState
 
@@ -148,8 +149,8 @@ def finish_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial, run_dir: 
 
 
 def try_lock(path: Path, *, patience_s: float = 0.0) -> FileLock | None:
-    """Take a lock that the kernel gives back when its process dies; ``None`` where another process keeps it."""
-    lock = FileLock(path, is_singleton=True)  # a process may take its own lock again
+    """Acquire a lock that the kernel releases when its process dies; ``None`` if another process has it."""
+    lock = FileLock(path, is_singleton=True)  # a process may acquire its own lock again
     try:
         lock.acquire(timeout=patience_s)
     except Timeout:
@@ -158,21 +159,21 @@ def try_lock(path: Path, *, patience_s: float = 0.0) -> FileLock | None:
 
 
 def lock_trial(run_dir: Path) -> FileLock:
-    """Be the one process that works on a trial's run.
+    """Acquire the lock of a trial's run.
 
     Raises
     ------
     RunError
-        Another process does.
+        Another process has it.
     """
     lock = try_lock(run_dir / ".trial.lock")
     if lock is None:
-        raise RunError(f"another job is at work in {run_dir}")
+        raise RunError(f"another job is running in {run_dir}")
     return lock
 
 
 def is_running(run_dir: Path, *, patience_s: float = 0.0) -> bool:
-    """Whether a job works on the run, though the worker that started it may be gone, and goes on doing so."""
+    """Return whether a job works on the run, for at least ``patience_s`` more seconds."""
     if not run_dir.is_dir():
         return False
     lock = try_lock(run_dir / ".trial.lock", patience_s=patience_s)

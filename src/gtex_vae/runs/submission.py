@@ -1,6 +1,6 @@
-"""What a job was submitted with, compared with what it finds when it starts.
+"""Record of code, configs and data at submission, compared with those at the start of the job.
 
-A job may wait for days, and reads its code, configs and data when it starts: whatever was edited meanwhile counts.
+A job may wait for days and reads code, configs and data only when it starts, including later edits.
 """
 
 from __future__ import annotations
@@ -19,27 +19,26 @@ from gtex_vae.runs import directory
 
 log = logging.getLogger(__name__)
 
-VARIABLE = "GTEX_VAE_SUBMITTED"  # in a job: path of the record
+VARIABLE = "GTEX_VAE_SUBMITTED"  # environment variable of a job: path of its record
 FILE = "submitted.json"
 SHOWN = 5
 
 
 def record(config: Mapping[str, Any], *, refuse: bool = False) -> dict[str, Any]:
-    """Plain record of code, configs and data as they are now.
+    """Record the present state of code, configs and data.
 
     Parameters
     ----------
     config
-        Plain config of the job, or what all jobs of a sweep have in common; its data files are hashed, those that
-        are there.
+        Plain config of the job, or the common part of a sweep's configs. Its existing data files are hashed.
     refuse
-        The job shall refuse to start when something differs, not only warn.
+        If true, the job does not start when something differs; otherwise it warns.
 
     Returns
     -------
     dict
         ``git`` (revision, dirty), ``files`` (code and configs: name to sha256), ``data`` (path to sha256),
-        ``latest`` (the run that ``run=latest`` means, or null), ``config`` (hash of ``config``), ``refuse``.
+        ``latest`` (the run of ``run=latest``, or null), ``config`` (hash of ``config``), ``refuse``.
     """
     return {
         "git": provenance.git_revision(),
@@ -53,39 +52,39 @@ def record(config: Mapping[str, Any], *, refuse: bool = False) -> dict[str, Any]
 
 
 def write(path: Path, config: Mapping[str, Any], *, refuse: bool = False) -> None:
-    """Write the `record` of now, for the jobs that are about to be submitted."""
+    """Write the present `record`, before jobs are submitted."""
     write_json(path, record(config, refuse=refuse))
 
 
 def check(path: Path) -> list[str]:
-    """Compare a record with what is there now; warn, or refuse where the record says so.
+    """Compare a record with the present state; warn of differences, or raise if the record requires it.
 
     Returns
     -------
     list of str
-        What differs, in words.
+        The differences.
 
     Raises
     ------
     RunError
-        Something differs and the job was submitted to refuse that.
+        Something differs and the job was submitted with ``if_changed=refuse``.
     """
     then = json.loads(path.read_text(encoding="utf-8"))
     found = differences(then)
     if not found:
         return []
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    text = f"not what was submitted ({path}): {'; '.join(found[:SHOWN])}{more}"
+    text = f"changed since submission ({path}): {'; '.join(found[:SHOWN])}{more}"
     if then["refuse"]:
         raise RunError(
-            f"{text}; submit again to run with what is there now, or without hydra.launcher.if_changed=refuse"
+            f"{text}; submit again to run the present version, or set hydra.launcher.if_changed=warn"
         )
     log.warning("%s", text)
     return found
 
 
 def differences(then: Mapping[str, Any]) -> list[str]:
-    """Say what is no longer as a `record` has it."""
+    """List what differs from a `record`."""
     found = []
     git = provenance.git_revision()
     for key in ("revision", "dirty"):
@@ -94,11 +93,11 @@ def differences(then: Mapping[str, Any]) -> list[str]:
     files = _files()
     for name in sorted({*then["files"], *files}):
         if then["files"].get(name) != files.get(name):
-            how = "new" if name not in then["files"] else "gone" if name not in files else "changed"
+            how = "new" if name not in then["files"] else "missing" if name not in files else "changed"
             found.append(f"{name} {how}")
     for name, digest in then["data"].items():
         if not Path(name).exists():
-            found.append(f"{name} gone")
+            found.append(f"{name} missing")
         elif provenance.sha256(name) != digest:
             found.append(f"{name} changed")
     if then["latest"] is not None:
@@ -109,17 +108,19 @@ def differences(then: Mapping[str, Any]) -> list[str]:
 
 
 def _files() -> dict[str, str]:
-    """Digests of the package's code and configs, by name."""
+    """Digests of code and configs, by name."""
     found = {}
     for folder, pattern, name in ((PACKAGE, "*.py", "gtex_vae"), (conf_dir(), "*.yaml", "conf")):
         for path in sorted(folder.rglob(pattern)):
-            if "conf" not in path.relative_to(folder).parts:  # of an installed package: it comes as conf
+            if (
+                "conf" not in path.relative_to(folder).parts
+            ):  # the configs of an installed package are listed as conf
                 found[f"{name}/{path.relative_to(folder).as_posix()}"] = provenance.sha256(path)
     return found
 
 
 def _data(config: Mapping[str, Any]) -> list[Path]:
-    """Files that the config names and that are there: the processed matrix before the raw one."""
+    """Existing data files of the config: the processed matrix if there is one, else the raw one."""
     data = config.get("data") or {}
     wanted = [
         next((p for p in (data.get("processed"), data.get("path")) if _there(p)), None),
@@ -143,7 +144,7 @@ def _outputs(config: Mapping[str, Any]) -> str:
 
 
 def _latest(config: Mapping[str, Any]) -> str | None:
-    """The directory that ``run=latest`` means now."""
+    """Present directory of ``run=latest``."""
     if config.get("run") != "latest":
         return None
     return str(directory.find_run("latest", Path(_outputs(config))))

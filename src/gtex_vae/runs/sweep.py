@@ -24,13 +24,13 @@ class SweepRun:
     Attributes
     ----------
     name
-        Of its directory.
+        Name of its directory.
     status
-        As `gtex_vae.runs.directory.status`.
+        See `gtex_vae.runs.directory.status`.
     reason
-        Of a failure, or why the search gave it up.
+        Why it failed or was pruned.
     overrides
-        Key to value, as the command line had them.
+        Key to value, as on the command line.
     metrics
         Final metrics on held-out donors, and ``val/...`` of the best epoch.
     """
@@ -43,43 +43,45 @@ class SweepRun:
 
     @property
     def short(self) -> str:
-        """The number of its job, which its name begins with, where it has one."""
+        """Number of its job, if its name starts with one."""
         number = self.name.partition("_")[0]
         return number if number.isdigit() else self.name
 
 
 def read_sweep(sweep_dir: Path) -> list[SweepRun]:
-    """All runs of a sweep, by the number of their job."""
+    """Read all runs of a sweep, sorted by job number."""
     entries = [entry.parent for entry in sweep_dir.glob(f"[!.]*/{directory.CONFIG}")]
     return [_read(run_dir) for run_dir in sorted(entries, key=_job_order)]
 
 
 def find_sweep(sweep: str, outputs: Path) -> Path:
-    """The directory that ``sweep=`` means: a path, or ``latest``.
+    """Find the directory of ``sweep=``: a path, or ``latest``.
 
     Raises
     ------
     RunError
-        There is no such directory, or no run in it.
+        The directory does not exist or contains no runs.
     """
     if sweep == "latest":
         places = (outputs.glob(f"train/{kind}/*/[!.]*/{directory.CONFIG}") for kind in ("sweeps", "searches"))
         started = {path.parents[1] for found in places for path in found}
         if not started:
-            raise RunError(f"sweep=latest: no sweep under {outputs / 'train'}; start one with -m")
+            raise RunError(
+                f"sweep=latest: no sweep under {outputs / 'train'}; start one with python -m gtex_vae.train -m seed=1,2,3"
+            )
         return max(started, key=lambda folder: folder.stat().st_mtime)
     folder = Path(sweep)
     if not folder.is_dir():
         raise RunError(f"sweep={sweep} does not exist")
     if (folder / directory.CONFIG).exists() or not any(folder.glob(f"[!.]*/{directory.CONFIG}")):
         raise RunError(
-            f"sweep={sweep} is not the folder of a sweep: that holds one run directory for each job"
+            f"sweep={sweep} is not the folder of a sweep: it must contain one run directory per job"
         )
     return folder
 
 
 def overrides_of(run_dir: Path) -> dict[str, str]:
-    """Overrides of a run's own command, key to value."""
+    """Overrides of a run's command, key to value."""
     path = run_dir / ".hydra" / "overrides.yaml"
     listed = yaml.safe_load(path.read_text(encoding="utf-8")) or [] if path.exists() else []
     split = (str(override).partition("=") for override in listed)
@@ -87,7 +89,7 @@ def overrides_of(run_dir: Path) -> dict[str, str]:
 
 
 def swept(run_dir: Path) -> list[str]:
-    """Keys that the sweep set in this run and not in all alike: those whose override the sweep's command did not have."""
+    """Keys that vary in the sweep: those whose override is not in the sweep's own command."""
     try:
         sweep = yaml.safe_load((run_dir.parent / "multirun.yaml").read_text(encoding="utf-8"))
         given = dict(str(override).split("=", 1) for override in sweep["hydra"]["overrides"]["task"])
@@ -97,7 +99,7 @@ def swept(run_dir: Path) -> list[str]:
 
 
 def _job_order(run_dir: Path) -> tuple[int, str]:
-    """By the job's number, which its folder's name begins with."""
+    """Sort key: the job number at the start of the folder's name."""
     number = run_dir.name.partition("_")[0]
     return (int(number), "") if number.isdigit() else (1 << 30, run_dir.name)
 
