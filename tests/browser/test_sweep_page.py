@@ -89,7 +89,7 @@ def test_another_metric_changes_the_drawing_and_the_best(page, sweep):
         assert metric == "reconstruction/r2" or drawn() != before
         best = table.loc[getattr(table[metric], pick)()]
         assert f"best: run {best['run'].split('_')[0]} with" in text(page, "#best")
-        assert ("less is better" in text(page, "#best")) is (pick == "idxmin")
+        assert ("lower is better" in text(page, "#best")) is (pick == "idxmin")
 
 
 def test_hover_names_the_setting(page):

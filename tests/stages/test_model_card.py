@@ -47,7 +47,7 @@ def test_card_of_an_evaluated_run(analyzed):
     for part, rows in splits.groupby("split"):
         assert row_of(text, part) == [part, str(len(rows)), str(rows["donor"].nunique())]
     assert row_of(text, "latent_dim")[1] == "8"
-    assert "No donor is in two parts." in text and "150 samples" in text and "simulate_gtex" in text
+    assert "No donor is in two splits." in text and "150 samples" in text and "simulate_gtex" in text
     assert "Not evaluated" not in text
 
 
@@ -59,7 +59,7 @@ def test_card_without_evaluation_says_so_and_names_shared_donors_and_sources_tha
         analyzed, run, ignore=shutil.ignore_patterns("evaluation", "analysis", "checkpoints", "tensorboard")
     )
     text = model_card(run)
-    assert "Without intervals" in text and "Not evaluated" in text
+    assert "Add intervals with" in text and "Not evaluated" in text
     assert row_of(text, "reconstruction R2")[2] == ""
 
     splits = pd.read_csv(run / "splits.csv")
@@ -69,5 +69,5 @@ def test_card_without_evaluation_says_so_and_names_shared_donors_and_sources_tha
     config["data"]["processed"] = str(tmp_path / "gone.h5ad")
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     text = model_card(run)
-    assert "1 donors are in training and test" in text and "no longer there" in text
+    assert "1 donors are in training and test" in text and "no longer exists" in text
     header_of(text)

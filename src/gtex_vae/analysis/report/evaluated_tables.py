@@ -1,4 +1,4 @@
-"""What evaluate wrote, as tables for the report: what the embedding knows, how far intervals and verdicts hold.
+"""Tables of evaluate, formatted for the report.
 
 Shapes: ``d`` latent dimensions.
 """
@@ -20,7 +20,7 @@ TRAVERSED, GENES_NAMED = 12, 5
 
 
 class Shown(NamedTuple):
-    """A table: header, rows, and the first column of numbers."""
+    """Header and rows of a table, and its first numeric column."""
 
     header: list[str]
     rows: list[list[Any]]
@@ -28,21 +28,21 @@ class Shown(NamedTuple):
 
 
 def read_evaluated(folder: Path) -> dict[str, pd.DataFrame]:
-    """File stem to table, of what evaluate wrote."""
+    """Read all tables that evaluate wrote, by file stem."""
     return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
 
 
 def evaluated_tables(
     evaluated: Mapping[str, pd.DataFrame], metrics: Mapping[str, float | None]
 ) -> dict[str, Shown]:
-    """Place in the page to table; those of an evaluation by an earlier version may be missing.
+    """Format tables by their place in the page. Evaluations by earlier versions may lack some.
 
     Parameters
     ----------
     evaluated
         Tables of `read_evaluated`.
     metrics
-        As evaluate wrote them.
+        ``metrics.json`` of evaluate.
     """
     makers = {
         "covariates": _covariates,
@@ -61,7 +61,7 @@ def evaluated_tables(
 
 
 def _covariates(table: pd.DataFrame) -> Shown:
-    """Predictability of each covariate, the most beyond its tissue first."""
+    """Sort covariates by the gain of the embedding over the tissue."""
     table = table.assign(gain=table["latent"] - table[["tissue", "chance"]].max(axis=1))
     table = table.sort_values("gain", ascending=False)
     measure = table["measure"].replace({"r2": "R2"})
@@ -74,16 +74,16 @@ def _covariates(table: pd.DataFrame) -> Shown:
 
 
 def _distances(table: pd.DataFrame) -> Shown:
-    """Median and middle half of the distances of pairs."""
+    """Format median and interquartile range of the distances."""
     rows = [
         [relation, int(pairs), float(median), f"{low:.3g} to {high:.3g}"]
         for relation, pairs, median, low, high in table[["relation", "pairs", "q50", "q25", "q75"]].to_numpy()
     ]
-    return Shown(["pairs of samples of", "pairs", "median distance", "middle half"], rows)
+    return Shown(["pairs of samples of", "pairs", "median distance", "interquartile range"], rows)
 
 
 def _traversals(table: pd.DataFrame) -> Shown:
-    """Genes that each dimension moves most, the most moving dimensions first."""
+    """List the genes with the largest changes along each dimension, dimensions with large effects first."""
     reach = table["change"].abs().groupby(table["dimension"]).mean().sort_values(ascending=False)
     rows: list[list[Any]] = []
     for dimension in reach.index:
@@ -94,11 +94,11 @@ def _traversals(table: pd.DataFrame) -> Shown:
             for side in (ups, downs)
         ]
         rows.append([dimension, *named])
-    return Shown(["dimension", "genes that rise with it", "genes that fall"], rows, 3)
+    return Shown(["dimension", "increasing genes", "decreasing genes"], rows, 3)
 
 
 def _coverage(genes: pd.DataFrame, metrics: Mapping[str, float | None]) -> Shown:
-    """Nominal and measured coverage, over all entries and gene by gene."""
+    """Compare nominal and measured coverage, over all entries and per gene."""
     rows: list[list[Any]] = []
     for kind in KINDS:
         for level in LEVELS:
@@ -107,19 +107,25 @@ def _coverage(genes: pd.DataFrame, metrics: Mapping[str, float | None]) -> Shown
             low, high = of_genes.quantile([0.05, 0.95]) if len(of_genes) else (np.nan, np.nan)
             near = float((of_genes.sub(level).abs() <= 0.05).mean())
             rows.append([kind, level, metrics.get(f"{kind}/{name}"), f"{low:.3f} to {high:.3f}", near])
-    header = ["intervals of", "should hold", "hold", "nine genes in ten", "genes within 5 points"]
+    header = [
+        "intervals of",
+        "nominal coverage",
+        "measured coverage",
+        "90 % of genes",
+        "genes within 5 points",
+    ]
     return Shown(header, rows)
 
 
 def _verdicts(table: pd.DataFrame) -> Shown:
-    """How many samples of each verdict, and what they should be."""
+    """Count samples per verdict, with the expected shares."""
     expected = dict(zip(VERDICTS, ("95 %", "4.5 %", "0.5 %"), strict=True))
     counts = table["verdict"].value_counts()
     rows = [
         [verdict, int(counts.get(verdict, 0)), float(counts.get(verdict, 0) / len(table)), expected[verdict]]
         for verdict in VERDICTS
     ]
-    return Shown(["verdict", "held-out samples", "share", "of validation donors"], rows)
+    return Shown(["verdict", "held-out samples", "share", "expected share"], rows)
 
 
 def _percent(level: float) -> int:

@@ -1,4 +1,4 @@
-"""The figures of the report, also for papers; each function returns a matplotlib figure.
+"""Matplotlib figures of the report.
 
 Shapes: ``n`` samples.
 """
@@ -31,7 +31,7 @@ from gtex_vae.files import write_beside
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# of the palette of Okabe and Ito, in which colour-blind readers tell all apart
+# Okabe and Ito's palette, for color-blind readers
 MODEL, PCA, GREEN = "#0072B2", "#D55E00", "#009E73"
 TISSUES_NAMED = 60
 CARRIES_NOTHING = 0.01  # nats
@@ -55,7 +55,7 @@ def figures(findings: Findings) -> Iterator[tuple[str, Figure]]:
 
 
 def write_figure(stem: Path, figure: Figure) -> str:
-    """Write ``<stem>.png`` and ``<stem>.svg``, the same bytes for the same figure; the text of the latter."""
+    """Write ``<stem>.png`` and ``<stem>.svg`` reproducibly; return the text of the SVG."""
     from matplotlib import rc_context
 
     with write_beside(stem.with_suffix(".png")) as temporary:
@@ -69,7 +69,7 @@ def write_figure(stem: Path, figure: Figure) -> str:
 
 
 def embedding_map(xy_n2: NDArray[np.floating], tissue: pd.Series, method: str) -> Figure:
-    """All samples on a map, by tissue; the legend stands below."""
+    """Draw all samples on a map by tissue, with the legend below."""
     from matplotlib.collections import PathCollection
 
     labels = tissue.astype("string").fillna("missing").to_numpy().astype(str)
@@ -97,7 +97,7 @@ def embedding_map(xy_n2: NDArray[np.floating], tissue: pd.Series, method: str) -
 
 
 def differences(intervals: Intervals) -> Figure:
-    """Model minus baseline on the main metrics, with 95 % intervals; right of zero the model is better."""
+    """Draw model minus baseline on the headline metrics, with 95 % intervals."""
     known = {baseline for _, baseline in intervals}
     baselines = [baseline for baseline in COMPARED if baseline in known]
     metrics = [metric for metric in catalogue.HEADLINE if (metric, "") in intervals]
@@ -108,24 +108,24 @@ def differences(intervals: Intervals) -> Figure:
         value, low, high = np.array([intervals[metric, baseline] for metric in shown]).T
         y = np.array([metrics.index(metric) for metric in shown]) + 0.22 * (i - (len(baselines) - 1) / 2)
         label = f"minus {COMPARED[baseline]}"
-        # a percentile interval need not hold the value itself
+        # a percentile interval may exclude the value, so it is not an error bar
         axes.hlines(y, low, high, color=color, lw=1.6)
         axes.plot(value, y, marker, color=color, label=label)
     axes.axvline(0, color="0.3", lw=0.8)
     axes.set_yticks(range(len(metrics)), [catalogue.label(metric) for metric in metrics])
     axes.invert_yaxis()
-    plain_axes(axes, "difference; right of zero the model is better")
+    plain_axes(axes, "difference (positive: the model is better)")
     figure.legend(loc="outside upper center", ncols=len(baselines), frameon=False, fontsize=9)
     return figure
 
 
 def genes(table: pd.DataFrame) -> Figure:
-    """How R2 is distributed over genes, model beside PCA."""
+    """Draw the distribution of R2 over genes, for the model and PCA."""
     figure = blank_figure(9.0, 3.6)
     kinds = {"r2": "reconstruction", "imputation": "imputation, 20 % hidden"}
     for axes, (kind, title) in zip(figure.subplots(1, 2, sharey=True), kinds.items(), strict=True):
         columns = [table[f"{kind}_{method}"].dropna() for method in ("model", "pca")]
-        # a few genes far below zero would squeeze all others together
+        # without a limit, a few very negative values would compress the axis
         low = float(np.clip(min(column.quantile(0.01) for column in columns), -1, 0)) if len(table) else 0.0
         bins = np.linspace(low, 1, 61)
         for column, color, style, name in zip(
@@ -142,7 +142,7 @@ def genes(table: pd.DataFrame) -> Figure:
 
 
 def tissues(table: pd.DataFrame) -> Figure:
-    """R2 of each tissue, model beside PCA, the best reproduced on top."""
+    """Draw R2 of each tissue for the model and PCA, sorted by the model's."""
     table = table.sort_values("r2_model")
     y = np.arange(len(table))
     figure = blank_figure(9.0, 1.2 + 0.19 * len(table))
@@ -164,7 +164,7 @@ def tissues(table: pd.DataFrame) -> Figure:
 
 
 def kl_per_dimension(kl_d: NDArray[np.float64]) -> Figure:
-    """KL of each latent dimension, the largest first."""
+    """Draw the KL of each latent dimension in descending order."""
     from matplotlib.ticker import MaxNLocator
 
     figure = blank_figure(9.0, 3.0)
@@ -179,7 +179,7 @@ def kl_per_dimension(kl_d: NDArray[np.float64]) -> Figure:
 
 
 def training_curves(curves: dict[str, tuple[list[int], list[float]]]) -> Figure:
-    """Loss, R2, and KL over training steps."""
+    """Draw loss, R2 and KL over training steps."""
     figure = blank_figure(9.0, 3.2)
     groups = {
         "loss": ("train/loss", "val/loss"),
@@ -198,7 +198,7 @@ def training_curves(curves: dict[str, tuple[list[int], list[float]]]) -> Figure:
 
 
 def confusion(table: pd.DataFrame) -> Figure:
-    """Share of each tissue's held-out samples by predicted tissue."""
+    """Draw the share of each tissue's held-out samples by predicted tissue."""
     shares = table.to_numpy() / np.maximum(table.to_numpy().sum(1, keepdims=True), 1)
     named = len(table) <= TISSUES_NAMED
     side = float(np.clip(2.5 + 0.17 * len(table), 4.5, 11))

@@ -13,15 +13,15 @@ from typing import Any
 CSS = Path(__file__).with_name("page_template") / "page.css"
 TOOLS = CSS.with_name("tools.js")
 MARK = {"better": "▲ better", "worse": "▼ worse", "open": "◆ within chance"}
-NOTHING = '<p class="none">Nothing to show for this run.</p>'
+NOTHING = '<p class="none">Not available for this run.</p>'
 
 
 class Html(str):
-    """Text that is HTML already."""
+    """Text that is already HTML and is not escaped."""
 
 
 def image(svg: str | None, alt: str) -> str:
-    """A figure as data, which keeps its ids and styles apart from the page's."""
+    """Embed a figure as a data URL, so that its ids and styles do not clash with the page's."""
     if svg is None:
         return NOTHING
     data = base64.b64encode(svg.encode()).decode()
@@ -29,7 +29,7 @@ def image(svg: str | None, alt: str) -> str:
 
 
 def html_table(header: list[str], rows: list[list[Any]], *, numbers_from: int = 1) -> str:
-    """An HTML table; text is escaped, but for `Html`; columns from ``numbers_from`` on are set as numbers."""
+    """Format an HTML table. Text is escaped, except `Html`; columns from ``numbers_from`` on are right-aligned."""
 
     def cell(value: Any, column: int) -> str:
         kind = ' class="number"' if column >= numbers_from else ""
@@ -43,7 +43,7 @@ def html_table(header: list[str], rows: list[list[Any]], *, numbers_from: int = 
 
 
 def _text(value: Any) -> str:
-    """A figure to three digits, an integer as it is, what is undefined as a dash."""
+    """Format floats with three digits, integers with separators, and undefined values as a dash."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, bool):
@@ -54,7 +54,7 @@ def _text(value: Any) -> str:
 
 
 def provenance_table(run: Path, record: Mapping[str, Any]) -> str:
-    """What made a run, from its provenance.json."""
+    """Format a run's provenance.json."""
     record = dict(record)
     config = record.pop("config", {})
     command = " ".join(map(str, record.get("command", [])))
@@ -73,18 +73,18 @@ def provenance_table(run: Path, record: Mapping[str, Any]) -> str:
     text = escape(json.dumps(config, indent=1))
     return (
         html_table(["", ""], rows, numbers_from=2)
-        + f"<details><summary>the whole config</summary><pre>{text}</pre></details>"
+        + f"<details><summary>complete config</summary><pre>{text}</pre></details>"
     )
 
 
 def script(page: Path) -> str:
-    """A page's own script in a scope of its own, after what all pages use."""
+    """Wrap the shared tools and a page's script in one scope."""
     parts = (TOOLS.read_text(encoding="utf-8"), page.read_text(encoding="utf-8"))
     return '"use strict";\n(() => {\n' + "".join(parts) + "})();\n"
 
 
 def fill(template: str, parts: Mapping[str, str]) -> str:
-    """Put parts into the places ``{{name}}`` of a template; text of the parts is never taken for a place.
+    """Replace ``{{name}}`` in a template by the parts; placeholders inside parts are not replaced.
 
     >>> fill("<b>{{a}}</b>{{b}}", {"a": "{{b}}", "b": "!"})
     '<b>{{b}}</b>!'
@@ -96,7 +96,7 @@ def fill(template: str, parts: Mapping[str, str]) -> str:
 
 
 def embed(data: Any) -> str:
-    r"""Data as JSON that may stand inside a script element.
+    r"""Encode data as JSON that is safe inside a script element.
 
     >>> embed(["</script>"])
     '["\\u003c/script>"]'

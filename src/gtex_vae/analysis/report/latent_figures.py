@@ -1,4 +1,4 @@
-"""Figures of the latent space and of the intervals, from the tables that evaluate wrote.
+"""Figures of the latent space and of predictive intervals, from the tables of evaluate.
 
 Shapes: ``d`` latent dimensions, ``k`` clusters.
 """
@@ -18,13 +18,13 @@ from gtex_vae.inference.intervals import LEVELS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# of the palette of Okabe and Ito
+# Okabe and Ito's palette
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 PANELS, GENES_DRAWN = 12, 3
 
 
 def latent_figures(evaluated: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure]]:
-    """Name and figure of all that the tables allow."""
+    """Yield name and figure for every table that exists."""
     makers = {
         "distances": distances,
         "clustering": clustering,
@@ -42,7 +42,7 @@ def latent_figures(evaluated: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str,
 
 
 def distances(table: pd.DataFrame) -> Figure:
-    """Distances of pairs by what the two samples share: median, middle half, and 5 to 95 %."""
+    """Draw quantiles (5, 25, 50, 75, 95 %) of distances between samples, by shared tissue and donor."""
     figure = blank_figure(9.0, 0.9 + 0.45 * len(table))
     axes = figure.subplots()
     boxes = [
@@ -60,7 +60,7 @@ def distances(table: pd.DataFrame) -> Figure:
 
 
 def clustering(table: pd.DataFrame) -> Figure:
-    """Silhouette, Calinski-Harabasz and agreement with the tissues of k-means, against the number of clusters."""
+    """Draw scores of k-means, and its agreement with the tissues, against the number of clusters."""
     figure = blank_figure(9.0, 3.2)
     kmeans, tissue = table[table["labels"] == "kmeans"], table[table["labels"] == "tissue"]
     panels = {
@@ -80,7 +80,7 @@ def clustering(table: pd.DataFrame) -> Figure:
 
 
 def latent_information(table: pd.DataFrame) -> Figure:
-    """What each dimension tells about each covariate, those that tell most first."""
+    """Draw mutual information of dimensions with covariates, the most informative dimensions first."""
     values = table.set_index("dimension").drop(columns="variance")
     values = values.loc[values.max(axis=1).sort_values(ascending=False).index]
     figure = blank_figure(9.0, 1.3 + 0.32 * len(values.columns))
@@ -90,12 +90,12 @@ def latent_information(table: pd.DataFrame) -> Figure:
     step = max(1, len(values) // 32)
     axes.set_xticks(range(0, len(values), step), values.index[::step], rotation=90, fontsize=7)
     figure.colorbar(drawn, ax=axes, label="nats", shrink=0.9)
-    axes.set_xlabel("latent dimension, by what it tells")
+    axes.set_xlabel("latent dimension, by information")
     return figure
 
 
 def traversals(table: pd.DataFrame) -> Figure:
-    """Genes along the dimensions that move expression most."""
+    """Draw expression along the dimensions with the largest effects."""
     steps = [column for column in table.columns if column.startswith("at_")]
     x = [float(column.removeprefix("at_")) for column in steps]
     reach = table["change"].abs().groupby(table["dimension"]).mean().sort_values(ascending=False)
@@ -123,13 +123,13 @@ def traversals(table: pd.DataFrame) -> Figure:
 
 
 def coverage(genes: pd.DataFrame) -> Figure:
-    """How coverage is distributed over genes, beside what it should be."""
+    """Draw the distribution of coverage over genes, with the nominal levels."""
     figure = blank_figure(9.0, 3.2)
     kinds = {"": "reconstruction", "imputation_": "imputation, 20 % hidden"}
     for axes, (prefix, title) in zip(figure.subplots(1, 2, sharey=True), kinds.items(), strict=True):
         for level, color in zip(LEVELS, (BLUE, ORANGE, GREEN, PURPLE), strict=True):
             found = genes[f"{prefix}coverage_{round(100 * level)}"].dropna()
-            label = f"{level:.0%} intervals hold {found.mean():.1%}".replace("%", " %")
+            label = f"{level:.0%} intervals: {found.mean():.1%}".replace("%", " %")
             axes.hist(found, bins=np.linspace(0, 1, 101), histtype="step", color=color, lw=1.5, label=label)
             axes.axvline(level, color=color, ls=":", lw=1)
         axes.set_title(title, fontsize=11)

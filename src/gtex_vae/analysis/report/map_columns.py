@@ -1,4 +1,4 @@
-"""Annotations as colours and shapes of the points of the interactive map."""
+"""Annotations as colors and markers of the interactive map."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from gtex_vae.analysis.report.plots import tissue_colors, tissue_markers
 from gtex_vae.data.covariates import as_number
 
-# Okabe and Ito's palette without its yellow, too pale on white
+# Okabe and Ito's palette without yellow, which is pale on white
 FEW = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MISSING = "#b5b5b5"
 FIRST = (
@@ -23,16 +23,16 @@ MANY_LEVELS_TOO = ("donor", "tissue", "batch")
 
 
 def encode(values: ArrayLike, dtype: DTypeLike) -> str:
-    """Numbers as little-endian bytes in base64, a third of their size as text."""
+    """Encode numbers as little-endian bytes in base64, a third of the size of text."""
     array = np.asarray(values)
     return base64.b64encode(array.astype(np.dtype(dtype).newbyteorder("<")).tobytes()).decode()
 
 
 def map_columns(obs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Describe the columns of the annotations that a map can be coloured by.
+    """Describe the annotation columns that color the map.
 
-    Quantities are drawn on a scale, classes with a colour and a shape each. Left out are columns with a single value,
-    and texts of more than 100 values other than donors, tissues and batches.
+    Numbers get a continuous scale, classes a color and a marker each. Columns with a single value are skipped, and text
+    columns with more than 100 values except donors, tissues and batches.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def map_columns(obs: pd.DataFrame) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        For a quantity ``name``, ``kind="number"`` and encoded float32 ``values`` (NaN where missing); for classes
+        For numbers ``name``, ``kind="number"`` and encoded float32 ``values`` (NaN where missing); for classes
         ``name``, ``kind="class"``, ``levels``, ``colors``, ``markers`` and encoded uint16 ``codes``.
     """
     ordered = [c for c in FIRST if c in obs] + [c for c in obs if c not in FIRST]
@@ -60,9 +60,9 @@ def map_columns(obs: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _classes(values: pd.Series) -> dict[str, Any]:
-    """Levels in order with colours and markers, the missing last and grey."""
+    """Sort levels and give them colors and markers; missing values come last, in grey."""
     codes, found = pd.factorize(values.astype(object), sort=True)
-    # a code such as 0 is a float where another sample has none
+    # integer codes are read as floats if some are missing
     levels = [f"{level:g}" if isinstance(level, float) else str(level) for level in found]
     if len(levels) <= len(FEW):
         colors = list(FEW[: len(levels)])

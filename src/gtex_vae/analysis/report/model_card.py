@@ -1,6 +1,6 @@
-"""A model's card, in Markdown with the YAML header of Hugging Face: what it is of, what for, and how good.
+"""Model card in Markdown with the YAML header of Hugging Face.
 
-It lies beside the weights as ``README.md``, so that the ``model`` folder can be handed on as it is.
+It is saved with the weights as ``README.md``, so that the ``model`` folder can be shared on its own.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from gtex_vae.files import write_text
 from gtex_vae.runs import directory
 
 CARD = "README.md"
-TYPES = {"r2": "r2", "accuracy": "accuracy", "mse": "mse", "mae": "mae"}  # names that Hugging Face knows
+TYPES = {"r2": "r2", "accuracy": "accuracy", "mse": "mse", "mae": "mae"}  # types known to Hugging Face
 WITH_INTERVALS = [key for key, row in METRICS.items() if row.interval and not key.startswith("contrastive/")]
 SHOWN = [*WITH_INTERVALS, *keys_shown("summary")]
 
 
 def write_card(run: Path) -> None:
-    """Write or refresh ``model/README.md`` of a training run, from what lies in it.
+    """Write or update ``model/README.md`` of a training run.
 
     Parameters
     ----------
     run
-        With ``config.yaml``, ``provenance.json``, ``splits.csv``, ``metrics.json`` and ``model/``; with intervals once
-        it was evaluated.
+        Run directory with ``config.yaml``, ``provenance.json``, ``splits.csv``, ``metrics.json`` and ``model/``. Intervals
+        are included if the run was evaluated.
     """
     write_text(run / "model" / CARD, model_card(run))
 
 
 def model_card(run: Path) -> str:
-    """The card's text; see `write_card`."""
+    """Return the text of the card; see `write_card`."""
     config = directory.read_config(run)
     model = _read(run / "model" / "model.json")
     record = _read(run / "provenance.json")
@@ -66,25 +66,25 @@ def model_card(run: Path) -> str:
 
 
 def metrics_section(run: Path) -> str:
-    """The card's table of metrics alone."""
+    """Return only the table of metrics."""
     alignment = directory.read_config(run).get("alignment") is not None
     return _metrics(*_measured(run), alignment)
 
 
 def _measured(run: Path) -> tuple[dict[str, float | None], Intervals]:
-    """Metrics of training and of evaluate, and the latter's intervals."""
+    """Read the metrics of train and evaluate, and the intervals of evaluate."""
     metrics = {**_read(run / "metrics.json"), **_read(run / "evaluation" / "metrics.json")}
     path = run / "evaluation" / "intervals.csv"
     return metrics, read_intervals(path) if path.exists() else {}
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON file; empty where there is none."""
+    """Read a JSON file; empty if it does not exist."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _header(name: str, metrics: Mapping[str, float | None], alignment: bool) -> str:
-    """The YAML that model hubs read."""
+    """Return the YAML header."""
     chosen = [key for key in metrics if key.startswith("contrastive/")] if alignment else WITH_INTERVALS
     results = [
         {"type": TYPES.get(key.rpartition("_")[2].rpartition("/")[2], key), "name": label(key),
@@ -106,38 +106,38 @@ def _header(name: str, metrics: Mapping[str, float | None], alignment: bool) -> 
 
 
 def _use(alignment: bool) -> str:
-    """Intended use."""
+    """Describe the intended use."""
     lines = [
         "## Intended use\n",
-        "- Embedding bulk RNA-seq samples of human tissues like those below, for maps, neighbours and as features.",
-        "- Filling in genes that were not measured, with intervals.",
-        "- Telling whether other samples are what the model has seen.",
-        "\nNot meant for diagnosis or any decision about a person, nor for the tissues, species and kinds of data that it was "
-        "not trained on.\n",
+        "- Embedding bulk RNA-seq samples of the human tissues listed below, for maps, nearest neighbours and as features.",
+        "- Imputing genes that were not measured, with intervals.",
+        "- Detecting samples that are unlike the training data.",
+        "\nNot intended for diagnosis or decisions about a person, nor for tissues, species and kinds of data that it was not "
+        "trained on.\n",
         "    import gtex_vae",
         "    embedded = gtex_vae.load(FOLDER).encode(adata)    # any unit, Ensembl ids or symbols\n",
     ]
     if alignment:
-        lines.insert(4, "- With `alignment/` beside it: finding the donor that a cell type's profile is of.")
+        lines.insert(4, "- With `alignment/` from the same run: finding the donor of a cell type's profile.")
     return "\n".join(lines)
 
 
 def _data(run: Path, config: Mapping[str, Any], model: Mapping[str, Any], alignment: bool) -> str:
-    """Where the expression is from, and what was left out."""
+    """Describe sources, samples, genes and exclusions."""
     lines = ["## Data\n"]
     if alignment:
         source = config.get("input") or "simulated single cells"
         return "\n".join(
             [
                 *lines,
-                f"The alignment: {source}. The model itself is of the run {config.get('pretrained')}, whose card says its data.\n",
+                f"The alignment: {source}. The model is that of the run {config.get('pretrained')}; see its card for its data.\n",
             ]
         )
     data = config["data"]
     try:
         record, obs = processed.describe(processed.choose(data.get("path"), data["processed"]))
     except DataError:
-        return "\n".join([*lines, f"`data={data.get('name')}`; the processed file is no longer there.\n"])
+        return "\n".join([*lines, f"`data={data.get('name')}`; the processed file no longer exists.\n"])
     kept = obs["tissue"].dropna().astype(str)
     lines.append(
         f"{len(obs):,} samples of {obs['donor'].nunique():,} donors and {kept.nunique()} tissues x {len(model['gene_ids']):,} "
@@ -146,18 +146,20 @@ def _data(run: Path, config: Mapping[str, Any], model: Mapping[str, Any], alignm
     sources = record.get("sources", {})
     lines += [f"- source `{Path(path).name}`, sha256 `{digest}`" for path, digest in sources.items()]
     if not sources:
-        lines.append(f"- no source file: made by `{record.get('config', {}).get('_target_', 'unknown')}`")
+        lines.append(
+            f"- no source file: generated by `{record.get('config', {}).get('_target_', 'unknown')}`"
+        )
     for what in ("samples", "genes"):
         counts = record.get("dropped", {}).get(what, {})
         found = ", ".join(f"{count:,} {why}" for why, count in counts.items() if isinstance(count, int))
-        lines.append(f"- {what} left out: {found or 'none'}")
-    lines.append(f"- standardized gene by gene with training samples alone ({data.get('standardize')})")
+        lines.append(f"- {what} excluded: {found or 'none'}")
+    lines.append(f"- standardized per gene with training samples only ({data.get('standardize')})")
     listed = ", ".join(f"{tissue} ({count:,})" for tissue, count in kept.value_counts().items())
     return "\n".join([*lines, f"- tissues: {listed or 'not annotated'}\n"])
 
 
 def _split(path: Path, config: Mapping[str, Any], alignment: bool) -> str:
-    """Samples and donors of each part."""
+    """Count samples and donors of each split."""
     table = pd.read_csv(path, dtype=str)
     by = "donor" if alignment else config["data"].get("split_by", "donor")
     lines = ["## Split\n", "| | samples | donors |", "|---|--:|--:|"]
@@ -166,24 +168,27 @@ def _split(path: Path, config: Mapping[str, Any], alignment: bool) -> str:
         lines.append(f"| {part} | {len(rows):,} | {rows['donor'].nunique():,} |")
     given = {part: set(table.loc[table["split"] == part, "donor"].dropna()) for part in SPLITS}
     shared = len((given["train"] | given["val"]) & given["test"])
-    said = (
-        "No donor is in two parts."
+    text = (
+        "No donor is in two splits."
         if not shared
-        else f"**{shared} donors are in training and test: every figure is too good.**"
+        else f"**{shared} donors are in training and test: all metrics are too optimistic.**"
     )
     return "\n".join(
-        [*lines, f"\nBy {by}. {said} The best epoch was chosen on `val`; every figure below is on `test`.\n"]
+        [
+            *lines,
+            f"\nSplit by {by}. {text} The best epoch was chosen on `val`; all metrics below are measured on `test`.\n",
+        ]
     )
 
 
 def _architecture(model: Mapping[str, Any]) -> str:
-    """The constructor's arguments."""
+    """List the constructor's arguments."""
     rows = [f"| {key} | {value} |" for key, value in model["architecture"].items()]
     return "\n".join(["## Architecture\n", "| `model.` | |", "|---|---|", *rows, ""])
 
 
 def _metrics(metrics: Mapping[str, float | None], intervals: Intervals, alignment: bool) -> str:
-    """Figures on held-out donors, a PCA's beside, with intervals where it was evaluated."""
+    """Compare metrics with PCA, with intervals if the run was evaluated."""
     if alignment:
         rows = [
             f"| {label(key)} | {_figure(value)} |"
@@ -203,12 +208,12 @@ def _metrics(metrics: Mapping[str, float | None], intervals: Intervals, alignmen
         lines.append(
             f"| {label(key)} | {_figure(ours)} | {_bounds(own)} | {_figure(pca)} | {difference} | {_bounds(paired)} |"
         )
-    said = (
+    text = (
         "Intervals are over donors (bootstrap)."
         if intervals
-        else "Without intervals: `python -m gtex_vae.evaluate run=RUN` adds them."
+        else "Add intervals with `python -m gtex_vae.evaluate run=RUN`."
     )
-    return "\n".join([*lines, f"\nPCA: as many components, same training samples. {said}\n"])
+    return "\n".join([*lines, f"\nThe PCA has as many components and the same training samples. {text}\n"])
 
 
 def _figure(value: float | None) -> str:
@@ -220,36 +225,38 @@ def _bounds(interval: Any) -> str:
 
 
 def _limits(metrics: Mapping[str, float | None], intervals: Intervals, model: Mapping[str, Any]) -> str:
-    """What it cannot do, as far as it is known."""
+    """List known limits."""
     lines = [
         "## Limits\n",
-        f"- Expression in another unit than {model['unit']} is converted where that is possible; differences between laboratories "
-        "are not corrected.",
-        "- A model of a cohort knows its tissues, its donors' ages and ancestries, and its laboratory's protocol; on others its "
-        "figures are unknown. `ood_verdict` of encode says which samples are unlike what it has seen.",
-        "- Embeddings carry technical variation (ischemic time, RNA quality, batch) where the data does: "
-        "`evaluation/covariates.csv` says how much.",
-        "- Its predictions are averages: a gene's rare extremes are smoothed.",
+        f"- Expression in other units than {model['unit']} is converted if possible; differences between laboratories are not "
+        "corrected.",
+        "- The metrics hold for the tissues, ages, ancestries and protocol of the training cohort; for others they are unknown. "
+        "`ood_verdict` of encode marks samples that are unlike the training data.",
+        "- Embeddings contain technical variation (ischemic time, RNA quality, batch) if the data does: "
+        "`evaluation/covariates.csv` lists how much.",
+        "- Predictions are averages: rare extreme values of a gene are smoothed.",
     ]
-    behind = [
+    equal = [
         label(key)
         for key in WITH_INTERVALS
         if (key, PCA) in intervals and tone(key, intervals[key, PCA].low, intervals[key, PCA].high) == "open"
     ]
-    if behind:
-        lines.append(f"- Not told from a PCA: {', '.join(behind)}.")
+    if equal:
+        lines.append(f"- No significant difference from PCA: {', '.join(equal)}.")
     if not intervals:
-        lines.append("- Not evaluated beyond the end of training: no intervals, no coverage, no verdicts.")
+        lines.append(
+            "- Not evaluated after training: no intervals, no coverage, no out-of-distribution verdicts."
+        )
     return "\n".join([*lines, ""])
 
 
 def _made(record: Mapping[str, Any]) -> str:
-    """How to make it again."""
+    """List command, versions and packages."""
     git = record.get("git") or {}
     packages = ", ".join(f"{name} {version}" for name, version in record.get("packages", {}).items())
     command = " ".join(["python -m gtex_vae.train", *map(str, record.get("command", [])[1:])])
     return "\n".join([
-        "## How it was made\n", f"    {command}\n",
+        "## How to reproduce\n", f"    {command}\n",
         f"- {record.get('created', 'unknown time')}, revision {git.get('revision', 'unknown')}"
         f"{' (edited)' if git.get('dirty') else ''}, Python {record.get('python', '?')}", f"- {packages}", "",
     ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""Figures of a model; each returns a matplotlib figure and draws nothing on screen.
+"""Matplotlib figures of a model, and helpers for all figures.
 
 Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 """
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCATTER_POINTS = 20_000
-MARKERS = "o^sDvPX*"  # with them, tissues of equal shape are eight hues apart: told apart by colour-blind readers too
+MARKERS = "o^sDvPX*"  # tissues with equal markers are eight hues apart, also for color-blind readers
 LEGEND_COLUMNS = 3
-SHADE = 0.85  # of the colour map, whose greens are pale on white
-DPI = 120  # TensorBoard shrinks the figure into a card, and shows it at this size when opened
+SHADE = 0.85  # darkens the color map, whose greens are pale on white
+DPI = 120  # TensorBoard shows figures at this size when opened
 
 
 def tissue_colors(tissues: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    """A colour for each of up to some sixty tissues, neighbours in the alphabet (details of a group) alike in hue.
+    """Choose a color per tissue; alphabetical neighbours, often of one organ, get similar hues.
 
-    Neighbours are too alike to be told apart by colour: draw them with `tissue_markers` too.
+    With 60 tissues, neighbouring hues are hard to distinguish: combine them with `tissue_markers`.
     """
     from matplotlib import colormaps
 
@@ -34,26 +34,26 @@ def tissue_colors(tissues: Sequence[str]) -> dict[str, tuple[float, ...]]:
 
 
 def tissue_markers(tissues: Sequence[str]) -> dict[str, str]:
-    """A marker for each tissue, another than that of its neighbours in the alphabet."""
+    """Choose a marker per tissue that differs from those of its alphabetical neighbours."""
     return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(sorted(set(tissues)))}
 
 
 def blank_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches."""
+    """Create an empty figure of this size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
 def plain_axes(axes: Axes, x: str = "", y: str = "") -> None:
-    """Labels, and no frame at the top and the right."""
+    """Set labels and hide the top and right spines."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def latent_map(mu_nd: np.ndarray, tissue: Sequence[str]) -> Figure:
-    """First two principal components of the embedding, coloured by tissue.
+    """Draw the first two principal components of the embedding, colored by tissue.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def latent_map(mu_nd: np.ndarray, tissue: Sequence[str]) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        The map with the legend below it, so that the map keeps its size in a narrow card.
+        Map with the legend below, so that the map keeps its size in a narrow TensorBoard card.
     """
     from matplotlib.collections import PathCollection
 
@@ -99,14 +99,14 @@ def latent_map(mu_nd: np.ndarray, tissue: Sequence[str]) -> Figure:
 
 
 def reconstruction_scatter(x_ng: np.ndarray, x_hat_ng: np.ndarray, *, seed: int = 0) -> Figure:
-    """Reconstructed against measured standardized expression, a random sample of entries.
+    """Draw reconstructed against measured standardized expression, for a random sample of entries.
 
     Parameters
     ----------
     x_ng, x_hat_ng
         Measured and reconstructed, shape (n, g).
     seed
-        Of the choice of entries.
+        Seed of the sample of entries.
     """
     entries = np.random.default_rng(seed).integers(0, x_ng.size, min(SCATTER_POINTS, x_ng.size))
     x, x_hat = x_ng.ravel()[entries], x_hat_ng.ravel()[entries]

@@ -1,4 +1,4 @@
-"""Maps of an embedding on the plane; the same seed gives the same map.
+"""Two-dimensional maps of an embedding, reproducible by seed.
 
 Shapes: ``n`` samples, ``d`` latent dimensions.
 """
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 UMAP_NEIGHBOURS = 15
-UMAP_DISTANCE = 0.5  # tissues are so far apart that the default of 0.1 shrinks each to a dot
+UMAP_DISTANCE = 0.5  # with the default of 0.1, tissues shrink to dots
 PERPLEXITY = 30.0
-FFT_FROM = 2000  # samples above which interpolation beats the Barnes-Hut tree
+FFT_FROM = 2000  # samples above which interpolation is faster than the Barnes-Hut tree
 
 
 def pca_map(z_nd: NDArray[np.floating]) -> NDArray[np.float32]:
-    """First two principal components, the sign of each such that its largest score is positive.
+    """Project on the first two principal components, with signs that make the largest score positive.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def pca_map(z_nd: NDArray[np.floating]) -> NDArray[np.float32]:
     Returns
     -------
     ndarray of float32
-        Shape (n, 2); zeros for a component that does not exist.
+        Shape (n, 2); zeros if a component does not exist.
 
     Examples
     --------
@@ -44,14 +44,14 @@ def pca_map(z_nd: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def umap_map(z_nd: NDArray[np.floating], *, seed: int = 0) -> NDArray[np.float32]:
-    """UMAP of 15 neighbours, least distance 0.5.
+    """Compute a UMAP with 15 neighbours and a minimum distance of 0.5.
 
     Parameters
     ----------
     z_nd
         Embedding, shape (n, d), at least 4 samples.
     seed
-        Of the initial layout and of the optimization, which runs on one thread for its sake.
+        Seed of the initial layout and of the optimization, which runs on one thread to be reproducible.
 
     Returns
     -------
@@ -65,21 +65,21 @@ def umap_map(z_nd: NDArray[np.floating], *, seed: int = 0) -> NDArray[np.float32
     from umap import UMAP
 
     neighbours = min(UMAP_NEIGHBOURS, len(z_nd) - 1)
-    # the spectral start needs more samples than it has components
+    # spectral initialization needs more samples than components
     start = "spectral" if len(z_nd) > 10 else "random"
     model = UMAP(n_neighbors=neighbours, min_dist=UMAP_DISTANCE, init=start, random_state=seed, n_jobs=1)
     return np.asarray(model.fit_transform(z_nd), dtype=np.float32)
 
 
 def tsne_map(z_nd: NDArray[np.floating], *, seed: int = 0) -> NDArray[np.float32]:
-    """t-SNE of perplexity 30, started from PCA, or at random where there is one dimension only.
+    """Compute a t-SNE with perplexity 30, initialized by PCA, or at random if there is only one dimension.
 
     Parameters
     ----------
     z_nd
         Embedding, shape (n, d), at least 4 samples.
     seed
-        Of the initial layout.
+        Seed of the initial layout.
 
     Returns
     -------
@@ -92,10 +92,10 @@ def tsne_map(z_nd: NDArray[np.floating], *, seed: int = 0) -> NDArray[np.float32
     """
     from openTSNE import TSNE
 
-    logging.getLogger("openTSNE").setLevel(logging.WARNING)  # it remarks on a start of its own choosing
+    logging.getLogger("openTSNE").setLevel(logging.WARNING)  # it logs its choice of initialization
     model = TSNE(
         perplexity=min(PERPLEXITY, (len(z_nd) - 1) / 3),
-        neighbors="exact",  # no index whose building could differ from run to run
+        neighbors="exact",  # approximate indices are not reproducible
         negative_gradient_method="fft" if len(z_nd) > FFT_FROM else "bh",
         initialization="pca" if z_nd.shape[1] > 1 else "random",
         random_state=seed,

@@ -1,4 +1,4 @@
-"""The page of a sweep: one HTML file that needs nothing beside it."""
+"""Page of a sweep, a self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def sweep_page(
     metric: str | None = None,
     stability: pd.DataFrame | None = None,
 ) -> str:
-    """Make the page: every run with its overrides, parallel coordinates, main effects, agreement of seeds.
+    """Make the page: parallel coordinates, main effects, agreement of seeds, and a table of runs.
 
     Parameters
     ----------
     title
-        Of the sweep.
+        Title of the page.
     runs
-        All of its runs.
+        All runs of the sweep.
     metric
-        Shown at first, and what ``best`` goes by.
+        Metric that is shown first and selects the best run.
     stability
-        As `gtex_vae.analysis.evaluation.seed_stability.stability` gives it.
+        Result of `gtex_vae.analysis.evaluation.seed_stability.stability`.
 
     Returns
     -------
@@ -78,24 +78,24 @@ def sweep_page(
 
 
 def metrics_of(runs: Sequence[SweepRun]) -> list[str]:
-    """Metrics that any run has, the model's own before the baselines'."""
+    """List the metrics of all runs, the model's before the baselines'."""
     names = dict.fromkeys(name for run in runs for name, value in run.metrics.items() if value is not None)
     return sorted(names, key=lambda name: name.startswith("baseline/"))
 
 
 def first_metric(metrics: Sequence[str]) -> str | None:
-    """What to show where nothing was asked for."""
+    """Choose the metric to show by default."""
     return next((name for name in (*FIRST, *metrics) if name in metrics), None)
 
 
 def swept_keys(runs: Sequence[SweepRun]) -> list[str]:
-    """Keys whose values differ between runs, apart from the seed."""
+    """List keys whose values differ between runs, except the seed."""
     keys = dict.fromkeys(key for run in runs for key in run.overrides)
     return [key for key in keys if key != SEED and len({run.overrides.get(key) for run in runs}) > 1]
 
 
 def value_of(text: str | None) -> Any:
-    """An override's value: a number, or text.
+    """Convert an override to a number if possible.
 
     >>> value_of("64"), value_of("1e-3"), value_of("[512,64]"), value_of("true"), value_of(None)
     (64, 0.001, '[512,64]', 'true', None)
@@ -108,7 +108,7 @@ def value_of(text: str | None) -> Any:
 
 
 def best_run(runs: Sequence[SweepRun], metric: str | None) -> SweepRun | None:
-    """The finished run with the best value of a metric."""
+    """Return the finished run with the best value of a metric."""
     scored = [
         (v, run)
         for run in runs
@@ -121,7 +121,7 @@ def best_run(runs: Sequence[SweepRun], metric: str | None) -> SweepRun | None:
 
 
 def headline(runs: Sequence[SweepRun], metric: str | None) -> str:
-    """How many runs there are, what became of them, and which is best."""
+    """Count the runs by status, and name the best."""
     counts = Counter(run.status for run in runs)
     states = ", ".join(f"{count} {status}" for status, count in counts.most_common())
     text = f"{len(runs)} runs: {states}."

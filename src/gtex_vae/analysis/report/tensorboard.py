@@ -1,4 +1,4 @@
-"""What evaluate and analyze add to a run's TensorBoard: each stage one file of events, written anew every time."""
+"""TensorBoard events of evaluate and analyze: one event file per stage, replaced each time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER = "tensorboard"
 
 @contextmanager
 def events_of(run: Path, stage: str) -> Iterator[SummaryWriter | None]:
-    """A writer of the stage's own event file, in the place of an earlier one; None where the run was not logged."""
+    """Open the stage's event file and delete an earlier one; yield None if the run has no TensorBoard log."""
     from torch.utils.tensorboard import SummaryWriter
 
     folder, suffix = run / FOLDER, f".{stage}"
@@ -35,7 +35,7 @@ def events_of(run: Path, stage: str) -> Iterator[SummaryWriter | None]:
 
 
 def show_figures(run: Path, pictures: Sequence[Path]) -> None:
-    """The figures of the report, as PNG, under ``analysis/``."""
+    """Log the figures of the report as PNG under ``analysis/``."""
     from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
     with events_of(run, "analyze") as writer:
@@ -44,19 +44,19 @@ def show_figures(run: Path, pictures: Sequence[Path]) -> None:
         step = _last_step(run)
         for path in pictures:
             png = path.read_bytes()
-            width, height = (int.from_bytes(png[at : at + 4]) for at in (16, 20))  # of the header
+            width, height = (int.from_bytes(png[at : at + 4]) for at in (16, 20))  # from the PNG header
             image = Summary.Image(encoded_image_string=png, width=width, height=height, colorspace=4)
             value = Summary.Value(tag=f"analysis/{path.stem}", image=image)
             writer._get_file_writer().add_summary(Summary(value=[value]), step)
 
 
 def show_metrics(run: Path) -> None:
-    """The figures of `evaluate` with their intervals, as text, under ``evaluation/``."""
+    """Log the metrics of `evaluate` with their intervals as text under ``evaluation/``."""
     with events_of(run, "evaluate") as writer:
         if writer is not None:
             writer.add_text("evaluation/metrics", metrics_section(run), _last_step(run))
 
 
 def _last_step(run: Path) -> int:
-    """The step that the training ended at."""
+    """Return the last step of training."""
     return max((steps[-1] for steps, _ in read_curves(run / FOLDER).values()), default=0)

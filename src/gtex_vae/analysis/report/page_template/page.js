@@ -13,7 +13,7 @@ const state = { method: Object.keys(maps).includes("UMAP") ? "UMAP" : Object.key
 const canvas = $("canvas"), pen = canvas.getContext("2d");
 let width = 0, height = 0, px = new Float32Array(n), py = new Float32Array(n), visible = new Uint8Array(n), matches = null;
 
-// one outline per marker, of about the same area, of unit radius
+// outline of each marker, of about equal area and unit radius
 const polygon = (corners, turn, radii = [1]) => Array.from({ length: corners }, (_, i) => {
   const angle = turn + 2 * Math.PI * i / corners, r = radii[i % radii.length];
   return [r * Math.cos(angle), r * Math.sin(angle)];
@@ -212,7 +212,7 @@ function fit() {
   place(); draw();
 }
 legend(); fit();
-new ResizeObserver(fit).observe(canvas.parentNode);  // scroll bars come without the window's event
+new ResizeObserver(fit).observe(canvas.parentNode);  // scroll bars do not fire the window's resize event
 window.addEventListener("beforeprint", fit);
 
 // ---- gene neighbours
@@ -248,8 +248,8 @@ function showGene(i) {
     rows.push([link, genes.ids[other], (cosine[j] / 10000).toFixed(3), bar, number(r2.r2_model[other])]);
   }
   const own = make("p");
-  own.append(make("b", `${genes.names[i]} `), `${genes.ids[i]} · R2 of its reconstruction ${number(r2.r2_model[i])} (PCA ${number(r2.r2_pca[i])}) · of its imputation ${number(r2.imputation_model[i])} (PCA ${number(r2.imputation_pca[i])})`);
-  if (!isFinite(r2.r2_model[i])) own.append(" · it does not vary over the held-out samples: its neighbours say nothing");
+  own.append(make("b", `${genes.names[i]} `), `${genes.ids[i]} · reconstruction R2 ${number(r2.r2_model[i])} (PCA ${number(r2.r2_pca[i])}) · imputation R2 ${number(r2.imputation_model[i])} (PCA ${number(r2.imputation_pca[i])})`);
+  if (!isFinite(r2.r2_model[i])) own.append(" · constant over the held-out samples: its neighbours are not meaningful");
   $("gene-result").replaceChildren(own, table(["gene", "id", "cosine", "", "R2"], rows));
 }
 $("gene").oninput = event => {
@@ -269,7 +269,7 @@ $("gene").oninput = event => {
   else { $("gene-result").replaceChildren(); $("gene-note").textContent = "no such gene in this model"; }
 };
 if (genes.k) {
-  // genes that hardly vary are all alike: a poor example
+  // start with a well reconstructed gene: genes that hardly vary are all similar
   let best = -1;
   for (let i = 0; i < lower.length; i++) {
     if (r2.r2_model[i] > 0.5 && (best < 0 || cosine[i * genes.k] > cosine[best * genes.k])) best = i;

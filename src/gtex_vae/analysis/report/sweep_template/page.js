@@ -8,7 +8,7 @@ const draw = (parent, tag, attributes, text) => {
 const number = v => v === null || v === undefined ? "–" : typeof v !== "number" ? String(v)
   : Number.isInteger(v) ? String(v) : Math.abs(v) >= 1e-3 && Math.abs(v) < 1e4 ? String(+v.toPrecision(4)) : String(+v.toPrecision(3)).includes("e") ? String(+v.toPrecision(3)) : v.toExponential(2).replace(/\.?0+e/, "e");
 const mean = values => values.reduce((a, b) => a + b, 0) / values.length;
-// as matplotlib's viridis, without its pale end
+// matplotlib's viridis without its pale end
 const viridis = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#a5d62f"];
 const signs = { finished: "✔ finished", failed: "✘ failed", pruned: "✂ pruned", unfinished: "… unfinished", new: "… new" };
 let metric = data.metric, order = { key: null, up: true };
@@ -16,7 +16,7 @@ const less = () => (data.metrics.find(m => m.name === metric) || {}).less;
 const better = (a, b) => less() ? a < b : a > b;
 const score = run => run.metrics[metric] ?? null;
 
-// ---- settings: runs that differ by the seed alone
+// ---- settings: groups of runs that differ only in the seed
 function settings() {
   const groups = new Map();
   for (const run of data.runs) {
@@ -30,9 +30,9 @@ function settings() {
     return { ...group, mean: mean(scores), low: Math.min(...scores), high: Math.max(...scores) };
   });
 }
-const label = values => data.keys.map(key => `${key}=${number(values[key])}`).join("  ") || "all alike";
+const label = values => data.keys.map(key => `${key}=${number(values[key])}`).join("  ") || "all equal";
 
-// ---- a scale from values to pixels: linear, logarithmic from a factor of 10 on, or one place for each text
+// ---- scale from values to pixels: linear, logarithmic if the range exceeds a factor of 10, or categorical for texts
 function scale(values, from, to) {
   const known = [...new Set(values.filter(v => v !== null && v !== undefined))];
   if (known.length && known.every(v => typeof v === "number")) {
@@ -103,7 +103,7 @@ function effects() {
     for (const tick of y.ticks.length > 5 ? [0, .5, 1].map(t => y.ticks[Math.round(t * (y.ticks.length - 1))]) : y.ticks) draw(svg, "text", { class: "soft", x: 55, y: y.place(tick) + 4, "text-anchor": "end" }, number(tick));
     for (const tick of x.ticks) draw(svg, "text", { class: "soft", x: x.place(tick), y: height - 22, "text-anchor": "middle" }, number(tick));
     for (const run of runs) draw(draw(svg, "circle", { class: "run", cx: x.place(run.values[key]), cy: y.place(score(run)), r: 3, fill: "#0072B2", opacity: .35 }), "title", {}, `${run.name}: ${number(score(run))}`);
-    if (x.many) continue;  // one value a run: the runs themselves are the picture
+    if (x.many) continue;  // every run has a value of its own: no means
     const path = [];
     for (const value of x.ticks) {
       const there = runs.filter(run => (run.values[key] ?? null) === value);
@@ -135,7 +135,7 @@ const numeric = (from, to) => Object.fromEntries(Array.from({ length: to - from 
 function stability() {
   const repeated = settings().filter(setting => setting.runs.length > 1), spread = $("spread"), agreement = $("agreement");
   spread.replaceChildren(); agreement.replaceChildren();
-  if (!repeated.length) spread.append(make("p", "No setting was run with several seeds: add seed=1,2,3 to the sweep.", "none"));
+  if (!repeated.length) spread.append(make("p", "No setting was run with several seeds. Add seed=1,2,3 to the sweep.", "none"));
   else {
     spread.append(make("h3", `Spread of ${metric} over seeds`));
     const sd = setting => Math.sqrt(setting.runs.map(run => (score(run) - setting.mean) ** 2).reduce((a, b) => a + b, 0) / (setting.runs.length - 1));
@@ -146,14 +146,14 @@ function stability() {
     spread.append(folded);
   }
   if (!data.stability.length) {
-    if (repeated.length) agreement.append(make("p", "Whether latents and neighbours agree: python -m gtex_vae.summarize sweep=…", "none"));
+    if (repeated.length) agreement.append(make("p", "To compare embeddings and neighbours of seeds: python -m gtex_vae.summarize sweep=…", "none"));
     return;
   }
-  const shown = { latent_cka: "latents: linear CKA", latent_procrustes: "latents: Procrustes R2", sample_neighbours: "neighbours of samples", sample_chance: "by chance", gene_neighbours: "neighbours of genes", gene_chance: "by chance" };
-  agreement.append(make("h3", "Do latents and neighbours agree?"));
+  const shown = { latent_cka: "embeddings: linear CKA", latent_procrustes: "embeddings: Procrustes R2", sample_neighbours: "neighbours of samples", sample_chance: "by chance", gene_neighbours: "neighbours of genes", gene_chance: "by chance" };
+  agreement.append(make("h3", "Agreement of embeddings and neighbours"));
   agreement.append(table(["setting", "runs", ...Object.values(shown)],
-    data.stability.map(pair => [pair.setting || "all alike", `${pair.run_a} – ${pair.run_b}`, ...Object.keys(shown).map(key => number(pair[key]))]), numeric(2, 8)));
-  agreement.append(make("p", "Of held-out samples, for each pair of seeds. CKA and Procrustes R2 are 1 where the latents are the same up to a rotation and a scale; neighbours are compared by the share that two lists of 15 have in common of all they name (Jaccard).", "note"));
+    data.stability.map(pair => [pair.setting || "all equal", `${pair.run_a} – ${pair.run_b}`, ...Object.keys(shown).map(key => number(pair[key]))]), numeric(2, 8)));
+  agreement.append(make("p", "On held-out samples, for each pair of seeds. CKA and Procrustes R2 are 1 if the embeddings are equal up to rotation and scale. Neighbours are compared by the Jaccard index of two lists of 15.", "note"));
 }
 function list() {
   const wanted = $("status").value, rows = data.runs.filter(run => wanted === "all" || run.status === wanted);
@@ -188,7 +188,7 @@ function bestRun() {
 }
 function all() {
   const best = bestRun();
-  $("best").textContent = best ? `best: run ${best.name} with ${number(score(best))} (${less() ? "less" : "more"} is better)` : "no finished run has it";
+  $("best").textContent = best ? `best: run ${best.name} with ${number(score(best))} (${less() ? "lower" : "higher"} is better)` : "no finished run has this metric";
   parallel(); effects(); stability(); list();
 }
 for (const { name } of data.metrics) { const option = make("option", name); option.value = name; $("metric").append(option); }
