@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gtex_vae.files import write_beside
+from gtex_vae.runs import data_paths
 from gtex_vae.runs.directory import find_run
 from gtex_vae.stage import stage
 
@@ -22,6 +23,7 @@ class AnalyzeConfig:
     genesets: list[str]
     gene_embedding: str
     seed: int
+    data: dict[str, str | None]
     paths: dict[str, Any]
 
 
@@ -41,6 +43,7 @@ def main(config: AnalyzeConfig, run_dir: Path) -> None:
     if is_alignment(run):
         log.info("report: %s", write_report(run, seed=config.seed))
         return
+    data_paths.move(run, config.data)
     model = TrainedModel.load(run / "model")
     if not (run / "evaluation" / "metrics.json").exists():
         log.info("measuring %s on held-out donors first", run)

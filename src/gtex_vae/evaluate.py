@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gtex_vae.paths import matrix_name
+from gtex_vae.runs import data_paths
 from gtex_vae.runs.directory import find_run
 from gtex_vae.stage import stage
 
@@ -38,6 +39,7 @@ class EvaluateConfig:
     genesets: list[str]
     supervised_terms: int
     seed: int
+    data: dict[str, str | None]
     paths: dict[str, Any]
 
 
@@ -51,6 +53,7 @@ def main(config: EvaluateConfig, run_dir: Path) -> None:
     if is_alignment(run):
         _alignment(config, run)
         return
+    data_paths.move(run, config.data)
     model = TrainedModel.load(run / "model")
     if config.input is not None:
         result, folder = _matrix(config, run, model, config.input)

@@ -22,6 +22,7 @@ class GenerateConfig:
     tissues: list[str]
     between: list[str]
     seed: int
+    data: dict[str, str | None]
     paths: dict[str, Any]
     overwrite: bool
 
@@ -34,9 +35,11 @@ def main(config: GenerateConfig, run_dir: Path) -> None:
     from gtex_vae.data.preprocess.processed import write_made
     from gtex_vae.files import write_beside, write_json
     from gtex_vae.inference.trained_model import TrainedModel
+    from gtex_vae.runs import data_paths
     from gtex_vae.runs.directory import find_run
 
     run = find_run(config.run, Path(config.paths["outputs"]))
+    data_paths.move(run, config.data)
     model = TrainedModel.load(run / "model")
     samples = open_samples(run, model)
     synthetic = synthesize(

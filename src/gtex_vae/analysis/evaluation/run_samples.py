@@ -14,9 +14,9 @@ from gtex_vae.data.loading.disk_matrix import open_larger_than, subset
 from gtex_vae.data.preprocess import processed
 from gtex_vae.data.splits import SPLITS, read_splits
 from gtex_vae.data.standardize import Standardizer
-from gtex_vae.errors import DataError, RunError
+from gtex_vae.errors import ConfigError, DataError, RunError
 from gtex_vae.inference.trained_model import TrainedModel
-from gtex_vae.runs import directory
+from gtex_vae.runs import data_paths, directory
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -45,14 +45,19 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
     RunError
         The data is gone, or no longer what the run was trained on.
     """
-    data = directory.read_config(run_dir)["data"]
+    data = data_paths.locate(run_dir, directory.read_config(run_dir)["data"])
     path = processed.choose(data["path"], data["processed"])
     memory_gib = data.get("memory_gib")
     try:
+        if not path.exists() and data["prepare"] is not None:
+            log.info("making %s, which does not exist", path)
+            processed.make_processed(path, data["prepare"], in_chunks=memory_gib is not None)
         disk = open_larger_than(path, memory_gib)
         adata = processed.read(path) if disk is None else disk.adata
-    except DataError as error:
-        raise RunError(f"the data of {run_dir} cannot be read: {error}") from error
+    except (ConfigError, DataError) as error:
+        raise RunError(
+            f"the data of {run_dir} cannot be read: {error}; data.processed=FILE says where it is now"
+        ) from error
     split = read_splits(run_dir / "splits.csv", list(adata.obs_names))
     adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
     if list(adata.var_names) != model.gene_ids:

@@ -20,7 +20,7 @@ from gtex_vae.data.preprocess import processed
 from gtex_vae.data.splits import SPLITS
 from gtex_vae.errors import DataError
 from gtex_vae.files import write_text
-from gtex_vae.runs import directory
+from gtex_vae.runs import data_paths, directory
 
 CARD = "README.md"
 TYPES = {"r2": "r2", "accuracy": "accuracy", "mse": "mse", "mae": "mae"}  # types known to Hugging Face
@@ -133,7 +133,7 @@ def _data(run: Path, config: Mapping[str, Any], model: Mapping[str, Any], alignm
                 f"The alignment: {source}. The model is that of the run {config.get('pretrained')}; see its card for its data.\n",
             ]
         )
-    data = config["data"]
+    data = data_paths.locate(run, config["data"])
     try:
         record, obs = processed.describe(processed.choose(data.get("path"), data["processed"]))
     except DataError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,23 +11,28 @@ from typing import Any
 from gtex_vae import provenance
 from gtex_vae.config import FORMER_TARGETS, update_targets
 
+log = logging.getLogger(__name__)
+
 # Raise this when a correction of preprocessing changes its output: existing processed files are then made again.
 PREPARE_VERSION = 1
+SOURCES = ("path", "annotations", "gene_list")  # arguments that name files
 
 
 def fingerprint(prepare: Mapping[str, Any]) -> str:
     """Hash the settings, the state of the source files and `PREPARE_VERSION`.
 
-    Of ``_target_`` only the function's name counts, so that moving a module keeps processed files valid.
+    Of ``_target_`` only the function's name counts, and of a source file its resolved path, so that the file stays valid
+    when a module moves or the command runs in another folder.
 
     Parameters
     ----------
     prepare
         ``_target_`` and arguments of the function that makes the processed AnnData.
     """
-    name = str(prepare.get("_target_")).rpartition(".")[2]
+    settings = {key: value for key, value in prepare.items() if key not in SOURCES}
+    settings["_target_"] = str(prepare.get("_target_")).rpartition(".")[2]
     return provenance.fingerprint(
-        {**prepare, "_target_": name, "source": _source_state(prepare), "prepare_version": PREPARE_VERSION}
+        {**settings, "source": _source_state(prepare), "prepare_version": PREPARE_VERSION}
     )
 
 
@@ -54,9 +60,15 @@ def why_stale(processed: Path, prepare: Mapping[str, Any]) -> str | None:
     if stored == fingerprint(prepare) or stored in _former_fingerprints(prepare):
         return None
     made_with = json.loads(_read_text(processed, "record") or "{}").get("config") or {}
-    settings = {**made_with, **prepare}
-    different = [key for key in settings if key != "_target_" and made_with.get(key) != prepare.get(key)]
-    return f"other settings: {', '.join(different)}" if different else "its source files changed"
+    keys = [key for key in {**made_with, **prepare} if key not in ("_target_", *SOURCES)]
+    different = [key for key in keys if made_with.get(key) != prepare.get(key)]
+    if different:
+        return f"other settings: {', '.join(different)}"
+    missing = [source for source in _sources(prepare) if not Path(source).exists()]
+    if missing:
+        log.info("%s is used without its source files: %s does not exist", processed, missing[0])
+        return None
+    return "its source files changed"
 
 
 def _former_fingerprints(prepare: Mapping[str, Any]) -> list[str]:
@@ -71,13 +83,18 @@ def _former_fingerprints(prepare: Mapping[str, Any]) -> list[str]:
 
 def _source_state(prepare: Mapping[str, Any]) -> list[Any]:
     """Return resolved path, size and modification time of each file that the processed AnnData is made from."""
-    sources = [prepare.get("path"), *prepare.get("annotations", ()), prepare.get("gene_list")]
     state: list[Any] = []
-    for source in sources:
-        if source is not None and Path(source).exists():
+    for source in _sources(prepare):
+        if Path(source).exists():
             found = Path(source).stat()
             state += [str(Path(source).resolve()), found.st_size, found.st_mtime_ns]
     return state
+
+
+def _sources(prepare: Mapping[str, Any]) -> list[str]:
+    """Return the paths of the files that the processed AnnData is made from."""
+    sources = [prepare.get("path"), *(prepare.get("annotations") or ()), prepare.get("gene_list")]
+    return [source for source in sources if source is not None]
 
 
 def _read_text(processed: Path, key: str) -> str | None:
