@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -47,7 +47,7 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
     """
     data = data_paths.locate(run_dir, directory.read_config(run_dir)["data"])
     path = processed.choose(data["path"], data["processed"])
-    memory_gib = data.get("memory_gib")
+    memory_gib: Any = data.get("memory_gib")
     try:
         if not path.exists() and data["prepare"] is not None:
             log.info("making %s, which does not exist", path)
