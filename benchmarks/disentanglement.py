@@ -23,12 +23,12 @@ from hydra import compose, initialize_config_dir
 from record import machine, write
 from torch import Tensor
 
-from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.evaluation.latent_space import known_factors
 from gtex_vae.analysis.metrics.disentanglement import dci, mutual_information_gap
 from gtex_vae.analysis.metrics.latent import active_units
 from gtex_vae.config import build, register_resolvers, to_plain
 from gtex_vae.models.objective import Objective, ObjectiveTerms
+from gtex_vae.models.pca import PCA
 from gtex_vae.models.vae import VAEOutput
 from gtex_vae.paths import conf_dir
 from gtex_vae.training import environment

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.evaluation.run_samples import open_samples, split_samples
 from gtex_vae.analysis.genes.evaluation import evaluate_genes
 from gtex_vae.analysis.genes.gene_sets import collections_for
 from gtex_vae.inference.predictors import embed_in_batches
 from gtex_vae.inference.trained_model import TrainedModel
+from gtex_vae.models.pca import PCA
 from gtex_vae.paths import shared_dir
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -28,7 +28,6 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.evaluation.missing_genes import on_present_genes
 from gtex_vae.analysis.evaluation.other_matrix import read_other_matrix
 from gtex_vae.analysis.evaluation.run_samples import open_samples, split_samples
@@ -36,6 +35,7 @@ from gtex_vae.inference.calibration import Calibration, residuals
 from gtex_vae.inference.out_of_distribution import VERDICTS, SeenSamples
 from gtex_vae.inference.predictors import Embedder, embed_in_batches
 from gtex_vae.inference.trained_model import TrainedModel
+from gtex_vae.models.pca import PCA
 from gtex_vae.paths import shared_dir
 
 RESULT = Path(__file__).parent / "results" / "out_of_distribution.json"

@@ -36,10 +36,10 @@ def measure(size: dict[str, int], folder: Path) -> dict[str, float]:
     """CPU seconds and peak memory of all stages at one size."""
     import torch
 
-    from gtex_vae.analysis.baselines import PCA
     from gtex_vae.data.datamodule import ExpressionDataModule
     from gtex_vae.data.rows import blocks_of
     from gtex_vae.models.objective import Objective
+    from gtex_vae.models.pca import PCA
     from gtex_vae.models.vae import VAE
 
     path = folder / "x.h5ad"

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 import variants
 
-from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.metrics.imputation import hidden_batches
 from gtex_vae.analysis.metrics.tissue import accuracy, knn_predict, logreg_predict
 from gtex_vae.functional.schedules import kl_weight, warmup_cosine
 from gtex_vae.models.objective import Objective
+from gtex_vae.models.pca import PCA
 from gtex_vae.models.vae import VAE
 from gtex_vae.training import environment
 

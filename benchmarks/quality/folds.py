@@ -16,10 +16,10 @@ import anndata
 import numpy as np
 import torch
 
-from gtex_vae.analysis.baselines import PCA
 from gtex_vae.data.splits import split_samples
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.functional.basis import coordinates
+from gtex_vae.models.pca import PCA
 from gtex_vae.paths import shared_dir
 
 

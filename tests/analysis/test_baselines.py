@@ -1,256 +1,52 @@
 from __future__ import annotations
 
-import tracemalloc
-
 import numpy as np
-import pandas as pd
 import pytest
 
 from gtex_vae.analysis import baselines
-from gtex_vae.analysis.baselines import PCA, Mean
-from gtex_vae.analysis.evaluation.predictions import PredictionCollector
-from gtex_vae.analysis.evaluation.score import score, score_methods, score_reconstruction
-from gtex_vae.analysis.metrics.imputation import imputation_r2
-from gtex_vae.data.rows import FilledRows, LazyRows
-from gtex_vae.inference.intervals import PredictiveIntervals
-from gtex_vae.inference.out_of_distribution import usual_residual
-from gtex_vae.paths import shared_dir
+from gtex_vae.analysis.baselines import NearestProfiles
 
 
-def low_rank(n: int, g: int, rank: int, noise: float = 0.0, seed: int = 0) -> np.ndarray:
-    random = np.random.default_rng(seed)
-    loadings_dg = np.random.default_rng(77).normal(size=(rank, g)) / np.arange(1, rank + 1)[:, None]
-    x_ng = random.normal(size=(n, rank)) @ loadings_dg + random.normal(0, noise, (n, g))
-    return x_ng.astype(np.float32)
+def samples(n: int = 60, g: int = 30, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, g)).astype(np.float32)
 
 
-def numpy_pca(x_ng: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
-    _, singular, components = np.linalg.svd(
-        x_ng.astype(float) - x_ng.mean(0, dtype=float), full_matrices=False
+@pytest.mark.parametrize("profiles_at_a_time", [7, 1000])
+def test_imputation_agrees_with_sklearn(profiles_at_a_time, monkeypatch):
+    from sklearn.impute import KNNImputer
+
+    monkeypatch.setattr(baselines, "PROFILES_AT_A_TIME", profiles_at_a_time)
+    x_ng, new_ng = samples(), samples(20, seed=1)
+    observed_ng = np.random.default_rng(2).random(new_ng.shape) > 0.3
+    found_ng = NearestProfiles.neighbours(x_ng, 4).reconstruct(new_ng, observed_ng)
+    imputer = KNNImputer(n_neighbors=4).fit(x_ng)
+    expected_ng = imputer.transform(np.where(observed_ng, new_ng, np.nan))
+    np.testing.assert_allclose(found_ng[~observed_ng], expected_ng[~observed_ng], atol=1e-5)
+
+
+def test_hidden_entries_are_ignored():
+    stored = NearestProfiles.neighbours(samples(), 3)
+    new_ng = samples(10, seed=1)
+    observed_ng = np.random.default_rng(2).random(new_ng.shape) > 0.5
+    garbage_ng = np.where(observed_ng, new_ng, np.float32(1e6))
+    np.testing.assert_array_equal(
+        stored.reconstruct(garbage_ng, observed_ng), stored.reconstruct(new_ng, observed_ng)
     )
-    return components[:d], singular[:d] ** 2 / len(x_ng)
 
 
-@pytest.mark.parametrize("shape", [(200, 60), (60, 200)])
-@pytest.mark.parametrize("randomized", [False, True])
-def test_pca_is_the_svd(shape, randomized, monkeypatch):
-    if randomized:
-        monkeypatch.setattr(baselines, "EXACT_BELOW", 0)
-    d = 8
-    x_ng = low_rank(*shape, rank=20, noise=0.05) + 3
-    pca = PCA.fit(x_ng, d)
-    components, variance = numpy_pca(x_ng, d)
-    np.testing.assert_allclose(pca.variance_d, variance, rtol=1e-4)
-    np.testing.assert_allclose(np.abs((pca.components_dg * components).sum(1)), 1, atol=1e-3)
-    np.testing.assert_allclose(pca.components_dg @ pca.components_dg.T, np.eye(d), atol=1e-5)
-    np.testing.assert_allclose(pca.embed(x_ng), (x_ng - pca.mean_g) @ pca.components_dg.T, atol=1e-4)
-    every = numpy_pca(x_ng, min(shape))[1]
-    assert pca.noise == pytest.approx(every[d:].sum() / (shape[1] - d), rel=1e-3)
+def test_stored_samples_are_their_own_nearest():
+    x_ng = samples()
+    np.testing.assert_array_equal(NearestProfiles.neighbours(x_ng, 1).reconstruct(x_ng), x_ng)
+    everything = NearestProfiles.neighbours(x_ng, 1000).reconstruct(x_ng)
+    np.testing.assert_allclose(everything, np.broadcast_to(x_ng.mean(0), x_ng.shape), atol=1e-5)
 
 
-def test_randomized_and_exact_capture_the_same_variance_where_the_spectrum_is_flat(monkeypatch):
-    x_ng = np.random.default_rng(1).normal(size=(400, 300)).astype(np.float32)
-    exact = PCA.fit(x_ng, 10)
-    monkeypatch.setattr(baselines, "EXACT_BELOW", 0)
-    assert PCA.fit(x_ng, 10).variance_d.sum() == pytest.approx(exact.variance_d.sum(), rel=2e-3)
-
-
-def test_pca_does_not_depend_on_the_order_of_samples():
-    x_ng = low_rank(100, 40, rank=10, noise=0.1)
-    shuffled = PCA.fit(x_ng[::-1], 4)
-    np.testing.assert_allclose(shuffled.components_dg, PCA.fit(x_ng, 4).components_dg, atol=1e-4)
-
-
-@pytest.mark.parametrize("asked", [39, 40, 1000])
-def test_more_components_than_exist_reconstruct_the_training_samples(asked):
-    x_ng = low_rank(40, 90, rank=60)
-    pca = PCA.fit(x_ng, asked)
-    assert pca.components_dg.shape == (39, 90)
-    np.testing.assert_allclose(pca.reconstruct(x_ng), x_ng, atol=1e-3)
-
-
-@pytest.mark.parametrize("rate", [0.05, 0.2, 0.5])
-def test_imputation_recovers_hidden_entries_of_low_rank_data(rate):
-    x_ng = low_rank(300, 200, rank=5)
-    pca = PCA.fit(x_ng, 5)
-    new_ng = low_rank(50, 200, rank=5, seed=1)
-    hidden_ng = np.random.default_rng(2).random(new_ng.shape) < rate
-    garbage_ng = np.where(hidden_ng, np.float32(1e6), new_ng)
-    assert imputation_r2(new_ng, pca.reconstruct(garbage_ng, ~hidden_ng), hidden_ng) > 0.9999
-
-
-def test_imputation_is_the_conditional_mean_of_probabilistic_pca():
-    x_ng = low_rank(2000, 30, rank=3, noise=0.5)
-    pca = PCA.fit(x_ng, 3)
-    w_gd = (pca.components_dg * np.sqrt(pca.variance_d - pca.noise)[:, None]).T.astype(float)
-    covariance_gg = w_gd @ w_gd.T + pca.noise * np.eye(30)
-    sample_g = low_rank(1, 30, rank=3, noise=0.5, seed=3)[0]
-    hidden_g = np.arange(30) % 3 == 0
-    seen_g = ~hidden_g
-    expected = pca.mean_g[hidden_g] + covariance_gg[np.ix_(hidden_g, seen_g)] @ np.linalg.solve(
-        covariance_gg[np.ix_(seen_g, seen_g)], (sample_g - pca.mean_g)[seen_g]
+def test_tissue_means_are_means_of_the_labelled():
+    x_ng = samples(90)
+    labels = np.array(["a", "b", None] * 30, dtype=object)
+    stored = NearestProfiles.tissue_means(x_ng, labels)
+    expected = [x_ng[labels == name].mean(0) for name in ("a", "b")]
+    np.testing.assert_allclose(stored.profiles_mg, expected, atol=1e-6)
+    np.testing.assert_array_equal(
+        stored.reconstruct(stored.profiles_mg[::-1] * 1.01), stored.profiles_mg[::-1]
     )
-    completed = pca.reconstruct(sample_g[None], seen_g[None])[0]
-    np.testing.assert_allclose(completed[hidden_g], expected, atol=2e-3)
-
-
-def test_nothing_observed_gives_the_mean():
-    pca = PCA.fit(low_rank(50, 20, rank=4, noise=0.1), 4)
-    blank = pca.reconstruct(np.ones((2, 20), np.float32), np.zeros((2, 20), bool))
-    np.testing.assert_allclose(blank, np.broadcast_to(pca.mean_g, (2, 20)), atol=1e-6)
-
-
-def annotated(n: int, seed: int) -> tuple[np.ndarray, pd.DataFrame]:
-    labels = np.random.default_rng(seed).integers(4, size=n)
-    shift = np.random.default_rng(88).normal(size=(4, 60))[labels]
-    x_ng = low_rank(n, 60, rank=6, noise=0.3, seed=seed) + shift.astype(np.float32)
-    return x_ng, pd.DataFrame({"tissue": labels.astype(str)})
-
-
-def test_score_gives_a_model_and_its_baselines_the_same_keys_data_and_masks():
-    (x_train, train), (x_test, test) = annotated(200, 0), annotated(101, 1)
-    result = score(PCA.fit(x_train, 6), x_train, x_test, train, test, batch_size=32)
-    model = {name: value for name, value in result.items() if not name.startswith("baseline/")}
-    assert {f"baseline/pca/{name}" for name in model} <= set(result)
-    for name, value in model.items():
-        assert result[f"baseline/pca/{name}"] == pytest.approx(value, rel=1e-5)
-    assert set(model) == {
-        *(f"reconstruction/{m}" for m in ("mse", "mae", "r2", "gene_r2_median", "gene_pearson_median")),
-        *(f"imputation/r2_{rate}" for rate in ("05", "20", "50")),
-        "latent/active_units",
-        "tissue/knn_accuracy",
-        "tissue/logreg_accuracy",
-        *(f"cluster/{m}" for m in ("silhouette_tissue", "calinski_harabasz_tissue", "ari", "nmi")),
-    }
-    for rate in ("05", "20", "50"):
-        assert result[f"baseline/mean/imputation/r2_{rate}"] == 0
-        assert 0.5 < result[f"imputation/r2_{rate}"] < 1
-    assert all(isinstance(value, int | float) for value in result.values())
-
-
-def test_pca_of_rows_read_in_blocks_is_that_of_the_matrix(monkeypatch):
-    x_ng = annotated(150, 0)[0]
-    whole = PCA.fit(x_ng, 3)
-    monkeypatch.setattr("gtex_vae.analysis.baselines.EXACT_BELOW", 10)
-    monkeypatch.setattr("gtex_vae.analysis.baselines.BLOCK", 32)
-    lengths: list[int] = []
-
-    def read(rows: np.ndarray) -> np.ndarray:
-        lengths.append(len(rows))
-        return x_ng[rows]
-
-    blocks = PCA.fit(LazyRows(x_ng.shape, read), 3)
-    assert max(lengths) == 32
-    np.testing.assert_allclose(np.abs(blocks.components_dg @ whole.components_dg.T), np.eye(3), atol=1e-2)
-    np.testing.assert_allclose(blocks.variance_d, whole.variance_d, rtol=1e-3)
-    assert blocks.noise == pytest.approx(whole.noise, rel=1e-3)
-    np.testing.assert_allclose(blocks.mean_g, x_ng.mean(axis=0), atol=1e-5)
-
-
-def test_pca_of_rows_read_in_blocks_holds_a_part_of_the_matrix_at_a_time(monkeypatch):
-    n, g = 4000, 1500
-    x_ng = np.random.default_rng(0).standard_normal((n, g), dtype=np.float32)
-
-    def fill(rows, out_ng):
-        np.take(x_ng, rows, axis=0, out=out_ng, mode="clip")
-
-    monkeypatch.setattr(baselines, "BLOCK_VALUES", n * g // 20)
-    PCA.fit(FilledRows((n, g), fill), 4)  # imports
-    tracemalloc.start()
-    try:
-        PCA.fit(FilledRows((n, g), fill), 4)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 0.25 * x_ng.nbytes
-
-
-def test_score_ignores_the_batch_size_and_does_not_touch_its_input():
-    (x_train, train), (x_test, test) = annotated(150, 0), annotated(67, 1)
-    for array in (x_train, x_test):
-        array.flags.writeable = False
-    model = PCA.fit(x_train, 3)
-    small = score(model, x_train, x_test, train, test, batch_size=10)
-    assert small == pytest.approx(score(model, x_train, x_test, train, test, batch_size=1000), rel=1e-4)
-
-
-def test_score_without_tissues_has_no_tissue_keys():
-    (x_train, train), (x_test, test) = annotated(60, 0), annotated(30, 1)
-    result = score(PCA.fit(x_train, 3), x_train, x_test, train.drop(columns="tissue"), test)
-    assert "reconstruction/r2" in result
-    assert not any("tissue" in name or "cluster" in name for name in result)
-
-
-def test_a_model_sees_zeros_where_entries_are_hidden_and_is_told_so():
-    seen: list[tuple[np.ndarray, np.ndarray | None]] = []
-
-    class Spy:
-        def reconstruct(self, x_ng, observed_ng=None):
-            seen.append((x_ng.copy(), observed_ng))
-            return x_ng
-
-    x_ng = annotated(20, 1)[0]
-    result = score_reconstruction({"": Spy(), "zero/": Mean()}, x_ng, rates=(0.2,)).metrics
-    (whole, nothing), (masked, observed) = seen
-    assert nothing is None and (whole == x_ng).all()
-    assert (masked == np.where(observed, x_ng, 0)).all() and 0.7 < observed.mean() < 0.9
-    # copying the input is perfect on what was shown and the training mean on what was not
-    assert result["reconstruction/r2"] == 1 and result["imputation/r2_20"] == 0
-
-
-def test_what_was_predicted_and_embedded_is_kept_and_not_worked_out_again():
-    (x_train, train), (x_test, test) = annotated(90, 0), annotated(40, 1)
-
-    class Counting(PCA):
-        calls = 0
-
-        def reconstruct(self, x_ng, observed_ng=None):
-            Counting.calls += 1
-            return super().reconstruct(x_ng, observed_ng)
-
-    pca = PCA.fit(x_train, 3)
-    model = Counting(pca.mean_g, pca.components_dg, pca.variance_d, pca.noise)
-    left_ng = x_test - pca.reconstruct(x_test)
-    intervals = PredictiveIntervals.fit(pca, x_test, left_ng, usual_residual(left_ng))
-    predicted = PredictionCollector(x_test.shape, ("",), intervals)
-    methods = {"": model, "baseline/pca/": pca}
-    scores = score_methods(methods, x_train, x_test, train, test, batch_size=16, on_prediction=predicted)
-    assert Counting.calls == 3 * 4  # batches; whole, and three shares hidden
-    np.testing.assert_allclose(predicted.x_hat_ng[""], pca.reconstruct(x_test), atol=1e-5)
-    for part, x_ng in (("train", x_train), ("test", x_test)):
-        np.testing.assert_allclose(scores.embeddings[""][part], pca.embed(x_ng), atol=1e-5)
-    found = predicted.coverage.result()
-    low_ng, high_ng = intervals.bounds(x_test, pca.reconstruct(x_test), 0.9)
-    held = ((low_ng <= x_test) & (x_test <= high_ng)).mean()
-    assert found.metrics["reconstruction/coverage_90"] == pytest.approx(held, abs=1e-3)
-
-
-@pytest.mark.real
-def test_pca_on_gtex_v6_meets_the_known_figures():
-    path = shared_dir() / "gtex_v6" / "gtex_v6.h5ad"
-    if not path.is_file():
-        pytest.skip(f"no {path}: set GTEX_VAE_SHARED to the folder of the real data")
-    import anndata
-
-    data = anndata.read_h5ad(path)
-    data = data[np.asarray(data.X).any(axis=1)]
-    donors = np.random.default_rng(0).permutation(np.unique(data.obs["donor"]))
-    held_out = data.obs["donor"].isin(donors[:87]).to_numpy()
-    x_ng = np.asarray(data.X)
-    train_ng = x_ng[~held_out]
-    # without a floor, single entries hundreds of standard deviations out (genes all but silent in
-    # training) decide R2: 0.81 to 0.85 from split to split, and 0.862 to 0.864 with it
-    scale_g = np.maximum(train_ng.std(axis=0, dtype=float), 0.05)
-    x_ng = ((x_ng - train_ng.mean(axis=0, dtype=float)) / scale_g).astype(np.float32)
-    train_ng, test_ng = x_ng[~held_out], x_ng[held_out]
-    methods = {"": PCA.fit(train_ng, 64)}
-    obs = data.obs[~held_out], data.obs[held_out]
-    result = score_methods(methods, train_ng, test_ng, *obs, rates=(0.2,)).metrics
-    for name, known in {
-        "reconstruction/r2": 0.859,
-        "reconstruction/gene_r2_median": 0.906,
-        "imputation/r2_20": 0.858,
-        "tissue/knn_accuracy": 0.876,
-        "tissue/logreg_accuracy": 0.940,
-    }.items():
-        assert result[name] == pytest.approx(known, abs=0.015), name

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.evaluation.missing_genes import EmbedderOnPresentGenes
 from gtex_vae.data.readers.backed import open_matrix
 from gtex_vae.data.simulate.bulk import simulate_gtex
@@ -20,6 +19,7 @@ from gtex_vae.inference import out_of_distribution
 from gtex_vae.inference.calibration import FILE, Calibration, residuals
 from gtex_vae.inference.model_input import ModelInput, wanted_genes
 from gtex_vae.inference.out_of_distribution import VERDICTS, SeenSamples, misfit, sentence, summary
+from gtex_vae.models.pca import PCA
 from gtex_vae.paths import shared_dir
 
 GENES = 250

@@ -1,230 +1,103 @@
-"""What any embedding must beat: principal components, and the training mean.
+"""Baselines besides PCA: the training mean, tissue means and nearest neighbours.
 
-Shapes: n samples, g genes, d components. Everything is in units standardized with training statistics.
+Shapes: n samples, g genes, m stored profiles. Everything is in units standardized with training statistics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.data.rows import RowMatrix, blocks_of
+PROFILES_AT_A_TIME = 1024
 
-EXACT_BELOW = 1024
-SUBSPACE_ITERATIONS = 30
-IMPUTATION_ITERATIONS = 200
-BLOCK, BLOCK_VALUES = 2048, 1 << 24  # most rows and values at a time
-GENES = 8192  # at a time
-
-Floats = NDArray[np.floating]
 Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class PCA:
-    """Principal components, as reconstruction, embedding and imputation baseline.
-
-    Parameters
-    ----------
-    mean_g
-        Training mean, shape (g,).
-    components_dg
-        Orthonormal components, the strongest first, shape (d, g). The largest loading of each is positive.
-    variance_d
-        Training variance along each component.
-    noise
-        Average variance of what the components leave, per left-over direction: the maximum-likelihood noise
-        variance of probabilistic PCA.
-
-    References
-    ----------
-    Tipping, Bishop (1999), Probabilistic principal component analysis, J. R. Stat. Soc. B 61, equation 8.
-    Halko, Martinsson, Tropp (2011), Finding structure with randomness, SIAM Review 53, algorithm 4.4.
-
-    Examples
-    --------
-    >>> x_ng = np.outer([1.0, -2.0, 1.0], [3.0, 4.0])
-    >>> pca = PCA.fit(x_ng, 1)
-    >>> bool(np.allclose(pca.reconstruct(x_ng), x_ng))
-    True
-    """
-
-    mean_g: Float32
-    components_dg: Float32
-    variance_d: Float32
-    noise: float
-
-    @classmethod
-    def fit(cls, x_ng: RowMatrix, n_components: int, *, basis: int | None = None, seed: int = 0) -> PCA:
-        """Find the leading components.
-
-        Exact (eigenvectors of the smaller Gram matrix) for small matrices and where a large share of all
-        components is asked for. Otherwise randomized subspace iteration, which costs a few passes over the
-        matrix instead of a decomposition of it, makes no copy, and here goes on until the captured variance
-        stands still, so what it leaves to be desired is far below anything that a metric can show.
-
-        Parameters
-        ----------
-        x_ng
-            Training samples, shape (n, g). Centred on the way, without a copy; read in blocks of rows, over and over.
-        n_components
-            Number of components; at most min(n - 1, g) exist, and no more are returned.
-        basis
-            Return this many, if that is more: the further ones span nearly as much variance as any so many can, but
-            need not be single components.
-        seed
-            Seed of the random start.
-
-        Returns
-        -------
-        PCA
-            The fitted components.
-        """
-        n, g = x_ng.shape
-        leading = min(n_components, n - 1, g)
-        d = min(max(n_components, basis or 0), n - 1, g)
-        mean_g = sum(block_ng.sum(axis=0, dtype=np.float64) for _, block_ng in _blocks(x_ng)) / n
-        total = sum(float(np.square(row - mean_g).sum()) for _, block_ng in _blocks(x_ng) for row in block_ng)
-        if min(n, g) <= EXACT_BELOW or 4 * d >= min(n, g):
-            components_dg, variance_d = _exact(np.asarray(x_ng[:]), mean_g, d)
-        else:
-            components_dg, variance_d = _subspace(x_ng, mean_g, leading, d, seed)
-        largest_d = np.abs(components_dg).argmax(axis=1)
-        components_dg *= np.sign(components_dg[np.arange(d), largest_d])[:, None]
-        left = max(total / n - float(variance_d.sum()), 0.0) / max(g - d, 1)
-        return cls(
-            mean_g.astype(np.float32),
-            np.ascontiguousarray(components_dg, dtype=np.float32),
-            variance_d.astype(np.float32),
-            left,
-        )
-
-    def leading(self, n_components: int) -> PCA:
-        """The PCA of the first components alone."""
-        dropped, g = self.variance_d[n_components:], len(self.mean_g)
-        left = self.noise * (g - len(self.variance_d)) + float(dropped.sum())
-        d = len(self.variance_d) - len(dropped)
-        return PCA(self.mean_g, self.components_dg[:d], self.variance_d[:d], left / max(g - d, 1))
-
-    def embed(self, x_ng: NDArray[np.floating]) -> Float32:
-        """Scores of samples on the components, not whitened, shape (n, d)."""
-        scores_nd: Float32 = np.asarray(x_ng, dtype=np.float32) @ self.components_dg.T
-        return scores_nd - self.components_dg @ self.mean_g
-
-    def reconstruct(self, x_ng: Floats, observed_ng: NDArray[np.bool_] | None = None) -> Float32:
-        r"""Project samples on the components, or complete partly hidden ones.
-
-        With hidden entries: fill them with the mean, project, refill with the projection, until nothing
-        moves. Each projection shrinks component d by :math:`(\lambda_d - \sigma^2) / \lambda_d`, which makes
-        the fixed point the conditional mean of the hidden entries under probabilistic PCA: a little better
-        than least squares on the observed entries, and well-posed however few of them there are.
-
-        Parameters
-        ----------
-        x_ng
-            Samples, shape (n, g). What stands in hidden entries is ignored.
-        observed_ng
-            False where an entry is hidden; None when all are observed.
-
-        Returns
-        -------
-        ndarray of float32
-            Reconstruction of every entry, shape (n, g).
-        """
-        if observed_ng is None:
-            return self.embed(x_ng) @ self.components_dg + self.mean_g
-        hidden_ng = ~observed_ng
-        centred_ng = np.asarray(x_ng, dtype=np.float32) - self.mean_g
-        centred_ng[hidden_ng] = 0
-        known_nd = centred_ng @ self.components_dg.T
-        shrink_d = np.clip(1 - self.noise / np.maximum(self.variance_d, 1e-12), 0, 1).astype(np.float32)
-        z_nd: Floats = known_nd * shrink_d
-        guess_ng: Float32 = np.empty_like(centred_ng)
-        for _ in range(IMPUTATION_ITERATIONS):
-            np.matmul(z_nd, self.components_dg, out=guess_ng)
-            guess_ng *= hidden_ng
-            next_nd = (known_nd + guess_ng @ self.components_dg.T) * shrink_d
-            moved = np.linalg.norm(next_nd - z_nd)
-            z_nd = next_nd
-            if moved <= 1e-4 * np.linalg.norm(z_nd):
-                break
-        completed_ng: Float32 = np.matmul(z_nd, self.components_dg, out=guess_ng)
-        completed_ng += self.mean_g
-        return completed_ng
-
-
-@dataclass(frozen=True)
 class Mean:
-    """Predicts the training mean, which is 0 in standardized units, whatever it is shown."""
+    """Prediction of the training mean, which is 0 in standardized units."""
 
-    def reconstruct(self, x_ng: Floats, observed_ng: NDArray[np.bool_] | None = None) -> Float32:
-        """Zeros of the shape of ``x_ng``."""
+    def reconstruct(self, x_ng: Float32, observed_ng: NDArray[np.bool_] | None = None) -> Float32:
+        """Return zeros of the shape of ``x_ng``."""
         return np.zeros(x_ng.shape, dtype=np.float32)
 
 
-def _exact(x_ng: Floats, mean_g: Floats, d: int) -> tuple[Floats, Floats]:
-    """Leading components and variances from the Gram matrix of the shorter side."""
-    from scipy.linalg import eigh
+@dataclass(frozen=True)
+class NearestProfiles:
+    """Prediction of the mean of the stored profiles that are nearest on the observed entries.
 
-    n, g = x_ng.shape
-    centred_ng = x_ng - mean_g
-    wide = n < g
-    gram = centred_ng @ centred_ng.T if wide else centred_ng.T @ centred_ng
-    last = len(gram) - 1
-    values_d, vectors = eigh(gram, subset_by_index=[last - d + 1, last], overwrite_a=True, check_finite=False)
-    values_d = np.maximum(values_d[::-1], 0)
-    components_dg = vectors[:, ::-1].T
-    if wide:
-        # a direction without variance has no length to divide by: QR keeps the components orthonormal
-        components_dg = np.linalg.qr((components_dg @ centred_ng).T)[0].T
-    return np.ascontiguousarray(components_dg), values_d / n
+    Parameters
+    ----------
+    profiles_mg
+        Stored profiles, float32, shape (m, g).
+    count
+        Number of nearest profiles that are averaged.
 
+    References
+    ----------
+    Troyanskaya et al. (2001), Missing value estimation methods for DNA microarrays, Bioinformatics 17.
 
-def _subspace(x_ng: RowMatrix, mean_g: Floats, leading: int, d: int, seed: int) -> tuple[Floats, Floats]:
-    """D components and variances by subspace iteration, until what the leading ones capture stands still."""
-    n, g = x_ng.shape
-    # a float64 mean would turn every product below into float64
-    dtype = x_ng[:1].dtype
-    mean_g = mean_g.astype(dtype)
-    # twice the dimensions: convergence goes with the ratio of the variances d and 2d, not of neighbours
-    width = min(max(2 * leading + 16, d), n, g)
-    parts = [slice(start, start + GENES) for start in range(0, g, GENES)]
-    # what stays is made first, so that what comes and goes finds the same place again
-    scores_nq, basis_gq, captured = np.empty((n, width), dtype), np.empty((g, width), dtype), 0.0
-    basis_gq[:] = np.random.default_rng(seed).standard_normal((g, width))
-    _orthonormalise(basis_gq)
-    for _ in range(SUBSPACE_ITERATIONS):
-        centre_q = mean_g @ basis_gq
-        for rows, block_ng in _blocks(x_ng):
-            scores_nq[rows] = block_ng @ basis_gq - centre_q
-        values_q, rotation_qq = np.linalg.eigh((scores_nq.T @ scores_nq).astype(np.float64))
-        before, captured = captured, float(values_q[-leading:].sum())
-        if captured - before <= 1e-5 * captured:
-            break
-        np.outer(mean_g, -scores_nq.sum(axis=0), out=basis_gq)
-        for rows, block_ng in _blocks(x_ng):
-            for genes in parts:
-                basis_gq[genes] += block_ng[:, genes].T @ scores_nq[rows]
-        _orthonormalise(basis_gq)
-    rotation_qd = rotation_qq[:, : -d - 1 : -1]
-    components_dg = np.empty((d, g), dtype)
-    for genes in parts:
-        components_dg[:, genes] = (basis_gq[genes] @ rotation_qd).T
-    return components_dg, values_q[: -d - 1 : -1] / n
+    Examples
+    --------
+    >>> stored = NearestProfiles(np.array([[0.0, 0.0], [4.0, 8.0]], dtype=np.float32), count=1)
+    >>> stored.reconstruct(np.array([[3.0, 0.0]], dtype=np.float32), np.array([[True, False]]))
+    array([[4., 8.]], dtype=float32)
+    """
 
+    profiles_mg: Float32
+    count: int
 
-def _orthonormalise(basis_gq: Floats) -> None:
-    """Replace the columns by orthonormal ones of the same span, in place; in double precision, with one copy."""
-    from scipy.linalg import qr
+    @classmethod
+    def neighbours(cls, x_ng: Float32, count: int = 10) -> NearestProfiles:
+        """Impute by nearest neighbours: store the training samples and average the ``count`` nearest."""
+        return cls(x_ng, min(count, len(x_ng)))
 
-    basis_gq[:] = qr(
-        basis_gq.astype(np.float64, order="F"), overwrite_a=True, mode="economic", check_finite=False
-    )[0]
+    @classmethod
+    def tissue_means(cls, x_ng: Float32, tissues: Sequence[object] | NDArray | pd.Series) -> NearestProfiles:
+        """Store the mean training profile of each tissue and predict the one that fits best.
 
+        The tissue is chosen by the observed entries, not by the annotation, so that samples without a tissue and tissues
+        absent from training are scored in the same way.
 
-def _blocks(x_ng: RowMatrix) -> Iterator[tuple[slice, Floats]]:
-    """Blocks of rows, and which they are."""
-    return blocks_of(x_ng, max(1, min(BLOCK, BLOCK_VALUES // x_ng.shape[1])))
+        Parameters
+        ----------
+        x_ng
+            Training samples, shape (n, g).
+        tissues
+            Tissues of the training samples. Samples without a tissue are skipped.
+        """
+        codes_n, names = pd.factorize(np.asarray(tissues, dtype=object))
+        means = [x_ng[codes_n == code].mean(axis=0, dtype=np.float64) for code in range(len(names))]
+        return cls(np.array(means, dtype=np.float32), 1)
+
+    def reconstruct(self, x_ng: Float32, observed_ng: NDArray[np.bool_] | None = None) -> Float32:
+        """Average the nearest profiles, shape (n, g).
+
+        Parameters
+        ----------
+        x_ng
+            Samples, shape (n, g). Values of hidden entries are ignored.
+        observed_ng
+            False where an entry is hidden. ``None``: all are observed.
+        """
+        from scipy.sparse import csr_array
+
+        n, m = len(x_ng), len(self.profiles_mg)
+        seen_ng = x_ng if observed_ng is None else np.where(observed_ng, x_ng, np.float32(0))
+        weight_ng = None if observed_ng is None else observed_ng.astype(np.float32)
+        distance_nm = np.empty((n, m), dtype=np.float32)
+        for start in range(0, m, PROFILES_AT_A_TIME):
+            block_mg = self.profiles_mg[start : start + PROFILES_AT_A_TIME]
+            squares_mg = np.square(block_mg)
+            # the samples' own squares do not affect the ranking
+            length_nm = squares_mg.sum(axis=1) if weight_ng is None else weight_ng @ squares_mg.T
+            distance_nm[:, start : start + len(block_mg)] = length_nm - 2 * (seen_ng @ block_mg.T)
+        nearest = np.argpartition(distance_nm, self.count - 1, axis=1)[:, : self.count]
+        weights = np.full(nearest.size, 1 / self.count, dtype=np.float32)
+        chosen_nm = csr_array((weights, nearest.ravel(), np.arange(n + 1) * self.count), shape=(n, m))
+        mean_ng: Float32 = chosen_nm @ self.profiles_mg
+        return mean_ng

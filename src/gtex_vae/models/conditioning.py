@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gtex_vae.analysis.baselines import PCA
 from gtex_vae.functional.within_groups import effects_within
+from gtex_vae.models.pca import PCA
 from gtex_vae.models.vae import VAE
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.evaluation.rate import rate_metrics
 from gtex_vae.analysis.evaluation.score import score
 from gtex_vae.inference.calibration import Calibration
 from gtex_vae.inference.trained_model import TrainedModel
+from gtex_vae.models.pca import PCA
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer

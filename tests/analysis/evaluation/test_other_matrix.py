@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gtex_vae.analysis.baselines import PCA, Mean
+from gtex_vae.analysis.baselines import Mean
 from gtex_vae.analysis.evaluation.missing_genes import on_present_genes
 from gtex_vae.analysis.evaluation.other_matrix import complete_labels, warn_about_training_donors
 from gtex_vae.analysis.evaluation.score import score_reconstruction
 from gtex_vae.inference.predictors import Embedder
+from gtex_vae.models.pca import PCA
 
 PRESENT = np.array([True, False, True, True, True, False, True, True])
 

@@ -157,7 +157,7 @@ def test_pca_loadings_on_gtex_v6_meet_the_known_figures():
         pytest.skip(f"no {data_path} or {sets_path}: set GTEX_VAE_SHARED to the folder of the real data")
     import anndata
 
-    from gtex_vae.analysis.baselines import PCA
+    from gtex_vae.models.pca import PCA
 
     data = anndata.read_h5ad(data_path)
     x_ng = data.X[data.X.any(axis=1)]

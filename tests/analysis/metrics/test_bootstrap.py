@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gtex_vae.analysis.baselines import PCA, Mean
+from gtex_vae.analysis.baselines import Mean
 from gtex_vae.analysis.evaluation.score import Scores, score_methods
 from gtex_vae.analysis.metrics.bootstrap import draw_donors, gene_interval, interval, metric, metric_names
 from gtex_vae.analysis.metrics.reconstruction import reconstruction_metrics
+from gtex_vae.models.pca import PCA
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.metrics.bootstrap import RESAMPLES, draw_donors
 from gtex_vae.analysis.metrics.retrieval import (
     AVERAGED,
@@ -23,6 +22,7 @@ from gtex_vae.analysis.metrics.retrieval import (
     retrieval_metrics,
 )
 from gtex_vae.data.single_cell.donors import DonorCells
+from gtex_vae.models.pca import PCA
 
 MATCHED = 20  # candidates of similar composition
 FIT_DONORS = 2  # training donors per cell type needed to regress composition out

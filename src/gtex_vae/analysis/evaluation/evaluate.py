@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.baselines import PCA, Mean
+from gtex_vae.analysis.baselines import Mean, NearestProfiles
 from gtex_vae.analysis.evaluation.latent_space import latent_tables
 from gtex_vae.analysis.evaluation.missing_genes import OnPresentGenes, on_present_genes
 from gtex_vae.analysis.evaluation.predictions import PredictionCollector
@@ -28,12 +28,12 @@ from gtex_vae.analysis.metrics.interval_table import interval_table
 from gtex_vae.analysis.metrics.latent import effective_rank
 from gtex_vae.analysis.metrics.reconstruction_tables import gene_table, tissue_table
 from gtex_vae.analysis.metrics.tissue import accuracy, knn_predict, labelled, logreg_predict
-from gtex_vae.analysis.nearest import NearestProfiles
 from gtex_vae.files import write_beside, write_json
 from gtex_vae.inference.calibration import Calibration
 from gtex_vae.inference.out_of_distribution import sentence, summary
 from gtex_vae.inference.predictors import Reconstructor, with_covariates
 from gtex_vae.inference.trained_model import TrainedModel
+from gtex_vae.models.pca import PCA
 
 if TYPE_CHECKING:
     pass

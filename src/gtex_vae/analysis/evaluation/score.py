@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.baselines import PCA, Mean
+from gtex_vae.analysis.baselines import Mean
 from gtex_vae.analysis.metrics.bootstrap import metric
 from gtex_vae.analysis.metrics.imputation import RATES, hidden_batches, hidden_sums, key
 from gtex_vae.analysis.metrics.latent import active_units
@@ -29,6 +29,7 @@ from gtex_vae.inference.predictors import (
     for_rows,
     with_covariates,
 )
+from gtex_vae.models.pca import PCA
 
 # prefix of the method, share of hidden entries, rows, expression, prediction, hidden entries (None: no entry)
 OnPrediction = Callable[[str, float, slice, Floats, Floats, NDArray[np.bool_] | None], None]

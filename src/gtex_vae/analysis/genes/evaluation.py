@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.genes.benchmark import gene_benchmark
 from gtex_vae.analysis.genes.embedding import DECODER_LOADINGS, decoder_jacobian, model_embeddings
 from gtex_vae.analysis.genes.enrichment import enrichment_table
 from gtex_vae.analysis.genes.function import Members
 from gtex_vae.analysis.metrics.latent import ACTIVE_VARIANCE
 from gtex_vae.inference.trained_model import TrainedModel
+from gtex_vae.models.pca import PCA
 
 DIMENSIONS = 128  # at most; those of largest variance
 BASELINES = {"pca": "baseline/pca/", "expression": "baseline/expression/"}

@@ -17,7 +17,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.evaluation.by_gene_and_tissue import by_gene_and_tissue
 from gtex_vae.analysis.evaluation.leakage import audit
 from gtex_vae.analysis.evaluation.run_samples import read_samples
@@ -39,6 +38,7 @@ from gtex_vae.analysis.report.evaluated_tables import read_evaluated
 from gtex_vae.data.rows import LazyRows
 from gtex_vae.inference.predictors import Reconstructor, embed_in_batches
 from gtex_vae.inference.trained_model import TrainedModel
+from gtex_vae.models.pca import PCA
 
 NEIGHBOURS = 10
 CURVES = ("train/loss", "val/loss", "val/r2", "val/imputation_r2_20", "val/kl_nats", "train/beta")

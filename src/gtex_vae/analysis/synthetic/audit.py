@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.metrics.tissue import accuracy, expression_predict, labelled
+from gtex_vae.models.pca import PCA
 
 Floats = NDArray[np.float32]
 

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.baselines import PCA
 from gtex_vae.analysis.metrics.tissue import knn_predict, labelled
 from gtex_vae.analysis.synthetic.audit import REAL, Profiles, audit
 from gtex_vae.data.units import log_offset
 from gtex_vae.errors import ConfigError
 from gtex_vae.inference.generation import TissueGaussians, between_positions, posteriors, profiles
 from gtex_vae.inference.trained_model import TrainedModel
+from gtex_vae.models.pca import PCA
 
 if TYPE_CHECKING:
     from anndata import AnnData
