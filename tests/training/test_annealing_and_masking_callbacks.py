@@ -106,7 +106,7 @@ def test_early_stopping_does_not_look_during_the_warmup(monkeypatch: pytest.Monk
     [(PatientStopping("val/los"), "early_stopping"), (BestCheckpoint("val/los"), "best")],
 )
 def test_a_metric_that_is_not_measured_is_refused_by_the_first_validation(watching: Any, name: str) -> None:
-    message = rf"callbacks.{name}.monitor=val/los is no validation metric; did you mean 'val/loss'\?"
+    message = rf"callbacks.{name}.monitor=val/los is not a validation metric; did you mean 'val/loss'\?"
     with pytest.raises(ConfigError, match=message):
         watching.on_validation_end(trainer(0, watching, KLAnnealing()), module())
 

@@ -1,12 +1,15 @@
-"""Learning-rate schedules, each as what Lightning expects from ``configure_optimizers``."""
+"""Learning-rate schedules, in the form that Lightning expects from ``configure_optimizers``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from gtex_vae.config import nearest
 from gtex_vae.errors import ConfigError
 from gtex_vae.functional import schedules
 
@@ -19,7 +22,7 @@ def warmup_cosine(
     Parameters
     ----------
     optimizer
-        Whose learning rate is the peak.
+        Its learning rate is the peak.
     total_steps
         Steps of the whole training.
     warmup, final
@@ -31,12 +34,12 @@ def warmup_cosine(
         A value is impossible; the message names its config key.
     """
     if not 0.0 <= warmup < 1.0:
-        raise ConfigError(f"learning_rate.warmup={warmup} must lie in [0, 1)")
+        raise ConfigError(f"learning_rate.warmup={warmup} must be in [0, 1)")
     if not 0.0 <= final <= 1.0:
-        raise ConfigError(f"learning_rate.final={final} must lie in [0, 1]")
+        raise ConfigError(f"learning_rate.final={final} must be in [0, 1]")
 
     def factor(step: int) -> float:
-        # the first step is number 0: half a step in, so that neither end of training has learning rate 0
+        # Half a step later, so that neither the first nor the last step has learning rate 0.
         return schedules.warmup_cosine((step + 0.5) / total_steps, warmup=warmup, final=final)
 
     return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
@@ -58,8 +61,32 @@ def reduce_on_plateau(
         A value is impossible; the message names its config key.
     """
     if not 0.0 < factor < 1.0:
-        raise ConfigError(f"learning_rate.factor={factor} must lie between 0 and 1")
+        raise ConfigError(f"learning_rate.factor={factor} must be between 0 and 1")
     if patience < 0:
         raise ConfigError(f"learning_rate.patience={patience} must not be negative")
     scheduler = ReduceLROnPlateau(optimizer, factor=factor, patience=patience)
     return {"scheduler": scheduler, "monitor": monitor, "interval": "epoch"}
+
+
+def step_on_metrics(configs: Iterable[Any], metrics: Mapping[str, Tensor]) -> None:
+    """Step the schedules that monitor a validation metric.
+
+    Parameters
+    ----------
+    configs
+        Lightning's ``trainer.lr_scheduler_configs``.
+    metrics
+        Metrics of the validation that has just ended.
+
+    Raises
+    ------
+    ConfigError
+        There is no such metric.
+    """
+    for config in configs:
+        if not isinstance(config.scheduler, ReduceLROnPlateau):
+            continue
+        if config.monitor not in metrics:
+            known = nearest(config.monitor, metrics)
+            raise ConfigError(f"learning_rate.monitor={config.monitor} is not a validation metric{known}")
+        config.scheduler.step(float(metrics[config.monitor]))

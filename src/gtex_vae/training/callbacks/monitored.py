@@ -26,5 +26,5 @@ def refuse_unknown(trainer: Trainer, callback: str, monitor: str) -> None:
     if not trainer.sanity_checking and monitor not in trainer.callback_metrics:
         known = [key for key in trainer.callback_metrics if key.startswith("val/")]
         raise ConfigError(
-            f"callbacks.{callback}.monitor={monitor} is no validation metric{nearest(monitor, known)}"
+            f"callbacks.{callback}.monitor={monitor} is not a validation metric{nearest(monitor, known)}"
         )
