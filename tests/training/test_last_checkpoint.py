@@ -13,7 +13,7 @@ import torch
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import RunError
 from gtex_vae.training.callbacks import checkpoints
-from gtex_vae.training.fit import refuse_other_data
+from gtex_vae.training.start import refuse_other_data
 
 
 class Training:

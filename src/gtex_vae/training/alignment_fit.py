@@ -128,9 +128,9 @@ def align_donors(
     _keep_best(module, start, data, run_dir)
     aligner.encoder.fold_units()
     trained.eval().save(run_dir / "model")
-    reference = Calibration.load(vae_dir / "model")
-    if reference is not None:
-        reference.save(run_dir / "model")
+    calibration = Calibration.load(vae_dir / "model")
+    if calibration is not None:
+        calibration.save(run_dir / "model")
     arguments = {key: value for key, value in model.items() if key != "_target_"}
     aligner.save(run_dir / "alignment", arguments)
     found = measure(aligner, trained, data)
@@ -226,7 +226,7 @@ def _report(
     metrics: Mapping[str, float], data: DonorCells, trainer: Any, settings: Mapping[str, Any], run_dir: Path
 ) -> None:
     """Print retrieval beside the baselines' and chance, and give TensorBoard the settings with the result."""
-    from gtex_vae.training.finish import flatten
+    from gtex_vae.training.hparams import flatten
 
     if trainer.logger is not None:
         hparams = flatten(settings)

@@ -11,10 +11,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2  # type: ignore[import-untyped]
 
+from gtex_vae.analysis.metrics import catalogue
 from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.runs import sweep
 from gtex_vae.training.callbacks.figures import show_held_out
-from gtex_vae.training.finish import HEADLINE, flatten
 
 # what the HPARAMS tab compares; the whole config lies in config.yaml
 COMPARED = (
@@ -27,13 +27,13 @@ NOT_COMPARED = (
     "model/_target_", "objective/_target_", "callbacks/kl_annealing/_target_", "callbacks/masking/_target_",
     "optimizer/fused",
 )  # fmt: skip
-COMPARED_METRICS = tuple(key for key, _ in HEADLINE)
-COMPARED_METRICS += (
-    "rate/kl_nats", "latent/active_units", "elbo/nats_per_gene", *(f"baseline/pca/{key}" for key in COMPARED_METRICS)
-)  # fmt: skip
+COMPARED_METRICS = (
+    *catalogue.keys_shown("headline", "summary"),
+    *(f"{catalogue.PCA}/{key}" for key in catalogue.HEADLINE),
+)
 
 
-def show_result(
+def log_final_metrics(
     metrics: Mapping[str, float],
     model: TrainedModel,
     trainer: Trainer,
@@ -51,12 +51,27 @@ def show_result(
         Path(logger.log_dir, logger.NAME_HPARAMS_FILE).unlink(missing_ok=True)
         if trainer.is_global_zero:
             shown = {*SHOWN, *overridden(run_dir)}
-            logger.experiment._get_file_writer().add_summary(columns(settings, final, shown))
+            logger.experiment._get_file_writer().add_summary(hparam_columns(settings, final, shown))
         logger.log_hyperparams(settings, final, step=trainer.global_step)
         if trainer.is_global_zero:
             logger.experiment.add_text("test/metrics", metrics_table(metrics), trainer.global_step)
             show_held_out(model.vae, trainer)
         logger.finalize("success")
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten a nested config to the keys that the HPARAMS tab shows.
+
+    >>> flatten({"model": {"latent_dim": 64}, "seed": 0})
+    {'model/latent_dim': 64, 'seed': 0}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}/")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
+    return flat
 
 
 def run_settings(config: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
@@ -88,7 +103,7 @@ def swept_settings(run_dir: Path) -> list[str]:
     return [key.lstrip("+~").replace(".", "/") for key in sweep.swept(run_dir)]
 
 
-def columns(settings: Mapping[str, Any], metrics: Mapping[str, float], shown: Collection[str]) -> Any:
+def hparam_columns(settings: Mapping[str, Any], metrics: Mapping[str, float], shown: Collection[str]) -> Any:
     """Summary of the HPARAMS tab's columns; TensorBoard shows five settings, those that differ before the others.
 
     TensorBoard takes the first such summary of any run, so a run can only guess which settings differ.
