@@ -21,6 +21,12 @@ from gtex_vae.errors import ConfigError
 from gtex_vae.paths import matrix_name
 
 TARGETS = ("gtex_vae", "torch.optim", "lightning.pytorch")
+NESTED = (
+    "alignment.pseudobulk",
+    "alignment",
+    "data.prepare",
+    "data",
+)  # where a command may have a function's arguments
 # Former dotted paths, found in runs, sweeps, checkpoints and processed files of earlier versions.
 FORMER_TARGETS = {
     "gtex_vae.data.prepare.prepare_matrix": "gtex_vae.data.preprocess.prepare.prepare_matrix",
@@ -116,6 +122,26 @@ def find_target(target: str, under: str | tuple[str, ...] = TARGETS) -> Callable
     if not (inspect.isclass(found) or inspect.isfunction(found)) or not allowed(found.__module__):
         raise ConfigError(f"_target_={target} is not a class or function of {', '.join(packages)}")
     return found
+
+
+def full_keys(message: str, config: Mapping[str, Any]) -> str:
+    """Complete the keys in a message, ``unit=``, to those of the command, ``data.prepare.unit=``.
+
+    >>> full_keys("state unit= or seed=", {"seed": 0, "data": {"prepare": {"unit": None}}})
+    'state data.prepare.unit= or seed='
+    """
+
+    def complete(match: re.Match[str]) -> str:
+        key = match.group()
+        for path in () if key in config else NESTED:
+            node: Any = config
+            for part in path.split("."):
+                node = node.get(part) if isinstance(node, Mapping) else None
+            if isinstance(node, Mapping) and key in node:
+                return f"{path}.{key}"
+        return key
+
+    return re.sub(r"(?<![\w.:/])[a-z]\w*(?==)", complete, message)
 
 
 def update_targets(node: Any) -> Any:

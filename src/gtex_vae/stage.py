@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gtex_vae import provenance
 from gtex_vae.analysis.report.sweep_summary import summarize_sweep
-from gtex_vae.config import check_fields, nearest, register_resolvers, to_plain
+from gtex_vae.config import check_fields, full_keys, nearest, register_resolvers, to_plain
 from gtex_vae.errors import ConfigError, GtexVaeError, PrunedError
 from gtex_vae.files import write_json
 from gtex_vae.paths import conf_dir
@@ -141,6 +141,8 @@ def run_stage(
         ):  # SIGTERM, or the scheduler's signal before the time limit: the run has not failed
             log.warning("stopped before its end; repeat the command to resume %s", run_dir)
             raise SystemExit(error.code or TERMINATED) from None
+        if isinstance(error, GtexVaeError):
+            error.args = (full_keys(str(error), plain),)
         directory.mark(run_dir, f"{explain(error, '')}\n\n{traceback.format_exc()}")
         _log_to_file(traceback.format_exc())
         if (run_dir / directory.REPLACED).exists():

@@ -111,6 +111,7 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
     RunError
         The directory contains a finished run, or an unfinished one with another config.
     """
+    way_out = "another hydra.run.dir" + (", or overwrite=true to replace it" if "overwrite" in config else "")
     state = status(run_dir)
     resumed = state in ("unfinished", "failed")
     if resumed:
@@ -119,13 +120,11 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
         if different and not nothing_lost and not config.get("overwrite"):
             raise RunError(
                 f"{run_dir} contains an unfinished run with other settings ({', '.join(different[:5])}): "
-                "repeat its command to resume it, set another hydra.run.dir, or set overwrite=true"
+                f"repeat its command to resume it, or set {way_out}"
             )
         resumed = not different
     if state in ("finished", "pruned") and not config.get("overwrite"):
-        raise RunError(
-            f"{run_dir} contains a {state} run: set another hydra.run.dir, or overwrite=true to replace it"
-        )
+        raise RunError(f"{run_dir} contains a {state} run: set {way_out}")
     if resumed:
         remove_temporaries(run_dir)
     elif state == "finished":
