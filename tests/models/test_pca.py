@@ -7,6 +7,7 @@ import pytest
 
 from gtex_vae.analysis.metrics.imputation import imputation_r2
 from gtex_vae.data.rows import FilledRows, LazyRows
+from gtex_vae.errors import RunError
 from gtex_vae.models import pca as pca_module
 from gtex_vae.models.pca import PCA
 
@@ -129,3 +130,15 @@ def test_pca_of_rows_read_in_blocks_holds_a_part_of_the_matrix_at_a_time(monkeyp
     finally:
         tracemalloc.stop()
     assert peak < 0.25 * x_ng.nbytes
+
+
+def test_a_saved_pca_is_the_same_to_the_bit(tmp_path):
+    pca = PCA.fit(low_rank(60, 40, rank=10, noise=0.1), 8).leading(5)
+    pca.save(tmp_path / "pca.safetensors")
+    found = PCA.load(tmp_path / "pca.safetensors")
+    for name in ("mean_g", "components_dg", "variance_d"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(pca, name))
+    assert found.noise == pca.noise
+    (tmp_path / "pca.safetensors").write_bytes(b"x")
+    with pytest.raises(RunError, match="Delete it to fit the PCA again"):
+        PCA.load(tmp_path / "pca.safetensors")

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gtex_vae.data.rows import RowMatrix, blocks_of
+from gtex_vae.errors import RunError
+from gtex_vae.files import write_beside
 
+FILE = "pca.safetensors"  # in the ``model`` folder of a run
 EXACT_BELOW = 1024
 SUBSPACE_ITERATIONS = 30
 IMPUTATION_ITERATIONS = 200
-BLOCK, BLOCK_VALUES = 2048, 1 << 24  # most rows and values at a time
-GENES = 8192  # at a time
+BLOCK, BLOCK_VALUES = 2048, 1 << 24  # maximum rows and values per block
+GENES = 8192  # per block
 
 Floats = NDArray[np.floating]
 Float32 = NDArray[np.float32]
@@ -25,7 +29,7 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class PCA:
-    """Principal components, as reconstruction, embedding and imputation baseline.
+    """Principal components, used for reconstruction, embedding and imputation.
 
     Parameters
     ----------
@@ -36,8 +40,8 @@ class PCA:
     variance_d
         Training variance along each component.
     noise
-        Average variance of what the components leave, per left-over direction: the maximum-likelihood noise
-        variance of probabilistic PCA.
+        Mean variance per direction orthogonal to the components: the maximum-likelihood noise variance of
+        probabilistic PCA.
 
     References
     ----------
@@ -59,24 +63,23 @@ class PCA:
 
     @classmethod
     def fit(cls, x_ng: RowMatrix, n_components: int, *, basis: int | None = None, seed: int = 0) -> PCA:
-        """Find the leading components.
+        """Fit the leading components.
 
-        Exact (eigenvectors of the smaller Gram matrix) for small matrices and where a large share of all
-        components is asked for. Otherwise randomized subspace iteration, which costs a few passes over the
-        matrix instead of a decomposition of it, makes no copy, and here goes on until the captured variance
-        stands still, so what it leaves to be desired is far below anything that a metric can show.
+        Small matrices, and fits of a large share of all components, use the exact eigenvectors of the smaller Gram matrix.
+        Otherwise randomized subspace iteration needs a few passes over the matrix and no copy. It stops when the
+        captured variance has converged, to an accuracy far below differences that metrics show.
 
         Parameters
         ----------
         x_ng
-            Training samples, shape (n, g). Centred on the way, without a copy; read in blocks of rows, over and over.
+            Training samples, shape (n, g). They are centred without a copy, and read several times in blocks of rows.
         n_components
-            Number of components; at most min(n - 1, g) exist, and no more are returned.
+            Number of components. At most min(n - 1, g) exist and are returned.
         basis
-            Return this many, if that is more: the further ones span nearly as much variance as any so many can, but
-            need not be single components.
+            Return this many vectors if it is larger than ``n_components``. The additional ones span almost the maximum
+            variance, but need not be principal components.
         seed
-            Seed of the random start.
+            Seed of the random initialization.
 
         Returns
         -------
@@ -103,31 +106,31 @@ class PCA:
         )
 
     def leading(self, n_components: int) -> PCA:
-        """The PCA of the first components alone."""
+        """Return the PCA of the first components."""
         dropped, g = self.variance_d[n_components:], len(self.mean_g)
         left = self.noise * (g - len(self.variance_d)) + float(dropped.sum())
         d = len(self.variance_d) - len(dropped)
         return PCA(self.mean_g, self.components_dg[:d], self.variance_d[:d], left / max(g - d, 1))
 
     def embed(self, x_ng: NDArray[np.floating]) -> Float32:
-        """Scores of samples on the components, not whitened, shape (n, d)."""
+        """Compute scores on the components, not whitened, shape (n, d)."""
         scores_nd: Float32 = np.asarray(x_ng, dtype=np.float32) @ self.components_dg.T
         return scores_nd - self.components_dg @ self.mean_g
 
     def reconstruct(self, x_ng: Floats, observed_ng: NDArray[np.bool_] | None = None) -> Float32:
-        r"""Project samples on the components, or complete partly hidden ones.
+        r"""Project samples on the components, or impute hidden entries.
 
-        With hidden entries: fill them with the mean, project, refill with the projection, until nothing
-        moves. Each projection shrinks component d by :math:`(\lambda_d - \sigma^2) / \lambda_d`, which makes
-        the fixed point the conditional mean of the hidden entries under probabilistic PCA: a little better
-        than least squares on the observed entries, and well-posed however few of them there are.
+        Hidden entries are set to the mean, and then repeatedly to their projection until convergence. Each projection
+        shrinks component d by :math:`(\lambda_d - \sigma^2) / \lambda_d`, so that the fixed point is the conditional mean
+        of the hidden entries under probabilistic PCA. It is slightly better than least squares on the observed entries,
+        and well-posed for any number of them.
 
         Parameters
         ----------
         x_ng
-            Samples, shape (n, g). What stands in hidden entries is ignored.
+            Samples, shape (n, g). Values of hidden entries are ignored.
         observed_ng
-            False where an entry is hidden; None when all are observed.
+            False where an entry is hidden. ``None``: all are observed.
 
         Returns
         -------
@@ -155,9 +158,40 @@ class PCA:
         completed_ng += self.mean_g
         return completed_ng
 
+    def save(self, path: Path) -> None:
+        """Write a safetensors file."""
+        from safetensors.numpy import save
+
+        arrays: dict[str, NDArray[np.generic]] = {
+            "mean_g": self.mean_g,
+            "components_dg": np.ascontiguousarray(self.components_dg),
+            "variance_d": np.ascontiguousarray(self.variance_d),
+            "noise": np.array([self.noise], dtype=np.float64),
+        }
+        with write_beside(path) as temporary:
+            temporary.write_bytes(save(arrays))
+
+    @classmethod
+    def load(cls, path: Path) -> PCA:
+        """Read the file of `save`.
+
+        Raises
+        ------
+        RunError
+            The file is missing or damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            arrays = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise RunError(f"{path} cannot be read: {error}. Delete it to fit the PCA again.") from error
+        return cls(arrays["mean_g"], arrays["components_dg"], arrays["variance_d"], float(arrays["noise"][0]))
+
 
 def _exact(x_ng: Floats, mean_g: Floats, d: int) -> tuple[Floats, Floats]:
-    """Leading components and variances from the Gram matrix of the shorter side."""
+    """Compute leading components and variances from the smaller Gram matrix."""
     from scipy.linalg import eigh
 
     n, g = x_ng.shape
@@ -169,21 +203,21 @@ def _exact(x_ng: Floats, mean_g: Floats, d: int) -> tuple[Floats, Floats]:
     values_d = np.maximum(values_d[::-1], 0)
     components_dg = vectors[:, ::-1].T
     if wide:
-        # a direction without variance has no length to divide by: QR keeps the components orthonormal
+        # QR keeps the components orthonormal, also directions without variance
         components_dg = np.linalg.qr((components_dg @ centred_ng).T)[0].T
     return np.ascontiguousarray(components_dg), values_d / n
 
 
 def _subspace(x_ng: RowMatrix, mean_g: Floats, leading: int, d: int, seed: int) -> tuple[Floats, Floats]:
-    """D components and variances by subspace iteration, until what the leading ones capture stands still."""
+    """Compute d components and variances by subspace iteration until the leading ones converge."""
     n, g = x_ng.shape
     # a float64 mean would turn every product below into float64
     dtype = x_ng[:1].dtype
     mean_g = mean_g.astype(dtype)
-    # twice the dimensions: convergence goes with the ratio of the variances d and 2d, not of neighbours
+    # twice the dimensions: convergence depends on the ratio of variances d and 2d, not d and d + 1
     width = min(max(2 * leading + 16, d), n, g)
     parts = [slice(start, start + GENES) for start in range(0, g, GENES)]
-    # what stays is made first, so that what comes and goes finds the same place again
+    # allocate permanent arrays first, so that temporary ones reuse the same memory
     scores_nq, basis_gq, captured = np.empty((n, width), dtype), np.empty((g, width), dtype), 0.0
     basis_gq[:] = np.random.default_rng(seed).standard_normal((g, width))
     _orthonormalise(basis_gq)
@@ -208,7 +242,7 @@ def _subspace(x_ng: RowMatrix, mean_g: Floats, leading: int, d: int, seed: int) 
 
 
 def _orthonormalise(basis_gq: Floats) -> None:
-    """Replace the columns by orthonormal ones of the same span, in place; in double precision, with one copy."""
+    """Orthonormalize the columns in place, in double precision with one copy."""
     from scipy.linalg import qr
 
     basis_gq[:] = qr(
@@ -217,5 +251,5 @@ def _orthonormalise(basis_gq: Floats) -> None:
 
 
 def _blocks(x_ng: RowMatrix) -> Iterator[tuple[slice, Floats]]:
-    """Blocks of rows, and which they are."""
+    """Yield slices and blocks of rows."""
     return blocks_of(x_ng, max(1, min(BLOCK, BLOCK_VALUES // x_ng.shape[1])))
