@@ -8,7 +8,7 @@ Shapes: n samples, g genes.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,46 @@ import numpy as np
 
 from gtex_vae.errors import ConfigError, DataError
 
-#: Units that a matrix can be in. ``tpm/rpkm`` is linear abundance whose totals fit both TPM and RPKM.
+MILLION = 1e6
+_BLOCK_VALUES = 1 << 22
+
+
+def _counts_of_log2(x: np.ndarray) -> None:
+    np.exp2(x, out=x)
+    x -= np.float32(1)
+    np.rint(x, out=x)
+
+
+def _cpm_of_ln_cpm(x: np.ndarray) -> None:
+    np.expm1(x, out=x)
+
+
+def _cpm_of_ln_cp10k(x: np.ndarray) -> None:
+    np.expm1(x, out=x)
+    x *= np.float32(100)
+
+
+def _log2_of_ln(x: np.ndarray) -> None:
+    x *= np.float32(1 / np.log(2))
+
+
+def _log2_of_log10(x: np.ndarray) -> None:
+    x *= np.float32(np.log2(10))
+
+
+#: Units that are converted while a matrix is read: conversion in place (zero stays zero), and the resulting unit.
+CONVERTED_ON_READING: dict[str, tuple[Callable[[np.ndarray], None], str]] = {
+    "log2(count+1)": (_counts_of_log2, "counts"),
+    "ln(cp10k+1)": (_cpm_of_ln_cp10k, "cpm"),
+    "ln(cpm+1)": (_cpm_of_ln_cpm, "cpm"),
+    "ln(tpm+1)": (_log2_of_ln, "log2(tpm+1)"),
+    "log10(tpm+1)": (_log2_of_log10, "log2(tpm+1)"),
+}
+#: Units that a matrix can be in. ``tpm/rpkm`` is linear abundance whose totals fit both TPM and RPKM; ``cp10k`` are
+#: counts per 10,000.
 UNITS = (
     "counts",
+    "cpm",
     "tpm",
     "rpkm",
     "tpm/rpkm",
@@ -27,9 +64,10 @@ UNITS = (
     "log2(tpm/rpkm+1)",
     "log2(cpm+1)",
     "log2(tpm+0.001)",
+    *CONVERTED_ON_READING,
 )
-MILLION = 1e6
-_BLOCK_VALUES = 1 << 22
+#: Units from which TPM follows with the lengths of the genes: proportional to counts within a sample.
+COUNT_UNITS = ("counts", "cpm")
 
 
 def canonical_unit(unit: str) -> str:
@@ -57,7 +95,7 @@ def converted_unit(unit: str, *, with_lengths: bool) -> str:
     >>> converted_unit("counts", with_lengths=True), converted_unit("tpm/rpkm", with_lengths=False)
     ('log2(TPM+1)', 'log2(TPM or RPKM+1)')
     """
-    if unit == "counts":
+    if unit in COUNT_UNITS:
         return "log2(TPM+1)" if with_lengths else "log2(CPM+1)"
     measure = next((name for name in ("TPM/RPKM", "RPKM", "CPM") if name.lower() in unit), "TPM")
     return f"log2({measure.replace('/', ' or ')}+1)"
@@ -90,16 +128,16 @@ def to_log2_tpm(
 
     TPM and RPKM are used as they are. :math:`\log_2(2^y - 0.001 + 1)` undoes the Toil transformation. Counts become
     :math:`10^6 r_g / \sum_g r_g` with the rates :math:`r_g = c_g / \ell_g`: TPM with the lengths :math:`\ell_g`, CPM
-    without. RPKM is not rescaled to TPM, because the totals of a part of the genes would be wrong.
+    without; so does CPM. RPKM is not rescaled to TPM, because the totals of a part of the genes would be wrong.
 
     Parameters
     ----------
     x_ng
         Array or CSR matrix, float32, shape (n, g). An array is overwritten.
     unit
-        One of :data:`UNITS`.
+        One of :data:`UNITS`, after conversion on reading.
     length_g
-        Gene lengths in base pairs, shape (g,); used for counts only.
+        Gene lengths in base pairs, shape (g,); used for counts and CPM only.
     path, sample_ids
         File and names of the samples, for messages.
 
@@ -119,9 +157,9 @@ def to_log2_tpm(
     ----------
     Wagner, Kin and Lynch (2012), "Measurement of mRNA abundance using RNA-seq data", equation 2.
     """
-    if unit not in UNITS:
+    if unit not in UNITS or unit in CONVERTED_ON_READING:
         raise DataError(f"{path}: the unit {unit!r} has no known conversion; state unit=")
-    if length_g is not None and unit == "counts" and not (np.asarray(length_g) > 0).all():
+    if length_g is not None and unit in COUNT_UNITS and not (np.asarray(length_g) > 0).all():
         raise DataError(f"{path}: a gene has no positive length; drop it before counts become TPM")
     result = converted_unit(unit, with_lengths=length_g is not None)
     if unit.endswith("+1)"):
@@ -130,7 +168,7 @@ def to_log2_tpm(
         x_ng = x_ng.toarray()
     if not isinstance(x_ng, np.ndarray):
         x_ng = x_ng.copy()
-        if unit == "counts":
+        if unit in COUNT_UNITS:
             x_ng = _sparse_to_million(x_ng, length_g, path, sample_ids)
         x_ng.data = np.log2(x_ng.data + np.float32(1))
         return x_ng, result
@@ -141,7 +179,7 @@ def to_log2_tpm(
             np.exp2(block, out=block)
             block -= np.float32(0.001)
             np.maximum(block, 0, out=block)
-        elif unit == "counts":
+        elif unit in COUNT_UNITS:
             _dense_to_million(block, length_g, path, sample_ids[start : start + step])
         block += 1
         np.log2(block, out=block)

@@ -18,7 +18,7 @@ from gtex_vae.data.genes.mapping import MIN_OVERLAP, plan_gene_mapping
 from gtex_vae.data.genes.table import bundled_genes
 from gtex_vae.data.readers.backed import block, probe
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix
-from gtex_vae.data.units import UNITS, canonical_unit, check_stated_unit, to_log2_tpm
+from gtex_vae.data.units import COUNT_UNITS, UNITS, canonical_unit, check_stated_unit, to_log2_tpm
 from gtex_vae.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class ModelInput:
                 "same": same,
             },
         }
-        if self._found_unit == "counts":
+        if self._found_unit in COUNT_UNITS:
             self.report["unit"]["scaled_over_genes"] = len(self._column_c)
 
     def __len__(self) -> int:
@@ -146,7 +146,7 @@ class ModelInput:
         """Columns to use and their lengths; counts are scaled over what preprocess would scale them over."""
         matrix = self.matrix
         column_c = np.arange(len(matrix.gene_ids))
-        if self._found_unit != "counts" or self._as_is:
+        if self._found_unit not in COUNT_UNITS or self._as_is:
             return column_c, None
         names = matrix.gene_names or [""] * len(column_c)
         labelled = list(zip(matrix.gene_ids, names, strict=True))

@@ -64,8 +64,6 @@ def open_wanted(
             gene_names=None if matrix.gene_names is None else [matrix.gene_names[at] for at in wanted],
             var=None,
         )
-        if unit is None and matrix.unit_reason != DECLARED:
-            matrix = name_unit(matrix, None, "")  # of the selected genes, as `read_matrix` does
         yield replace(matrix, unit=check_stated_unit(Path(path), matrix.unit, None))
 
 

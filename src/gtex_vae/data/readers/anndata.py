@@ -18,6 +18,8 @@ from gtex_vae.data.readers.matrix import Orientation, RawMatrix, Source, check_s
 from gtex_vae.data.readers.orientation import are_ensembl, find_orientation
 from gtex_vae.data.readers.registry import ReadOptions
 from gtex_vae.data.readers.stores import explain_damage, find_element, open_store, read_element
+from gtex_vae.data.readers.units import recognise_unit
+from gtex_vae.data.rows import rows_of
 from gtex_vae.data.units import canonical_unit
 from gtex_vae.errors import DataError
 from gtex_vae.provenance import sha256
@@ -36,6 +38,7 @@ _GENE_NAME = (
     "description",
 )
 _BLOCK_VALUES = 1 << 24
+_EXAMINED = 256
 
 
 def read(path: Path, options: ReadOptions) -> RawMatrix:
@@ -52,7 +55,8 @@ def read(path: Path, options: ReadOptions) -> RawMatrix:
     Returns
     -------
     RawMatrix
-        Its unit is set where ``uns["expression"]["unit"]`` states it. Sparse values stay sparse (CSR).
+        Its unit is the one of ``uns["expression"]["unit"]``, else recognised from all genes before any is left out,
+        because only whole samples have telling totals. Sparse values stay sparse (CSR).
 
     Raises
     ------
@@ -70,7 +74,11 @@ def read(path: Path, options: ReadOptions) -> RawMatrix:
             ],
             bool,
         )
-        x_ng = _values(contents.element, keep, contents.orientation)
+        unit, reason = canonical_unit(contents.unit), DECLARED if contents.unit else ""
+        full = _read_full(contents)
+        if not unit and options.unit is None:
+            unit, reason = recognise_unit(path, *_examined(contents, full))
+        x_ng = _wanted_values(contents.element, full, keep)
         genes = [gene for gene, wanted in zip(genes, keep.tolist(), strict=True) if wanted]
         names = names and [name for name, wanted in zip(names, keep.tolist(), strict=True) if wanted]
         return RawMatrix(
@@ -79,8 +87,8 @@ def read(path: Path, options: ReadOptions) -> RawMatrix:
             gene_ids=genes,
             gene_names=names,
             source=contents.source(path, format),
-            unit=canonical_unit(contents.unit),
-            unit_reason=DECLARED if contents.unit else "",
+            unit=unit,
+            unit_reason=reason,
             obs=contents.obs,
             var=contents.var[keep],
             first_negative=check_values(path, x_ng, contents.sample_ids, genes),
@@ -183,21 +191,41 @@ def gene_ids_and_names(table: Any) -> tuple[list[str], list[str] | None]:
     return index, None if name_at is None else table[name_at].astype(str).tolist()
 
 
-def _values(element: Any, keep: np.ndarray, way: Orientation) -> Any:
-    """Read the wanted genes as float32, a block of rows at a time."""
-    from anndata.io import read_elem
-
-    encoding = str(element.attrs.get("encoding-type", "array"))
-    if encoding in ("csr_matrix", "csc_matrix"):
+def _read_full(contents: StoreContents) -> Any:
+    """Read all genes where the layout of the store requires it: sparse, or genes in rows. None otherwise."""
+    element = contents.element
+    if str(element.attrs.get("encoding-type", "array")) in ("csr_matrix", "csc_matrix"):
         import scipy.sparse as sp
+        from anndata.io import read_elem
 
         full = sp.csr_matrix(read_elem(element), dtype=np.float32)
-        full = full.T.tocsr() if way == "genes_in_rows" else full
-        return sp.csr_matrix(full if keep.all() else full[:, np.flatnonzero(keep)])
-    if way == "genes_in_rows":
-        return np.ascontiguousarray(np.asarray(element[:][keep], np.float32).T)
-    n, g = element.shape
+        return full.T.tocsr() if contents.orientation == "genes_in_rows" else full
+    return element[:].T if contents.orientation == "genes_in_rows" else None
+
+
+def _examined(contents: StoreContents, full: Any) -> tuple[Any, str | None]:
+    """Select samples for the recognition of the unit, without genes of missing values, and find a negative value."""
+    n = len(contents.obs)
+    rows = np.unique(np.linspace(0, max(n - 1, 0), min(n, _EXAMINED)).astype(int))
+    few = rows_of(contents.element, rows) if full is None else full[rows]
+    x_sg = np.asarray(few.toarray() if hasattr(few, "toarray") else few, np.float32)
+    finite = np.isfinite(x_sg).all(axis=0)
+    x_sg = x_sg if finite.all() else x_sg[:, finite]
+    if not (x_sg < 0).any():
+        return x_sg, None
+    row, column = np.argwhere(x_sg < 0)[0]
+    gene = contents.gene_ids[np.flatnonzero(finite)[column]]
+    return x_sg, f"sample {contents.sample_ids[rows[row]]!r}, gene {gene!r}: {x_sg[row, column]:g}"
+
+
+def _wanted_values(element: Any, full: Any, keep: np.ndarray) -> Any:
+    """Select the wanted genes as float32, reading a block of rows at a time where not all was read."""
     columns = np.flatnonzero(keep)
+    if full is not None and hasattr(full, "tocsr"):
+        return full if keep.all() else full[:, columns].tocsr()
+    if full is not None:
+        return np.ascontiguousarray(full[:, columns], np.float32)
+    n, g = element.shape
     x_ng = np.empty((n, columns.size), np.float32)
     chunk = (element.chunks or (1,))[0]
     step = max(1, _BLOCK_VALUES // max(1, g) // chunk) * chunk

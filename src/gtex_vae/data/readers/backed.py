@@ -19,7 +19,7 @@ from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_samp
 from gtex_vae.data.readers.read import read_matrix
 from gtex_vae.data.readers.sniff import sniff
 from gtex_vae.data.readers.stores import explain_damage, open_store, sliceable
-from gtex_vae.data.readers.units import recognise_unit
+from gtex_vae.data.readers.units import convert_on_reading, recognise_unit
 from gtex_vae.data.units import check_stated_unit
 from gtex_vae.errors import DataError
 
@@ -158,11 +158,13 @@ def name_unit(matrix: RawMatrix, stated: str | None, declared: str) -> RawMatrix
     """Set the unit of a matrix: as stated by the caller, else as declared by the store, else as its values show."""
     path = matrix.source.path
     if stated is not None:
-        return matrix.with_unit(check_stated_unit(path, stated, None), "stated by unit=")
-    if declared:
-        return matrix.with_unit(declared, DECLARED)
-    few = probe(matrix)
-    return matrix.with_unit(*recognise_unit(path, few.x_ng, few.first_negative))
+        matrix = matrix.with_unit(check_stated_unit(path, stated, None), "stated by unit=")
+    elif declared:
+        matrix = matrix.with_unit(declared, DECLARED)
+    else:
+        few = probe(matrix)
+        matrix = matrix.with_unit(*recognise_unit(path, few.x_ng, few.first_negative))
+    return convert_on_reading(matrix, in_place=False)
 
 
 def _in_memory(matrix: RawMatrix, rows: np.ndarray, index: Any) -> RawMatrix:

@@ -8,7 +8,7 @@ from pathlib import Path
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix
 from gtex_vae.data.readers.registry import FORMATS, ReadOptions
 from gtex_vae.data.readers.sniff import sniff
-from gtex_vae.data.readers.units import recognise_unit
+from gtex_vae.data.readers.units import convert_on_reading, recognise_unit
 from gtex_vae.data.units import check_stated_unit
 from gtex_vae.errors import ConfigError, DataError
 
@@ -74,7 +74,9 @@ def read_matrix(
         raise ConfigError(
             f"layer={layer!r} applies to {stores} only, and {path} is {kind.format.name}; leave it out"
         )
-    options = ReadOptions(kind.compression, keep_gene, orientation, layer, allow_shape_mismatch, scratch)
+    options = ReadOptions(
+        kind.compression, keep_gene, orientation, layer, allow_shape_mismatch, scratch, unit
+    )
     try:
         matrix = kind.format.reader()(path, options)
     except MemoryError as error:
@@ -86,10 +88,8 @@ def read_matrix(
             f"{path}: no gene is left after the gene filter; compare its ids with those of the file"
         )
     if unit is not None:
-        return replace(
-            matrix, unit=check_stated_unit(path, unit, matrix.first_negative), unit_reason="stated by unit="
-        )
-    if matrix.unit:
-        return replace(matrix, unit=check_stated_unit(path, matrix.unit, matrix.first_negative))
-    found, reason = recognise_unit(path, matrix.x_ng, matrix.first_negative)
-    return matrix.with_unit(found, reason)
+        matrix = matrix.with_unit(unit, "stated by unit=")
+    elif not matrix.unit:
+        matrix = matrix.with_unit(*recognise_unit(path, matrix.x_ng, matrix.first_negative))
+    matrix = replace(matrix, unit=check_stated_unit(path, matrix.unit, matrix.first_negative))
+    return convert_on_reading(matrix, in_place=True)

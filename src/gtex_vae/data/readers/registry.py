@@ -25,7 +25,7 @@ class ReadOptions:
     ----------
     compression
         ``gzip`` or ``zstd``, as recognised; None for a plain file.
-    keep_gene, orientation, layer, allow_shape_mismatch, scratch
+    keep_gene, orientation, layer, allow_shape_mismatch, scratch, unit
         See `gtex_vae.data.readers.read.read_matrix`. A reader may ignore those that its format does not need.
     """
 
@@ -35,6 +35,7 @@ class ReadOptions:
     layer: str | None = None
     allow_shape_mismatch: bool = False
     scratch: Path | None = None
+    unit: str | None = None
 
 
 Reader: TypeAlias = Callable[[Path, ReadOptions], RawMatrix]

@@ -5,12 +5,16 @@ Shapes: n samples, g genes, s samples that are examined.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gtex_vae.data.units import MILLION, UNITS
+from gtex_vae.data.readers.matrix import RawMatrix
+from gtex_vae.data.rows import LazyRows, rows_of
+from gtex_vae.data.units import CONVERTED_ON_READING, MILLION, UNITS, canonical_unit
 from gtex_vae.errors import DataError
 
 _FLOOR = float(np.log2(0.001))
@@ -18,6 +22,9 @@ _FLOOR = float(np.log2(0.001))
 _LOG2_CEILING = float(np.log2(MILLION + 1))
 _LN_CEILING = float(np.log(MILLION + 1))
 _SAMPLES_EXAMINED = 256
+_MIN_LOW_VALUES = 30
+# share of positive values that are whole: a few per cent in estimated counts of RSEM and Salmon
+_WHOLE_SHARE = 0.02
 
 
 def recognise_unit(path: Path, x_ng: Any, first_negative: str | None) -> tuple[str, str]:
@@ -63,37 +70,101 @@ def recognise_unit(path: Path, x_ng: Any, first_negative: str | None) -> tuple[s
 
     totals = x_sg.sum(axis=1, dtype=np.float64)
     if _is_million(totals):
+        if _are_scaled_counts(x_sg, x_sg):
+            return (
+                "cpm",
+                "the values of a sample add up to one million and are multiples of one smallest value",
+            )
         return "tpm", "the values of a sample add up to one million"
     if highest <= _LOG2_CEILING:
-        unlogged = (np.exp2(x_sg, dtype=np.float64) - 1).sum(axis=1)
-        if _is_million(unlogged):
-            return "log2(tpm+1)", "the values of a sample, as 2^x - 1, add up to one million"
-        if highest > _LN_CEILING and np.median(unlogged) <= 1.05 * MILLION:
-            return (
-                "log2(tpm/rpkm+1)",
-                f"non-negative, the highest {highest:.2f} lies between ln(10^6+1) and log2(10^6+1), and 2^x - 1 adds "
-                f"up to {np.median(unlogged):,.0f} per sample, as for a part of the genes or RPKM",
-            )
-        natural = np.expm1(x_sg, dtype=np.float64).sum(axis=1)
-        for scale in (1e4, MILLION):
-            if np.median(np.abs(natural / scale - 1)) < 0.01:
-                raise _unsure(
-                    path,
-                    f"the values look like ln(x+1) of counts scaled to {scale:,.0f}; give counts or TPM instead",
-                )
-        raise _unsure(
-            path, f"the values are fractional and at most {highest:.4g}, linear or logarithms of some base"
-        )
+        return _recognise_log(path, x_sg)
     if np.median(totals) <= 1.05 * MILLION:
         return (
             "tpm/rpkm",
             f"fractional, the highest {highest:,.0f}; a median sample adds up to {np.median(totals):,.0f}, "
             "so RPKM or a part of the genes in TPM",
         )
+    expressed = x_sg[x_sg > 0]
+    whole = float((expressed == np.rint(expressed)).mean())
+    if whole > _WHOLE_SHARE:
+        return (
+            "counts",
+            f"estimated counts: {whole:.0%} of the positive values are whole numbers, and a median sample adds up to "
+            f"{np.median(totals):,.0f}",
+        )
     raise _unsure(
         path,
-        f"the values are fractional and a median sample adds up to {np.median(totals):,.0f}, more than TPM allows "
-        "(estimated or normalised counts?)",
+        f"the values are fractional and a median sample adds up to {np.median(totals):,.0f}, more than TPM allows",
+        ("counts",),
+        "if these are estimated or normalised counts (RSEM, Salmon, DESeq2)",
+    )
+
+
+def convert_on_reading(matrix: RawMatrix, *, in_place: bool) -> RawMatrix:
+    """Convert a matrix whose unit is in `CONVERTED_ON_READING`, so that later stages never meet these units.
+
+    Parameters
+    ----------
+    matrix
+        With its unit. If ``in_place``, an array or CSR matrix in memory is overwritten.
+    in_place
+        If False, blocks of rows are converted on access, and the values of ``matrix`` stay as they are.
+    """
+    spelled = canonical_unit(matrix.unit)
+    if spelled not in CONVERTED_ON_READING:
+        return matrix
+    convert, unit = CONVERTED_ON_READING[spelled]
+    reason = f"{spelled}: {matrix.unit_reason}"
+    x_ng: Any = matrix.x_ng
+    if in_place and (isinstance(x_ng, np.ndarray) or hasattr(x_ng, "tocsr")):
+        convert(x_ng if isinstance(x_ng, np.ndarray) else x_ng.data)
+        return replace(matrix, unit=unit, unit_reason=reason)
+
+    def read(rows: Any) -> Any:
+        taken = rows_of(x_ng, rows)
+        taken = (
+            taken.astype(np.float32, copy=True) if hasattr(taken, "astype") else np.array(taken, np.float32)
+        )
+        convert(taken if isinstance(taken, np.ndarray) else taken.data)
+        return taken
+
+    return replace(matrix, x_ng=LazyRows(x_ng.shape, read), unit=unit, unit_reason=reason)  # type: ignore[arg-type]
+
+
+def _recognise_log(path: Path, x_sg: np.ndarray) -> tuple[str, str]:
+    """Recognise non-negative values that are low enough for logarithms."""
+    highest = float(x_sg.max())
+    unlogged_sg = np.exp2(x_sg, dtype=np.float64) - 1
+    unlogged = unlogged_sg.sum(axis=1)
+    if _is_million(unlogged):
+        if _are_scaled_counts(unlogged_sg, x_sg):
+            return (
+                "log2(cpm+1)",
+                "the values of a sample, as 2^x - 1, add up to one million and are multiples of one smallest value",
+            )
+        return "log2(tpm+1)", "the values of a sample, as 2^x - 1, add up to one million"
+    if _are_counts(unlogged_sg):
+        return "log2(count+1)", f"2^x - 1 are whole numbers, the highest {unlogged_sg.max():,.0f}"
+    del unlogged_sg
+    natural_sg = np.expm1(x_sg, dtype=np.float64)
+    natural = natural_sg.sum(axis=1)
+    for scale, counts_unit in ((1e4, "ln(cp10k+1)"), (MILLION, "ln(cpm+1)")):
+        if (np.abs(natural / scale - 1) < 0.01).mean() < 0.9:
+            continue
+        evidence = f"the values of a sample, as e^x - 1, add up to {scale:,.0f}"
+        if _are_scaled_counts(natural_sg, x_sg):
+            return counts_unit, f"{evidence} and are multiples of one smallest value"
+        if scale == MILLION:
+            return "ln(tpm+1)", evidence
+        raise _unsure(path, evidence, (counts_unit,), "if they were scaled from counts")
+    if highest > _LN_CEILING and np.median(unlogged) <= 1.05 * MILLION:
+        return (
+            "log2(tpm/rpkm+1)",
+            f"non-negative, the highest {highest:.2f} lies between ln(10^6+1) and log2(10^6+1), and 2^x - 1 adds "
+            f"up to {np.median(unlogged):,.0f} per sample, as for a part of the genes or RPKM",
+        )
+    raise _unsure(
+        path, f"the values are fractional and at most {highest:.4g}, linear or logarithms of some base"
     )
 
 
@@ -109,11 +180,11 @@ def _recognise_negative(path: Path, x_sg: np.ndarray, first_negative: str) -> tu
             "log2(tpm+0.001)",
             f"{at_floor.mean():.0%} of the values are at the floor log2(0.001) = {_FLOOR:.3f}",
         )
-    if _is_million((np.exp2(x_sg, dtype=np.float64) - 0.001).sum(axis=1)):
+    if at_floor.any() and _is_million((np.exp2(x_sg, dtype=np.float64) - 0.001).sum(axis=1)):
         return "log2(tpm+0.001)", "the values of a sample, as 2^x - 0.001, add up to one million"
     raise DataError(
-        f"{path}: negative value at {first_negative}, and no floor at log2(0.001) that would explain it; standardized "
-        "or log-ratio values cannot be used, give TPM, counts or log2(TPM+0.001), or state unit="
+        f"{path}: negative value at {first_negative}, and no floor at log2(0.001) that would explain it; log-CPM, "
+        "standardized and batch-corrected values and log-ratios cannot be used: give counts, CPM or TPM, or state unit="
     )
 
 
@@ -122,6 +193,38 @@ def _is_million(totals: np.ndarray) -> bool:
     return bool((np.abs(totals / MILLION - 1) < 0.01).mean() >= 0.9)
 
 
-def _unsure(path: Path, what: str) -> DataError:
+def _are_counts(x_sg: np.ndarray) -> bool:
+    """Check whether unlogged values are whole numbers, up to the rounding of the logarithms."""
+    low = x_sg[(x_sg > 0.5) & (x_sg < 1000)]
+    return low.size >= _MIN_LOW_VALUES and bool((np.abs(low - np.rint(low)) < 0.02).mean() > 0.999)
+
+
+def _are_scaled_counts(linear_sg: np.ndarray, given_sg: np.ndarray) -> bool:
+    """Check whether the values of a sample are multiples of one smallest value, as counts over a library size are.
+
+    Rounding to some decimals also leaves few distinct low values; then the steps between them, as given, are the same
+    in all samples or a power of ten.
+    """
+    found, steps = [], []
+    for linear_g, given_g in zip(linear_sg, given_sg, strict=True):
+        positive = linear_g > 0
+        if not positive.any():
+            continue
+        low = positive & (linear_g < 20.5 * linear_g[positive].min())
+        values = np.unique(given_g[low])
+        found.append(low.sum() >= _MIN_LOW_VALUES and len(values) <= 20)
+        if found[-1] and len(values) > 1:
+            steps.append(np.median(np.diff(values.astype(np.float64))))
+    powers = np.log10(steps)
+    rounded = bool(steps) and (
+        (len(steps) > 1 and np.ptp(steps) < 1e-3 * np.median(steps))
+        or bool((np.abs(powers - np.rint(powers)) < 1e-4).mean() > 0.5)
+    )
+    return bool(found) and bool(np.mean(found) >= 0.5) and not rounded
+
+
+def _unsure(path: Path, what: str, candidates: Sequence[str] = UNITS, when: str = "") -> DataError:
     """Make the error for an ambiguous unit."""
-    return DataError(f"{path}: the unit cannot be recognised: {what}; state unit=, one of {', '.join(UNITS)}")
+    choice = f"one of {', '.join(candidates)}" if len(candidates) > 1 else candidates[0]
+    advice = f"state unit={choice} {when}" if len(candidates) == 1 else f"state unit=, {choice}"
+    return DataError(f"{path}: the unit cannot be recognised: {what}; {advice.strip()}")
