@@ -187,7 +187,10 @@ TEXT: dict[str, tuple[str | bytes, str]] = {
         "gene_id\ts1\ts2\nENSG00000000003\t1.2\t0.3\nENSG00000000005\t0.7\t1.1\n",
         "unit cannot be recognised",
     ),
-    "estimated counts": (TSV.replace("12", "2000000.5").replace("41", "3000000.5"), "more than TPM allows"),
+    "intensities": (
+        TSV.replace("12", "2000000.5").replace("41", "3000000.5").replace("\t0\n", "\t1\n"),
+        "state unit=counts if these are estimated or normalised counts",
+    ),
 }
 
 

@@ -18,6 +18,7 @@ COUNTS = RNG.poisson(RNG.lognormal(3, 2, G), (N, G)).astype(np.float32)
 LENGTH = RNG.integers(300, 9000, G).astype(float)
 RATE = COUNTS / LENGTH
 TPM = (RATE / RATE.sum(1, keepdims=True) * 1e6).astype(np.float32)
+CPM = (COUNTS / COUNTS.sum(1, keepdims=True) * 1e6).astype(np.float32)
 RPKM = (RATE / COUNTS.sum(1, keepdims=True) * 1e9).astype(np.float32)
 
 CASES = {
@@ -29,6 +30,16 @@ CASES = {
     "part of log2(tpm+1)": (np.log2(TPM * (np.arange(G) != G - 1) + 1)[:, ::2], "log2(tpm/rpkm+1)"),
     "xena": (np.log2(TPM + 0.001), "log2(tpm+0.001)"),
     "part of xena": (np.log2(TPM + 0.001)[:, ::3], "log2(tpm+0.001)"),
+    "cpm": (CPM, "cpm"),
+    "tpm rounded": (TPM.round(2), "tpm"),
+    "log2(tpm+1) rounded": (np.log2(TPM + 1).round(3), "log2(tpm+1)"),
+    "log2(cpm+1)": (np.log2(CPM + 1), "log2(cpm+1)"),
+    "log2(count+1)": (np.log2(COUNTS + 1), "log2(count+1)"),
+    "log2(count+1) of deep samples": (np.log2(300 * COUNTS + 1), "log2(count+1)"),
+    "estimated counts": (COUNTS * 300.37, "counts"),
+    "scanpy, 10^4": (np.log1p(CPM / 100), "ln(cp10k+1)"),
+    "scanpy, 10^6": (np.log1p(CPM), "ln(cpm+1)"),
+    "scanpy, tpm": (np.log1p(TPM), "ln(tpm+1)"),
     "sparse counts": (sp.csr_matrix(COUNTS), "counts"),
 }
 
@@ -48,9 +59,10 @@ def test_recognised(name: str) -> None:
 REFUSED = {
     "standardized": ((np.log2(TPM + 1) - 3) / 2, "standardized"),
     "far below the floor": (np.log2(TPM + 1e-6), "cannot be negative"),
-    "ln of 10^4": (np.log1p(COUNTS / COUNTS.sum(1, keepdims=True) * 1e4), "ln"),
+    "ln of 10^4, not of counts": (np.log1p(TPM / 100), "unit=ln\\(cp10k\\+1\\) if"),
+    "log2 CPM of edgeR": (np.log2(COUNTS / COUNTS.sum(1, keepdims=True) * 1e6 + 0.05), "log-CPM"),
     "log10": (np.log10(TPM + 1), "cannot be recognised"),
-    "fractional counts": (COUNTS * 300.37, "more than TPM allows"),
+    "intensities": (COUNTS * 300.37 + 5.5, "unit=counts if these are"),
     "presence": ((COUNTS > 5).astype(np.float32), "only 0 and 1"),
     "zeros": (np.zeros((3, 4), np.float32), "every value is zero"),
 }

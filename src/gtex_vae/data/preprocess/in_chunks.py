@@ -17,8 +17,7 @@ import scipy.sparse as sp
 from tqdm import tqdm
 
 from gtex_vae.data.genes.columns import Columns
-from gtex_vae.data.readers.anndata import DECLARED
-from gtex_vae.data.readers.backed import block, name_unit, open_matrix
+from gtex_vae.data.readers.backed import block, open_matrix
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix
 from gtex_vae.data.readers.text.spill import Spilled, SpilledSamples
 from gtex_vae.data.rows import take_columns

@@ -23,8 +23,12 @@ _LOG2_CEILING = float(np.log2(MILLION + 1))
 _LN_CEILING = float(np.log(MILLION + 1))
 _SAMPLES_EXAMINED = 256
 _MIN_LOW_VALUES = 30
-# share of positive values that are whole: a few per cent in estimated counts of RSEM and Salmon
-_WHOLE_SHARE = 0.02
+# RPKM of short genes may add up to a little more than a million; intensities of microarrays have no zeros
+_COUNTS_TOTAL = 1.5e6
+_ZERO_SHARE = 0.02
+# the largest logarithm of a count
+_LOG2_COUNT_CEILING = 30.0
+_LOG2_COUNTS = ("log2(count+1)", "the values, as 2^x - 1, are whole numbers")
 
 
 def recognise_unit(path: Path, x_ng: Any, first_negative: str | None) -> tuple[str, str]:
@@ -78,19 +82,20 @@ def recognise_unit(path: Path, x_ng: Any, first_negative: str | None) -> tuple[s
         return "tpm", "the values of a sample add up to one million"
     if highest <= _LOG2_CEILING:
         return _recognise_log(path, x_sg)
+    if highest <= _LOG2_COUNT_CEILING and _are_counts(np.exp2(x_sg, dtype=np.float64) - 1):
+        return _LOG2_COUNTS
     if np.median(totals) <= 1.05 * MILLION:
         return (
             "tpm/rpkm",
             f"fractional, the highest {highest:,.0f}; a median sample adds up to {np.median(totals):,.0f}, "
             "so RPKM or a part of the genes in TPM",
         )
-    expressed = x_sg[x_sg > 0]
-    whole = float((expressed == np.rint(expressed)).mean())
-    if whole > _WHOLE_SHARE:
+    zeros = float((x_sg == 0).mean())
+    if np.median(totals) >= _COUNTS_TOTAL and zeros >= _ZERO_SHARE:
         return (
             "counts",
-            f"estimated counts: {whole:.0%} of the positive values are whole numbers, and a median sample adds up to "
-            f"{np.median(totals):,.0f}",
+            f"fractional, so estimated or normalised counts: {zeros:.0%} zeros, and a median sample adds up to "
+            f"{np.median(totals):,.0f}, more than TPM or RPKM allow",
         )
     raise _unsure(
         path,
@@ -128,7 +133,7 @@ def convert_on_reading(matrix: RawMatrix, *, in_place: bool) -> RawMatrix:
         convert(taken if isinstance(taken, np.ndarray) else taken.data)
         return taken
 
-    return replace(matrix, x_ng=LazyRows(x_ng.shape, read), unit=unit, unit_reason=reason)  # type: ignore[arg-type]
+    return replace(matrix, x_ng=LazyRows(x_ng.shape, read), unit=unit, unit_reason=reason)
 
 
 def _recognise_log(path: Path, x_sg: np.ndarray) -> tuple[str, str]:
@@ -144,7 +149,7 @@ def _recognise_log(path: Path, x_sg: np.ndarray) -> tuple[str, str]:
             )
         return "log2(tpm+1)", "the values of a sample, as 2^x - 1, add up to one million"
     if _are_counts(unlogged_sg):
-        return "log2(count+1)", f"2^x - 1 are whole numbers, the highest {unlogged_sg.max():,.0f}"
+        return _LOG2_COUNTS
     del unlogged_sg
     natural_sg = np.expm1(x_sg, dtype=np.float64)
     natural = natural_sg.sum(axis=1)
@@ -202,25 +207,28 @@ def _are_counts(x_sg: np.ndarray) -> bool:
 def _are_scaled_counts(linear_sg: np.ndarray, given_sg: np.ndarray) -> bool:
     """Check whether the values of a sample are multiples of one smallest value, as counts over a library size are.
 
-    Rounding to some decimals also leaves few distinct low values; then the steps between them, as given, are the same
-    in all samples or a power of ten.
+    Rounding to some decimals also leaves few distinct low values, but with even steps as given, which are the same in
+    all samples or a power of ten.
     """
     found, steps = [], []
+    even = True
     for linear_g, given_g in zip(linear_sg, given_sg, strict=True):
         positive = linear_g > 0
         if not positive.any():
             continue
         low = positive & (linear_g < 20.5 * linear_g[positive].min())
         values = np.unique(given_g[low])
-        found.append(low.sum() >= _MIN_LOW_VALUES and len(values) <= 20)
-        if found[-1] and len(values) > 1:
-            steps.append(np.median(np.diff(values.astype(np.float64))))
+        found.append(low.sum() >= _MIN_LOW_VALUES and 1 < len(values) <= 20)
+        if found[-1]:
+            gaps = np.diff(values.astype(np.float64))
+            steps.append(float(np.median(gaps)))
+            even = even and bool(np.ptp(gaps) < 0.05 * steps[-1])
+    if not found or np.mean(found) < 0.5:
+        return False
     powers = np.log10(steps)
-    rounded = bool(steps) and (
-        (len(steps) > 1 and np.ptp(steps) < 1e-3 * np.median(steps))
-        or bool((np.abs(powers - np.rint(powers)) < 1e-4).mean() > 0.5)
-    )
-    return bool(found) and bool(np.mean(found) >= 0.5) and not rounded
+    same = len(steps) > 1 and np.ptp(steps) < 1e-3 * np.median(steps)
+    decimal = (np.abs(powers - np.rint(powers)) < 1e-4).mean() > 0.5
+    return not (even and (same or decimal))
 
 
 def _unsure(path: Path, what: str, candidates: Sequence[str] = UNITS, when: str = "") -> DataError:
