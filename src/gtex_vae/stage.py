@@ -21,6 +21,7 @@ from gtex_vae.errors import ConfigError, GtexVaeError, PrunedError
 from gtex_vae.files import write_json
 from gtex_vae.paths import conf_dir
 from gtex_vae.runs import directory, submission
+from gtex_vae.runs.sweep import separate_data
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ def stage(
             run_dir = Path(hydra_config.runtime.output_dir)
             try:
                 overrides = list(hydra_config.overrides.task)
+                if hydra_config.mode is RunMode.MULTIRUN:
+                    separate_data(config, run_dir)
                 return run_stage(
                     body, schema, config, run_dir, overrides,
                     resumable=resumable, again=hydra_config.mode is RunMode.MULTIRUN,

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import DictConfig, OmegaConf
 
+from gtex_vae.config import slug
 from gtex_vae.errors import RunError
 from gtex_vae.runs import directory
 
 SEED = "seed"  # runs that differ by this key alone are repeats of one setting
 BEST_VALIDATION = "checkpoints/best.json"
+MOST_CHARACTERS = 120  # of a file name, for the settings of a job
 OWN_KEYS = (".search.storage", ".search.trial", ".search.startup_trials", ".search.startup_epochs")
 
 
@@ -86,6 +89,31 @@ def overrides_of(run_dir: Path) -> dict[str, str]:
     listed = yaml.safe_load(path.read_text(encoding="utf-8")) or [] if path.exists() else []
     split = (str(override).partition("=") for override in listed)
     return {key: value for key, _, value in split if not key.endswith(OWN_KEYS)}
+
+
+def separate_data(config: DictConfig, run_dir: Path) -> None:
+    """Name the processed file of a job after its settings if the sweep varies ``data.prepare`` or ``data.path``.
+
+    Otherwise each job would replace the file of the job before, and only the last one could be evaluated. A stated
+    ``data.processed`` stays.
+
+    Parameters
+    ----------
+    config
+        Config of the job, changed in place.
+    run_dir
+        Its directory, in the directory of the sweep.
+    """
+    overrides = overrides_of(run_dir)
+    of_data = [key for key in swept(run_dir) if key.lstrip("+").startswith(("data.prepare.", "data.path"))]
+    if not of_data or "data.processed" in overrides:
+        return
+    values = [f"{key.rpartition('.')[2]}={overrides[key]}" for key in of_data]
+    suffix = slug(*values)[:MOST_CHARACTERS]
+    for key in ("data.processed", "data.prepare.qc"):
+        if path := OmegaConf.select(config, key):
+            named = Path(path).with_name(f"{Path(path).stem}_{suffix}{Path(path).suffix}")
+            OmegaConf.update(config, key, str(named))
 
 
 def swept(run_dir: Path) -> list[str]:
