@@ -60,8 +60,6 @@ def stage(
             run_dir = Path(hydra_config.runtime.output_dir)
             try:
                 overrides = list(hydra_config.overrides.task)
-                if hydra_config.mode is RunMode.MULTIRUN:
-                    separate_data(config, run_dir)
                 return run_stage(
                     body, schema, config, run_dir, overrides,
                     resumable=resumable, again=hydra_config.mode is RunMode.MULTIRUN,
@@ -114,6 +112,8 @@ def run_stage(
     repeated sweep, a finished run is skipped.
     """
     plain = to_plain(config)
+    if again:
+        separate_data(plain, run_dir)
     per_call = ("overwrite", "run") if resumable else ("overwrite",)
     if again and not plain.get("overwrite") and directory.is_done(run_dir, plain, per_call):
         log.info("already finished: %s", run_dir)

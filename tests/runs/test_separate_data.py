@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from omegaconf import OmegaConf
 
 from gtex_vae.runs.sweep import separate_data
 
@@ -29,6 +28,6 @@ def test_only_settings_of_the_data_that_vary_name_the_file(
     (run_dir / ".hydra").mkdir(parents=True)
     (run_dir / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(job))
     (tmp_path / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": {"task": COMMAND}}}))
-    config = OmegaConf.create({"data": {"processed": "p/x.h5ad", "prepare": {"qc": "p/x_qc"}}})
+    config = {"data": {"processed": "p/x.h5ad", "prepare": {"qc": "p/x_qc"}}}
     separate_data(config, run_dir)
-    assert config.data == {"processed": f"p/x{suffix}.h5ad", "prepare": {"qc": f"p/x_qc{suffix}"}}
+    assert config["data"] == {"processed": f"p/x{suffix}.h5ad", "prepare": {"qc": f"p/x_qc{suffix}"}}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
 
 from gtex_vae.config import slug
 from gtex_vae.errors import RunError
@@ -91,7 +90,7 @@ def overrides_of(run_dir: Path) -> dict[str, str]:
     return {key: value for key, _, value in split if not key.endswith(OWN_KEYS)}
 
 
-def separate_data(config: DictConfig, run_dir: Path) -> None:
+def separate_data(config: dict[str, Any], run_dir: Path) -> None:
     """Name the processed file of a job after its settings if the sweep varies ``data.prepare`` or ``data.path``.
 
     Otherwise each job would replace the file of the job before, and only the last one could be evaluated. A stated
@@ -100,7 +99,7 @@ def separate_data(config: DictConfig, run_dir: Path) -> None:
     Parameters
     ----------
     config
-        Config of the job, changed in place.
+        Plain config of the job, changed in place.
     run_dir
         Its directory, in the directory of the sweep.
     """
@@ -110,10 +109,11 @@ def separate_data(config: DictConfig, run_dir: Path) -> None:
         return
     values = [f"{key.rpartition('.')[2]}={overrides[key]}" for key in of_data]
     suffix = slug(*values)[:MOST_CHARACTERS]
-    for key in ("data.processed", "data.prepare.qc"):
-        if path := OmegaConf.select(config, key):
-            named = Path(path).with_name(f"{Path(path).stem}_{suffix}{Path(path).suffix}")
-            OmegaConf.update(config, key, str(named))
+    data = config["data"]
+    for node, key in ((data, "processed"), (data.get("prepare") or {}, "qc")):
+        if node.get(key):
+            path = Path(node[key])
+            node[key] = str(path.with_name(f"{path.stem}_{suffix}{path.suffix}"))
 
 
 def swept(run_dir: Path) -> list[str]:
