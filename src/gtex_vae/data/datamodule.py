@@ -216,6 +216,12 @@ class ExpressionDataModule(LightningDataModule):
         """Return the annotations of the samples in `expression`."""
         return self.adata.obs.iloc[self.kept(split)]
 
+    def covariate_design(self, split: str) -> Tensor | None:
+        """Return the covariates' design (n, k) of the samples in `expression`; None without covariates."""
+        if self.conditions is None:
+            return None
+        return torch.from_numpy(self.conditions.design(self.annotations(split)))
+
     def add_to_batches(self, **per_row: Tensor) -> None:
         """Let batches carry further values of their samples, see `StandardizedMatrix.add_to_batches`."""
         self.matrix.add_to_batches(**per_row)

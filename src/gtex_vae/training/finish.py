@@ -72,7 +72,7 @@ def finish_run(
     metrics = measure(trained, datamodule, pca.leading(module.vae.latent_dim), seed=settings["metrics_seed"])
     write_json(run_dir / "metrics.json", metrics)
     write_card(run_dir)
-    report(metrics, trained, trainer, settings, run_dir)
+    report(metrics, trained, datamodule, trainer, settings, run_dir)
     return metrics
 
 
@@ -121,12 +121,13 @@ def measure(
 def report(
     metrics: Mapping[str, float],
     model: TrainedModel,
+    datamodule: ExpressionDataModule,
     trainer: Trainer,
     config: Mapping[str, Any],
     run_dir: Path,
 ) -> None:
     """Log the final metrics, and print the headline compared with PCA."""
-    log_final_metrics(metrics, model, trainer, config, run_dir)
+    log_final_metrics(metrics, model, datamodule, trainer, config, run_dir)
     lines = [f"{'held-out donors':32s}{'VAE':>8s}{'PCA':>8s}{'':>3s}difference"]
     for key in catalogue.HEADLINE:
         if key in metrics:

@@ -12,9 +12,10 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2  # type: ignore[import-untyped]
 
 from gtex_vae.analysis.metrics import catalogue
+from gtex_vae.data.datamodule import ExpressionDataModule
 from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.runs import sweep
-from gtex_vae.training.callbacks.figures import show_held_out
+from gtex_vae.training.callbacks.figures import add_summary, log_held_out
 
 # what the HPARAMS tab compares; the whole config lies in config.yaml
 COMPARED = (
@@ -36,6 +37,7 @@ COMPARED_METRICS = (
 def log_final_metrics(
     metrics: Mapping[str, float],
     model: TrainedModel,
+    datamodule: ExpressionDataModule,
     trainer: Trainer,
     config: Mapping[str, Any],
     run_dir: Path,
@@ -51,11 +53,11 @@ def log_final_metrics(
         Path(logger.log_dir, logger.NAME_HPARAMS_FILE).unlink(missing_ok=True)
         if trainer.is_global_zero:
             shown = {*SHOWN, *overridden(run_dir)}
-            logger.experiment._get_file_writer().add_summary(hparam_columns(settings, final, shown))
+            add_summary(logger.experiment, hparam_columns(settings, final, shown))
         logger.log_hyperparams(settings, final, step=trainer.global_step)
         if trainer.is_global_zero:
             logger.experiment.add_text("test/metrics", metrics_table(metrics), trainer.global_step)
-            show_held_out(model.vae, trainer)
+            log_held_out(model.vae, datamodule, trainer)
         logger.finalize("success")
 
 

@@ -1,23 +1,17 @@
-"""When the last state of training is written, and of what data it must be to be gone on with."""
+"""Times at which the last state of training is saved."""
 
 from __future__ import annotations
 
 import types
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 
-from gtex_vae.data.standardize import Standardizer
-from gtex_vae.errors import RunError
 from gtex_vae.training.callbacks import checkpoints
-from gtex_vae.training.start import refuse_other_data
 
 
 class Training:
-    """A trainer whose epochs and whose writing take as long as is said, by a clock of its own."""
+    """A trainer with a simulated clock: epochs and checkpoints take the given seconds."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, epochs: int, *, writing: float) -> None:
         self.now, self.writing, self.saved = 1000.0, writing, []
@@ -58,22 +52,3 @@ def test_quick_writing_comes_after_every_epoch(monkeypatch: pytest.MonkeyPatch) 
 
 def test_where_training_stops_early_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Training(monkeypatch, 50, writing=0.5).run(stop_after=3) == [0, 3]
-
-
-def test_a_state_of_other_training_samples_is_not_gone_on_with(tmp_path: Path) -> None:
-    x_ng = np.random.default_rng(0).normal(5.0, 1.0, (20, 4)).astype(np.float32)
-    scaler = Standardizer(4).fit(x_ng, np.arange(15))
-    last = tmp_path / "last.ckpt"
-    torch.save({"state_dict": {f"scaler.{name}": value for name, value in scaler.state_dict().items()}}, last)
-    refuse_other_data(last, Standardizer(4).fit(x_ng, np.arange(15)))
-    others = [
-        Standardizer(4).fit(x_ng, np.arange(5, 20)),
-        Standardizer(4).fit(2 * x_ng),
-        Standardizer(3).fit(x_ng[:, :3]),
-    ]
-    for other in others:
-        with pytest.raises(RunError, match=r"last\.ckpt was trained on other samples, values or genes"):
-            refuse_other_data(last, other)
-    last.write_bytes(last.read_bytes()[:500])
-    with pytest.raises(RunError, match=r"last\.ckpt cannot be read: .*overwrite=true"):
-        refuse_other_data(last, scaler)
