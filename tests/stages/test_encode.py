@@ -81,6 +81,25 @@ def test_the_command_writes_what_python_gives(trained, encoded):
     np.testing.assert_allclose(program(torch.from_numpy(expression.X)).detach(), embedded.X, atol=1e-3)
 
 
+def test_the_file_holds_posterior_means_in_x_and_their_spread_in_sd(command, trained):
+    """Compared with the encoder's own output: with anndata 0.13 a loop over layers reaches X too."""
+    model = gtex_vae.load(trained / "run")
+    done = command(
+        "gtex_vae.encode", "run=run", "input=data/processed/demo.h5ad", "sd=true", "hydra.run.dir=means", cwd=trained
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    written = anndata.read_h5ad(trained / "means/embeddings.h5ad")
+    table = pd.read_parquet(trained / "means/embeddings.parquet").to_numpy()
+    adata = anndata.read_h5ad(trained / "data/processed/demo.h5ad")
+    mean_nd = model.embed(model.scaler(torch.from_numpy(np.asarray(adata.X))).numpy())
+    np.testing.assert_allclose(written.X, mean_nd, atol=1e-5)
+    assert (written.layers["sd"] > 0).all() and abs(written.X - written.layers["sd"]).max() > 1
+    np.testing.assert_array_equal(table, np.hstack([written.X, written.layers["sd"]]))
+    python = model.encode(adata, sd=True)
+    np.testing.assert_allclose(python.X, mean_nd, atol=1e-5)
+    np.testing.assert_allclose(python.layers["sd"], written.layers["sd"], atol=1e-5)
+
+
 def test_intervals_bound_what_was_imputed(encoded):
     expression = anndata.read_h5ad(encoded / "expression.h5ad")
     low_ng, high_ng = expression.layers["lower"], expression.layers["upper"]

@@ -81,8 +81,8 @@ class Embeddings:
     def add(self, part: Encoded) -> None:
         """Put the embeddings of a block in their place."""
         self.adata.X[part.rows] = part.mu_nd
-        for layer in self.adata.layers:
-            self.adata.layers[layer][part.rows] = part.sd_nd
+        if "sd" in self.adata.layers:
+            self.adata.layers["sd"][part.rows] = part.sd_nd
         if part.projected_nf is not None:
             self._projected.append(part.projected_nf)
         if part.ood is not None:

@@ -55,7 +55,7 @@ def predictability(
         values = as_number(obs[name])
         kept = (values.notna() & obs["donor"].notna() & obs["tissue"].notna()).to_numpy()
         if name == "donor":
-            kept &= values.map(values.value_counts()).to_numpy(dtype=float) > 1
+            kept = kept & (values.map(values.value_counts()).to_numpy(dtype=float) > 1)
         values = values[kept].reset_index(drop=True)
         if values.nunique() < 2:
             continue

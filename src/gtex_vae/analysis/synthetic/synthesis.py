@@ -84,7 +84,7 @@ def synthesize(
     _check(how, n_samples, tissues, between)
     random = np.random.default_rng(seed)
     train = (samples.obs["split"] == "train").to_numpy()
-    train &= labelled(samples.obs["tissue"]) if how == "tissue" else True
+    train = train & labelled(samples.obs["tissue"]) if how == "tissue" else train
     if not train.any():
         raise ConfigError("how=tissue: no training sample has a tissue; use how=prior")
     obs = samples.obs[train]

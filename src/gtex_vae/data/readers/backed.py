@@ -92,6 +92,11 @@ def open_matrix(
     yield read_matrix(path, keep_gene=keep_gene, unit=unit, orientation=orientation, layer=layer)
 
 
+def layer_names(adata: AnnData) -> list[str]:
+    """List the layers of an AnnData without X, which anndata 0.13 counts as a layer under the key ``None``."""
+    return [name for name in adata.layers if name is not None]
+
+
 def from_anndata(adata: AnnData, *, unit: str | None = None, layer: str | None = None) -> RawMatrix:
     """View an AnnData, in memory or backed, as a matrix that was read; nothing is copied.
 
@@ -110,8 +115,8 @@ def from_anndata(adata: AnnData, *, unit: str | None = None, layer: str | None =
         The layer does not exist, samples repeat, or the unit cannot be recognised.
     """
     where = Path("AnnData")
-    if layer is not None and layer not in adata.layers:
-        raise DataError(f"{where}: has no layer {layer!r}; it has {', '.join(['X', *adata.layers])}")
+    if layer is not None and layer not in layer_names(adata):
+        raise DataError(f"{where}: has no layer {layer!r}; it has {', '.join(['X', *layer_names(adata)])}")
     orientation = find_axes(where, adata.obs_names, adata.var_names, None)
     if orientation == "genes_in_rows":
         adata = adata.T

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 
 from gtex_vae.data.annotation_columns import column_named
 from gtex_vae.data.readers.anndata import gene_ids_and_names
+from gtex_vae.data.readers.backed import layer_names
 from gtex_vae.data.readers.stores import find_element, open_store
 from gtex_vae.errors import DataError
 
@@ -118,12 +119,12 @@ def open_cells(source: AnnData | Path | str, *, layer: str | None = None) -> Ite
 
 def _of_anndata(adata: AnnData, layer: str | None) -> Cells:
     """Open an AnnData object, in memory or backed."""
-    layers = [*adata.layers, *(["raw"] if adata.raw is not None else [])]
+    layers = [*layer_names(adata), *(["raw"] if adata.raw is not None else [])]
     if layer == "raw" and adata.raw is not None:
         element, var = adata.raw.X, adata.raw.var
     elif layer in (None, "X"):
         element, var = adata.X, adata.var
-    elif layer in adata.layers:
+    elif layer in layers:
         element, var = adata.layers[layer], adata.var
     else:
         raise DataError(f"AnnData: has no layer {layer!r}; it has {', '.join(['X', *layers])}")
