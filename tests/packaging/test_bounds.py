@@ -25,7 +25,9 @@ def bound(requirement: Requirement, operator: str) -> Version | None:
 
 def test_the_oldest_versions_are_the_lower_bounds():
     lines = (ROOT / "constraints-oldest.txt").read_text().splitlines()
-    oldest = {name: Version(version) for name, version in re.findall(r"^(\S+)==(\S+)$", "\n".join(lines), re.M)}
+    oldest = {
+        name: Version(version) for name, version in re.findall(r"^(\S+)==(\S+)$", "\n".join(lines), re.M)
+    }
     assert oldest == {r.name: bound(r, ">=") for r in REQUIREMENTS if r.name != "torch"}
 
 
