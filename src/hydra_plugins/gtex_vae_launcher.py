@@ -40,7 +40,7 @@ class _Launcher(BaseSubmititLauncher):
         assert returned.hydra_cfg is not None
         failed = Path(returned.hydra_cfg.hydra.runtime.output_dir) / "FAILED"
         reason = failed.read_text(encoding="utf-8").splitlines()[0] if failed.exists() else ""
-        raise RunError(reason or str(returned._return_value))
+        raise RunError(reason or error_of(returned))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submit all jobs, wait for them, and return their results."""
@@ -69,6 +69,11 @@ class _Launcher(BaseSubmititLauncher):
         log_submitted(jobs, sweep_dir)
         ended = follow(jobs, names, retries=int(params.get("max_num_timeout", 0)))
         return [_returned(end, overrides) for end, overrides in zip(ended, job_overrides, strict=True)]
+
+
+def error_of(returned: JobReturn) -> str:
+    """Error of a failed job; reading the public ``return_value`` would print to stderr and raise."""
+    return str(returned._return_value)
 
 
 def _in_common(config: DictConfig) -> Any:

@@ -35,6 +35,7 @@ from gtex_vae.runs.study import (
     open_study,
     try_lock,
 )
+from hydra_plugins.gtex_vae_launcher import error_of
 
 if TYPE_CHECKING:
     import optuna
@@ -266,7 +267,7 @@ class OptunaSweeper(Sweeper):
         if is_running(run_dir, patience_s=0.0 if result is None else ENDING_S):
             return "unfinished", "still running; repeat the command to collect its result"
         state = finish_trial(study, study.get_trials(deepcopy=False)[number], run_dir)
-        message = "" if result is None or result.status is not JobStatus.FAILED else str(result._return_value)
+        message = "" if result is None or result.status is not JobStatus.FAILED else error_of(result)
         if state == "failed":
             failed = run_dir / directory.FAILED
             text = (

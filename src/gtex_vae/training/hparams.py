@@ -15,7 +15,8 @@ from gtex_vae.analysis.metrics import catalogue
 from gtex_vae.data.datamodule import ExpressionDataModule
 from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.runs import sweep
-from gtex_vae.training.callbacks.figures import add_summary, log_held_out
+from gtex_vae.runs.events import add_summary
+from gtex_vae.training.callbacks.figures import log_held_out
 
 # what the HPARAMS tab compares; the whole config lies in config.yaml
 COMPARED = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gtex_vae.analysis.report.findings import read_curves
 from gtex_vae.analysis.report.model_card import metrics_section
+from gtex_vae.runs.events import add_summary
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -47,7 +48,7 @@ def show_figures(run: Path, pictures: Sequence[Path]) -> None:
             width, height = (int.from_bytes(png[at : at + 4]) for at in (16, 20))  # from the PNG header
             image = Summary.Image(encoded_image_string=png, width=width, height=height, colorspace=4)
             value = Summary.Value(tag=f"analysis/{path.stem}", image=image)
-            writer._get_file_writer().add_summary(Summary(value=[value]), step)
+            add_summary(writer, Summary(value=[value]), step)
 
 
 def show_metrics(run: Path) -> None:

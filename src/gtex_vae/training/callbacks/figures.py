@@ -5,7 +5,7 @@ Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -103,11 +103,6 @@ def tensorboard_writer(trainer: Trainer) -> SummaryWriter | None:
     if not trainer.is_global_zero or trainer.sanity_checking:
         return None
     return next((log.experiment for log in trainer.loggers if isinstance(log, TensorBoardLogger)), None)
-
-
-def add_summary(writer: SummaryWriter, summary: Any) -> None:
-    """Write a summary that `SummaryWriter` has no method for."""
-    writer._get_file_writer().add_summary(summary)  # Private API: torch has no public way to add a summary.
 
 
 @torch.no_grad()

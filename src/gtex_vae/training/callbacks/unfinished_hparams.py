@@ -8,7 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.tensorboard.summary import hparams
 
 from gtex_vae.runs import directory
-from gtex_vae.training.callbacks.figures import add_summary, tensorboard_writer
+from gtex_vae.runs.events import add_summary
+from gtex_vae.training.callbacks.figures import tensorboard_writer
 
 
 class UnfinishedSession(Callback):
