@@ -39,7 +39,6 @@ HYDRA_MAY = {
     "config",
     "stage",
     *MAINS,
-    "training.build",
     "launch.plan",
     *(name for name in MODULES if "hydra_plugins" in name),
 }

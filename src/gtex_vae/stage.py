@@ -89,6 +89,14 @@ def stage(
     return decorate
 
 
+def in_sweep() -> bool:
+    """Return True in a job of a Hydra sweep."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+
+
 def exit_with(error: BaseException, config_name: str) -> NoReturn:
     """Print one line with the error and exit with status 1."""
     print(f"error: {explain(error, config_name)}", file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import Any
 from gtex_vae.config import build
 from gtex_vae.errors import ConfigError
 from gtex_vae.runs import directory
-from gtex_vae.stage import stage
+from gtex_vae.stage import in_sweep, stage
 
 
 @dataclass(kw_only=True)
@@ -43,6 +43,8 @@ def main(config: TrainConfig, run_dir: Path) -> float | None:
     from gtex_vae.training.fit import fit_vae
 
     devices.refuse_contrastive(asdict(config))
+    if in_sweep():
+        devices.refuse_in_sweep(config.trainer)
     if config.alignment is None:
         if config.input is not None:
             raise ConfigError(

@@ -1,6 +1,6 @@
-"""Captured steps without a GPU: what is held, replayed and left where, and that the trainer takes it for a plain step.
+"""Captured steps without a GPU: inputs, replays and gradients, and training with them.
 
-A stand-in for a CUDA graph runs what was recorded again, into the tensors of the first run.
+A stand-in for a CUDA graph runs the captured step again and writes to the tensors of the first run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from torch import nn
 
 from gtex_vae.data.loading.memory import Batch
-from gtex_vae.training import cuda_graphs as captured_step
+from gtex_vae.training import cuda_graphs
 from gtex_vae.training.callbacks.kl_annealing import KLAnnealing
 from gtex_vae.training.callbacks.masking import Masking
 from gtex_vae.training.cuda_graphs import CapturedStep
@@ -22,13 +22,13 @@ from gtex_vae.training.module import VAEModule
 
 
 class Replayed(CapturedStep):
-    """Records nothing: keeps the tensors of the step's first run, and fills them anew at every replay."""
+    """Captures nothing: keeps the tensors of the step's first run and overwrites them at every replay."""
 
-    def _record(self, inputs: Batch, kind: Any) -> captured_step.Recorded:
+    def _capture(self, inputs: Batch, kind: Any) -> cuda_graphs.Captured:
         random, buffers = torch.get_rng_state(), self.snapshot()
         figures_k = self._step(inputs, self._numbers_k, kind)
         gradients = [p.grad for p in self._parameters]
-        torch.set_rng_state(random)  # recording runs nothing
+        torch.set_rng_state(random)  # capturing runs nothing
         self.restore(buffers)
 
         class Graph:
@@ -40,7 +40,7 @@ class Replayed(CapturedStep):
                         gradient.copy_(p.grad)
                         p.grad = gradient
 
-        return captured_step.Recorded(Graph(), gradients, figures_k)  # type: ignore[arg-type]
+        return cuda_graphs.Captured(Graph(), gradients, figures_k)  # type: ignore[arg-type]
 
     def snapshot(self) -> list[torch.Tensor]:
         return [b.clone() for b in self._step.__self__.buffers()]  # type: ignore[attr-defined]
@@ -68,7 +68,7 @@ def test_training_by_replays_is_training(data, tmp_path, masked):
         captured = Replayed(module._whole_step, list(module.parameters())) if captures else None
         plain_loss = module._loss
         if not captures:
-            # partner first, and numbers as tensors, as a captured step has them: torch draws in another order else
+            # Draw the partner first and pass numbers as tensors, as a captured step does; otherwise torch draws in another order.
             def as_captured(batch, beta, capacity, mask_ratio, kind, plain_loss=plain_loss, module=module):
                 numbers = (torch.tensor(float(v)) for v in (beta, capacity, mask_ratio))
                 return plain_loss(batch, *numbers, kind._replace(partner=module.vae.draw_partner()))
@@ -87,7 +87,7 @@ def test_training_by_replays_is_training(data, tmp_path, masked):
             )
         )
         assert module._captured is None
-        assert captured is None or captured._recorded  # some steps were replayed
+        assert captured is None or captured._captured  # some steps were replayed
     assert torch.equal(*found)
 
 
@@ -114,4 +114,4 @@ def test_kinds_are_recorded_apart_and_inputs_are_held():
         assert float(figures_k[0]) == 9.0 * turn * scale
         assert weight.grad is not None
         assert weight.grad.tolist() == [3.0 * turn * scale] * 2
-    assert set(step._recorded) == {"single", "double"}
+    assert set(step._captured) == {"single", "double"}

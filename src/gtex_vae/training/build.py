@@ -1,4 +1,4 @@
-"""The trainer of a run, from plain configs."""
+"""Construction of a run's trainer from plain configs."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def check_values(
     contrastive: dict[str, Any] | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> None:
-    """Build model, objective, optimizer and schedule without memory, so that impossible values are refused before data is read.
+    """Build model, objective, optimizer and schedule on the meta device, to refuse impossible values before data is read.
 
     Raises
     ------
     ConfigError
-        A constructor refuses a value, or the trainer's precision the optimizer.
+        A constructor refuses a value, or the optimizer does not fit the trainer's precision.
     """
     import torch
 
@@ -50,7 +50,7 @@ def check_values(
     )
     if clips and optimizer.get("fused"):
         raise ConfigError(
-            "trainer.precision=16-mixed rescales gradients inside a fused optimizer, too late to clip them: set "
+            "trainer.precision=16-mixed rescales gradients inside a fused optimizer, after they are clipped: set "
             "optimizer.fused=false"
         )
     if learning_rate is not None:
@@ -63,24 +63,24 @@ def build_trainer(
     logger: dict[str, Any] | None,
     run_dir: Path,
 ) -> Trainer:
-    """Put trainer, callbacks and logger together so that everything lies in the run directory.
+    """Build trainer, callbacks and logger that write only to the run directory.
 
     Parameters
     ----------
     trainer
         Arguments of `lightning.pytorch.Trainer`.
     callbacks
-        Name to node, in the order they run; a node that is ``None`` is left out.
+        Name to node, in the order they run; ``None`` nodes are skipped.
     logger
         Node of the logger, or ``None``.
     run_dir
-        Where checkpoints and logs go. It is also ``default_root_dir``: anywhere else a checkpoint that another job
-        left for SLURM would be picked up silently.
+        Directory of checkpoints and logs. It is also ``default_root_dir``: in a shared directory Lightning would
+        silently load a checkpoint that another SLURM job left there.
 
     Raises
     ------
     ConfigError
-        Lightning refuses a value.
+        A value is impossible.
     """
     from lightning.pytorch.callbacks import RichProgressBar
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -94,7 +94,7 @@ def build_trainer(
             raise ConfigError(f"trainer.{key}={trainer[key]} must be at least 1")
     if trainer.get("precision") not in PRECISIONS:
         known = ", ".join(str(name) for name in PRECISIONS[1:])
-        raise ConfigError(f"trainer.precision={trainer['precision']} is none of {known}, or null")
+        raise ConfigError(f"trainer.precision={trainer['precision']} must be one of {known}, or null")
     built = [
         build(node, under=("gtex_vae.training.callbacks", "lightning.pytorch.callbacks"))
         for node in callbacks.values()
@@ -109,7 +109,6 @@ def build_trainer(
         arguments["precision"] = environment.best_precision(arguments["accelerator"])
     arguments["enable_progress_bar"] = live
     arguments["strategy"] = devices.strategy(trainer)
-    refuse_in_a_sweep(trainer)
     plugins = [
         AtomicCheckpointIO(),
         environment.cluster_environment(trainer["devices"], trainer.get("num_nodes", 1)),
@@ -127,22 +126,3 @@ def build_trainer(
         raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
     place_checkpoints(made, run_dir)
     return made
-
-
-def refuse_in_a_sweep(trainer: dict[str, Any]) -> None:
-    """Refuse several devices in the job of a sweep that has one task: the processes it starts would repeat the sweep.
-
-    Raises
-    ------
-    ConfigError
-        The job is one of a sweep and does not run under a scheduler that starts its processes.
-    """
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    in_sweep = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
-    if in_sweep and devices.number(trainer) > 1 and int(os.environ.get("SLURM_NTASKS", "1")) == 1:
-        raise ConfigError(
-            f"trainer.devices={trainer['devices']} in a sweep needs jobs of as many tasks: add hydra/launcher=slurm_gpu "
-            f"hydra.launcher.tasks_per_node={trainer['devices']} hydra.launcher.gpus_per_node={trainer['devices']}"
-        )

@@ -1,7 +1,7 @@
-"""Training steps on a GPU as CUDA graphs.
+"""CUDA graphs of training steps.
 
-A step of these models is hundreds of kernels of a few microseconds each, and a GPU has done one before the host has asked
-for the next. Recorded once, all of them are asked for with one call.
+A step of these models is hundreds of kernels of a few microseconds each, so a GPU waits for the host to launch the next one.
+A CUDA graph launches all of them with one call.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from gtex_vae.data.loading.memory import Batch
 
 
 @dataclass
-class Recorded:
-    """A step that can be run again: the graph, and where it leaves its gradients and figures."""
+class Captured:
+    """Captured step: the graph, and the tensors that it writes gradients and figures to."""
 
     graph: torch.cuda.CUDAGraph
     gradients: list[Tensor | None]
@@ -26,19 +26,19 @@ class Recorded:
 
 
 class CapturedStep:
-    """Run a step of training; from the second of its kind on by replaying it.
+    """Training step that is captured at the second call of its kind, and replayed from then on.
 
-    What a step takes from the host must be in its ``kind``, of which each gets a graph of its own, or in its numbers. A
-    recorded step gives the bits that the same step gives when it is run, random numbers included: a replay draws
-    them from the generator as it stands then.
+    Everything that a step reads from the host must be in its ``kind``, which has a graph of its own, or in its numbers.
+    A replay gives the same bits as running the step, random numbers included: it draws them from the generator's current
+    state.
 
     Parameters
     ----------
     step
-        Takes a batch, numbers as a tensor and a kind; leaves gradients in the parameters, in place of those there, and
-        returns a tensor of figures.
+        Function of a batch, a tensor of numbers and a kind; replaces the gradients of the parameters and returns a tensor
+        of figures.
     parameters
-        What gets gradients.
+        Trained parameters.
     """
 
     def __init__(
@@ -47,25 +47,25 @@ class CapturedStep:
         self._step, self._parameters = step, parameters
         self._batch: Batch | None = None
         self._seen: set[Hashable] = set()
-        self._recorded: dict[Hashable, Recorded] = {}
+        self._captured: dict[Hashable, Captured] = {}
         self._pool: Any = None
 
     def __call__(self, batch: Batch, numbers: Sequence[float], kind: Hashable) -> Tensor:
-        """Figures of the step, which the next one overwrites; its gradients are in the parameters."""
-        inputs = self._hold(batch, numbers)
-        if kind not in self._seen:  # the first time every kernel is loaded, which no recording allows
+        """Run the step and return its figures, which the next step overwrites; gradients are in the parameters."""
+        inputs = self._copy_inputs(batch, numbers)
+        if kind not in self._seen:  # the first run loads the kernels, which is not possible during capture
             self._seen.add(kind)
             return self._step(inputs, self._numbers_k, kind)
-        if kind not in self._recorded:
-            self._recorded[kind] = self._record(inputs, kind)
-        recorded = self._recorded[kind]
-        for parameter, gradient in zip(self._parameters, recorded.gradients, strict=True):
+        if kind not in self._captured:
+            self._captured[kind] = self._capture(inputs, kind)
+        captured = self._captured[kind]
+        for parameter, gradient in zip(self._parameters, captured.gradients, strict=True):
             parameter.grad = gradient
-        recorded.graph.replay()
-        return recorded.figures_k
+        captured.graph.replay()
+        return captured.figures_k
 
-    def _hold(self, batch: Batch, numbers: Sequence[float]) -> Batch:
-        """Copy what changes from step to step to where the graphs read it."""
+    def _copy_inputs(self, batch: Batch, numbers: Sequence[float]) -> Batch:
+        """Copy the batch and the numbers to the tensors that the graphs read."""
         if self._batch is None:
             self._batch = batch.map(torch.empty_like)
             self._numbers_k = torch.zeros(len(numbers), device=batch.x_nf.device)
@@ -79,10 +79,10 @@ class CapturedStep:
                 self._numbers[k] = number
         return self._batch
 
-    def _record(self, inputs: Batch, kind: Hashable) -> Recorded:
-        """Record a step, which does not run it. Steps share memory: nobody reads what one has left once another runs."""
+    def _capture(self, inputs: Batch, kind: Hashable) -> Captured:
+        """Capture a step without running it. Graphs share memory, because no step reads what another has written."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
             figures_k = self._step(inputs, self._numbers_k, kind)
         self._pool = graph.pool()
-        return Recorded(graph, [parameter.grad for parameter in self._parameters], figures_k)
+        return Captured(graph, [parameter.grad for parameter in self._parameters], figures_k)

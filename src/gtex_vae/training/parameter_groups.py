@@ -1,4 +1,4 @@
-"""What an optimizer is told of each of a VAE's parameters."""
+"""Parameter groups of the optimizer, with weight decay and learning rate."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ LINEAR_PATH_RATE = 0.1  # of the learning rate; chosen on validation donors of G
 
 
 def parameter_groups(vae: VAE, parameters: Iterable[nn.Parameter], lr: float) -> list[dict[str, Any]]:
-    """Groups of parameters with their weight decay and learning rate.
+    """Return the parameter groups of a VAE.
 
-    Weight decay is for the matrices of the MLPs: not for biases, norms and variances, and not for the linear
-    paths. Those start as a PCA, with entries far smaller than a step of Adam where they are loadings of genes, so
-    there they learn more slowly.
+    Only the matrices of the MLPs have weight decay; biases, norms, variances and linear paths have none. Linear paths
+    start as a PCA. Without a basis their entries are gene loadings, far smaller than a step of Adam, so their learning rate
+    is lower.
 
     Parameters
     ----------
     vae
         The model.
     parameters
-        Everything that is trained, of the model and beside it.
+        All trained parameters, of the model and of a contrastive term.
     lr
         Learning rate.
     """

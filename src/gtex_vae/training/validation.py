@@ -1,4 +1,4 @@
-"""Figures of one validation, from sums over its batches.
+"""Validation metrics from sums over batches.
 
 Shapes: ``n`` samples, ``g`` genes, ``f`` features (genes, or their coordinates in a basis), ``d`` latent dimensions,
 ``k`` columns of the covariates' design.
@@ -17,16 +17,16 @@ from gtex_vae.functional.masking import hide, seed_generators, step_seed
 from gtex_vae.models.objective import Objective
 from gtex_vae.models.vae import VAE, VAEOutput
 
-VALIDATION_SEED = 20_160  # of the masks: the same entries are hidden in every epoch and every run
+VALIDATION_SEED = 20_160  # of the masks, which are the same in every epoch and every run
 VALIDATION_RATIO = 0.2
-CONTRAST_STREAM, SAMPLE_STREAM = 1, 2  # keep other randomness apart from the masks
+CONTRAST_STREAM, SAMPLE_STREAM = 1, 2  # other random streams than the masks
 ACTIVE_VARIANCE = 0.01  # Burda et al. (2016), section 5
 
 Forward = Callable[[Tensor, Tensor | None], VAEOutput]
 
 
 def validation_seed(batch_idx: int, rank: int, *stream: int) -> int:
-    """Seed of one batch's randomness: the same in every epoch and every run."""
+    """Return the seed of one batch, the same in every epoch and every run."""
     return step_seed(VALIDATION_SEED, batch_idx, rank, *stream)
 
 
@@ -41,7 +41,7 @@ def elbo_sums(
     size_n: Tensor | None,
     seed: int,
 ) -> dict[str, Tensor]:
-    """Sums over a batch: the ELBO at beta = 1, squared errors and what they are measured against, posterior moments.
+    """Return sums over a batch: the ELBO at beta = 1, squared errors, squared values and posterior moments.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ def elbo_sums(
     c_nk
         Completed covariates.
     seed
-        Of the posterior sample: the ELBO is an expectation over the posterior, so its likelihood needs a sample where R2
-        takes the mean.
+        Seed of the posterior sample. The ELBO is an expectation over the posterior, so its likelihood uses a sample; R2
+        uses the mean.
     """
     given = {"beta": 1.0, "outside_n": outside_n, "size_n": size_n}
     terms = objective(vae.likelihood, output, x_nf, **given)  # type: ignore[arg-type]
@@ -78,7 +78,7 @@ def elbo_sums(
 def imputation_sums(
     vae: VAE, forward: Forward, x_ng: Tensor, c_nk: Tensor | None, *, seed: int
 ) -> dict[str, Tensor]:
-    """Sums over the entries of a batch of genes that are hidden and predicted."""
+    """Return sums over the hidden entries of a batch of genes."""
     generator = torch.Generator(x_ng.device).manual_seed(seed)
     observed_ng = torch.empty_like(x_ng).bernoulli_(1.0 - VALIDATION_RATIO, generator=generator)
     x_hat_ng = vae.expand(forward(vae.project(hide(x_ng, observed_ng)), c_nk).x_hat_nf.float())
@@ -92,7 +92,7 @@ def imputation_sums(
 
 
 def validation_figures(total: Mapping[str, Tensor], n_genes: int) -> dict[str, Tensor]:
-    """Metrics from the sums over all batches and processes; none of them moves with beta."""
+    """Compute metrics from the sums over all batches and processes; none depends on beta."""
     n, kl = total["n"], (total["kl_d"] / total["n"]).sum()
     variance_d = total["mu2_d"] / n - (total["mu_d"] / n).square()
     figures = {
