@@ -28,7 +28,7 @@ def store(run_dir: Path, data: Mapping[str, Any]) -> None:
     """
     if not (run_dir / FILE).exists():
         found: dict[str, str] = {}
-        _map_paths(data, lambda path: found.setdefault(path, str(Path(path).absolute())))
+        _map_paths(data, lambda path: found.setdefault(path, str(Path(_find(run_dir, path)).absolute())))
         write_json(run_dir / FILE, found)
 
 
@@ -45,18 +45,7 @@ def locate(run_dir: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     data
         ``data`` of its config.
     """
-    try:
-        stored = json.loads((run_dir / FILE).read_text(encoding="utf-8"))
-    except OSError:
-        stored = {}
-
-    def find(path: str) -> str:
-        folders = [Path(), *run_dir.absolute().parents]
-        places = [Path(stored[path])] if path in stored else []
-        places += [folder / path for folder in folders]
-        return next((str(place) for place in places if place.exists()), path)
-
-    return _map_paths(data, find)
+    return _map_paths(data, lambda path: _find(run_dir, path))
 
 
 def move(run_dir: Path, given: Mapping[str, str | None]) -> None:
@@ -88,6 +77,15 @@ def move(run_dir: Path, given: Mapping[str, str | None]) -> None:
         stored = json.loads((run_dir / FILE).read_text(encoding="utf-8"))
         moved = {data[key]: str(Path(path).absolute()) for key, path in wanted.items()}
         write_json(run_dir / FILE, {**stored, **moved})
+
+
+def _find(run_dir: Path, path: str) -> str:
+    """Return where the file is now, or the path as it is."""
+    stored = run_dir / FILE
+    known = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {}
+    folders = [Path(), *run_dir.absolute().parents]
+    places = [*([Path(known[path])] if path in known else []), *(folder / path for folder in folders)]
+    return next((str(place) for place in places if place.exists()), path)
 
 
 def _map_paths(data: Mapping[str, Any], function: Callable[[str], str]) -> dict[str, Any]:

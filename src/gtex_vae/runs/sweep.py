@@ -110,10 +110,13 @@ def separate_data(config: dict[str, Any], run_dir: Path) -> None:
     values = [f"{key.rpartition('.')[2]}={overrides[key]}" for key in of_data]
     suffix = slug(*values)[:MOST_CHARACTERS]
     data = config["data"]
-    for node, key in ((data, "processed"), (data.get("prepare") or {}, "qc")):
+    before = directory.read_config(run_dir)["data"] if directory.status(run_dir) != "new" else {}
+    nodes = (data, before, "processed"), (data.get("prepare") or {}, before.get("prepare") or {}, "qc")
+    for node, started, key in nodes:
         if node.get(key):
             path = Path(node[key])
-            node[key] = str(path.with_name(f"{path.stem}_{suffix}{path.suffix}"))
+            # a job that is given again keeps the file that it started with
+            node[key] = started.get(key) or str(path.with_name(f"{path.stem}_{suffix}{path.suffix}"))
 
 
 def swept(run_dir: Path) -> list[str]:

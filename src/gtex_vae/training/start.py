@@ -28,14 +28,14 @@ from gtex_vae.errors import ConfigError, RunError
 from gtex_vae.models.conditioning import start_conditional
 from gtex_vae.models.pca import PCA
 from gtex_vae.nn.likelihoods import NegativeBinomial
-from gtex_vae.runs import directory
+from gtex_vae.runs import data_paths, directory
 from gtex_vae.training.module import VAEModule
 
 log = logging.getLogger(__name__)
 
 
 def read_data(config: Mapping[str, Any], run_dir: Path) -> ExpressionDataModule:
-    """Prepare, read and split the data, and write ``splits.csv``.
+    """Prepare, read and split the data, and write ``splits.csv`` and the paths of the data.
 
     Parameters
     ----------
@@ -44,14 +44,16 @@ def read_data(config: Mapping[str, Any], run_dir: Path) -> ExpressionDataModule:
     run_dir
         If it contains a checkpoint, the data must be the one that the checkpoint was trained on.
     """
-    datamodule: ExpressionDataModule = build(config, under="gtex_vae.data")
+    last = run_dir / directory.LAST
+    located = data_paths.locate(run_dir, config) if last.exists() else config
+    datamodule: ExpressionDataModule = build(located, under="gtex_vae.data")
     datamodule.prepare_data()
     datamodule.setup()
-    last = run_dir / directory.LAST
     if last.exists():
         refuse_other_data(last, datamodule.scaler)
     if directory.is_first_process():
         datamodule.write_splits(run_dir / "splits.csv")
+        data_paths.store(run_dir, config)
     return datamodule
 
 
