@@ -1,4 +1,4 @@
-"""Configs: what is refused, with which words, and that a target cannot reach out of the allowed packages."""
+"""Configs: errors and their messages, and the allow-list of targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What made a file: hashes and records."""
+"""Provenance: hashes and records."""
 
 from __future__ import annotations
 

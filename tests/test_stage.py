@@ -1,4 +1,4 @@
-"""What a stage leaves behind: when it is told to stop, when it is given again, when its code was edited."""
+"""Files that a stage leaves when it is stopped, repeated, or its code is edited."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.sweeper import Sweeper
@@ -36,6 +35,7 @@ from gtex_vae.runs.study import (
     try_lock,
 )
 from hydra_plugins.gtex_vae_launcher import error_of
+from hydra_plugins.gtex_vae_search_space import distribution, grid_points, quoted
 
 if TYPE_CHECKING:
     import optuna
@@ -115,7 +115,7 @@ class OptunaSweeper(Sweeper):
         self.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, self.folder / "multirun.yaml")
         study = open_study(self.storage, direction=self.direction)
-        grid = self._grid(space) if self.sampler == "grid" else None
+        grid = grid_points(space) if self.sampler == "grid" else None
         settings = {"fixed": sorted(fixed), "space": {key: str(d) for key, d in space.items()}}
         with FileLock(self.folder / ".search.lock"):
             check_settings(study, settings)
@@ -162,22 +162,6 @@ class OptunaSweeper(Sweeper):
                 "nothing to search: add a space, for example 'model.latent_dim=choice(16,32,64)'"
             )
         return list(fixed.values()), space
-
-    def _grid(self, space: Mapping[str, BaseDistribution]) -> list[dict[str, Any]]:
-        """List all combinations."""
-        from optuna.distributions import CategoricalDistribution, IntDistribution
-
-        values: dict[str, Sequence[Any]] = {}
-        for key, part in space.items():
-            if isinstance(part, CategoricalDistribution):
-                values[key] = part.choices
-            elif isinstance(part, IntDistribution):
-                values[key] = range(part.low, part.high + 1, part.step)
-            else:
-                raise ConfigError(
-                    f"{key}: hydra.sweeper.sampler=grid requires choice(...) or range(...), not an interval"
-                )
-        return [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
 
     def _next_batch(
         self,
@@ -303,31 +287,3 @@ class OptunaSweeper(Sweeper):
             count, pruned, best.number, best.value,
             " ".join(f"{key}={value}" for key, value in best.params.items()), run_dir,
         )  # fmt: skip
-
-
-def distribution(override: Override) -> BaseDistribution:
-    """Convert a sweep of Hydra's grammar to an optuna distribution."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    value = override.value()
-    if isinstance(value, IntervalSweep):
-        assert value.start is not None
-        assert value.end is not None
-        log_scale = "log" in value.tags
-        try:
-            if isinstance(value.start, int) and isinstance(value.end, int):
-                return IntDistribution(value.start, value.end, log=log_scale)
-            return FloatDistribution(value.start, value.end, log=log_scale)
-        except ValueError as error:
-            raise ConfigError(f"{override.input_line}: {error}") from error
-    if isinstance(value, RangeSweep):
-        numbers = list(value.range())
-        if numbers and all(isinstance(number, int) for number in numbers):
-            return IntDistribution(numbers[0], numbers[-1], step=int(value.step))
-    return CategoricalDistribution(list(override.sweep_string_iterator()))
-
-
-def quoted(path: Path) -> str:
-    """Quote a path as the value of an override."""
-    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"

@@ -1,4 +1,4 @@
-"""What is wrong is refused in one line, with the way out, before any data is read or a run begun."""
+"""Wrong configs are refused in one line with a way out, before data is read."""
 
 from __future__ import annotations
 

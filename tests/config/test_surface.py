@@ -1,4 +1,4 @@
-"""The options of the main stage, one a line in surface.txt: a new one is a deliberate act."""
+"""The keys of train are listed in surface.txt, so that a new key is a deliberate change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One command for several stages: who gets which key, and what is refused before anything is submitted."""
+"""One command for several stages: which stage gets which key, and what is refused before submission."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A wheel, installed elsewhere, trains from any directory: configs and types are inside."""
+"""An installed wheel trains from any directory; it contains configs and types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run directory: who may take it, and what stays when something goes wrong."""
+"""The run directory: who may claim it, and what is kept after a failure."""
 
 from __future__ import annotations
 

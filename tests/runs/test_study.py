@@ -1,4 +1,4 @@
-"""Who has a trial: its lock goes with the process that took it."""
+"""The lock of a trial is released when its process dies."""
 
 from __future__ import annotations
 

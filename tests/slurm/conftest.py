@@ -1,4 +1,4 @@
-"""Everything that is submitted to SLURM and done to it there, all at the same time."""
+"""Jobs submitted to SLURM and faults injected into them, all at the same time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A SLURM of this machine's own, with nodes that may be lost, and what can be done to jobs on it."""
+"""A local SLURM with nodes that can be lost, and faults for its jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to jobs on a real SLURM, each fault once: they go on, and end with the weights of an undisturbed run."""
+"""Faults on a real SLURM, each once: jobs resume and end with the weights of an undisturbed run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of a small run: every file is there, the page is whole, and what it holds is right."""
+"""The report of a small run: all files exist, and the page is complete and correct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The suite of benchmarks: its ratios hold in small form, and the docs say what its results say."""
+"""Benchmarks: their ratios hold at small size, and the docs state their results."""
 
 import copy
 import json

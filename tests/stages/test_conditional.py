@@ -1,4 +1,4 @@
-"""``+experiment=conditional`` from training to counterfactuals, as a user runs it on the demo."""
+"""``+experiment=conditional`` on the demo, from training to counterfactuals."""
 
 from __future__ import annotations
 

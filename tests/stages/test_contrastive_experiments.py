@@ -1,4 +1,4 @@
-"""The contrastive experiments from the command line: what they write, what they start from, how they go on."""
+"""The contrastive experiments: their files, starting points and resumption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m gtex_vae.encode`` as a user runs it, on a run that was trained, and on its own outputs."""
+"""``python -m gtex_vae.encode`` on a trained run and on its own outputs."""
 
 from __future__ import annotations
 

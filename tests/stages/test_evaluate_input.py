@@ -1,4 +1,4 @@
-"""``python -m gtex_vae.evaluate run=... input=...`` scores any matrix as it scores held-out donors."""
+"""``python -m gtex_vae.evaluate run=... input=...`` scores a matrix like held-out donors."""
 
 from __future__ import annotations
 

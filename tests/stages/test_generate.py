@@ -1,4 +1,4 @@
-"""The command ``python -m gtex_vae.generate``: samples that other commands read, and their audit."""
+"""``python -m gtex_vae.generate``: its samples can be read by other commands, and are audited."""
 
 from __future__ import annotations
 

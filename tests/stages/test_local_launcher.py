@@ -1,4 +1,4 @@
-"""Jobs as processes of this machine, into the folder with the time in its name."""
+"""Jobs as local processes, in a folder with the time in its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The card beside the weights: what it says is what lies in the run."""
+"""The model card agrees with the files of the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training with less memory than the matrix takes: resumed exactly, evaluated, as good as from memory."""
+"""Training with less memory than the matrix: exact resumption, evaluation, the same quality."""
 
 from __future__ import annotations
 

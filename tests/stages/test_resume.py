@@ -1,4 +1,4 @@
-"""A run that was killed, started again, ends bitwise where an uninterrupted one ends."""
+"""A killed and resumed run ends bitwise like an uninterrupted one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two processes on CPUs do what one does with the whole batch: divided batches, divided parameters, one writer."""
+"""Two processes on CPUs compute what one does with the whole batch; one of them writes."""
 
 from __future__ import annotations
 

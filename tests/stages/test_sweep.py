@@ -1,4 +1,4 @@
-"""A sweep through the command: its table, what TensorBoard compares, and the command that makes all of it anew."""
+"""A sweep: its table, its TensorBoard metrics, and the command that writes the table again."""
 
 from __future__ import annotations
 

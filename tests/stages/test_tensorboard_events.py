@@ -1,4 +1,4 @@
-"""The event files of a run: everything that TensorBoard is to show is there, once and in order."""
+"""The event files of a run are complete and in order, without duplicates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seeds, precisions, stopping and the other options of training, through the command itself."""
+"""Seeds, precisions, stopping and other options of training, through the command."""
 
 from __future__ import annotations
 
