@@ -1,4 +1,4 @@
-"""Contrastive alignment of donors with their cell types, from single cells to retrieval of held-out donors."""
+"""Training of a contrastive alignment, from single cells to the retrieval of held-out donors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from gtex_vae.analysis.metrics import catalogue
 from gtex_vae.analysis.report.model_card import write_card
 from gtex_vae.config import build
 from gtex_vae.data.single_cell.donors import DonorCells, donor_cells
@@ -21,21 +22,12 @@ from gtex_vae.inference.trained_model import TrainedModel
 log = logging.getLogger(__name__)
 
 SEEN = "vae_splits.csv"
-SURE = 2.0  # standard errors over validation donors
+SURE = 2.0  # standard errors over validation donors, for trained weights to be kept
 METHODS = (
     ("", "aligned"),
     ("baseline/vae/", "VAE"),
     ("baseline/pca/", "PCA"),
     ("baseline/expression/", "expression"),
-)
-HEADLINE = (
-    ("top1", "top-1"),
-    ("top5", "top-5"),
-    ("mrr", "MRR"),
-    ("foscttm", "FOSCTTM (0 is best)"),
-    ("matched/top1", "top-1, like compositions"),
-    ("same_composition/top1", "top-1, same composition"),
-    ("without_composition/top1", "top-1, composition regressed out"),
 )
 
 
@@ -60,23 +52,23 @@ def align_donors(
     donors_at_a_time: int | None,
     seed: int,
 ) -> float:
-    """Train an alignment on a VAE, keep the best by validation retrieval, and measure it on held-out donors.
+    """Train an alignment on a VAE, keep the best weights by validation retrieval, and measure it on held-out donors.
 
     Parameters
     ----------
     vae_dir
         Run of the VAE, or an alignment on it.
     run_dir
-        Where everything goes: ``model/`` (the VAE as it was), ``alignment/`` (heads, and what was tuned), ``metrics.json``,
+        Output directory: ``model/`` (the unchanged VAE), ``alignment/`` (heads and tuned layers), ``metrics.json``,
         ``retrieval.csv``, ``pseudobulk/``, ``splits.csv``, ``vae_splits.csv`` (donors of the VAE), checkpoints.
     input
-        Single cells, or a folder that ``gtex_vae.pseudobulk`` wrote; ``None``: ``cells["prepare"]`` makes them.
+        Single cells, or a folder that ``gtex_vae.pseudobulk`` wrote; ``None``: simulate them with ``cells["prepare"]``.
     cells
         ``name`` and ``prepare`` of the simulated cells.
     pseudobulk
         Arguments of `gtex_vae.data.single_cell.pseudobulk.make_pseudobulk`.
     model, optimizer, trainer, callbacks, logger
-        Nodes; ``model`` is of `gtex_vae.models.aligner.Aligner`.
+        Nodes of the config; ``model`` is that of `gtex_vae.models.aligner.Aligner`.
     settings
         The whole config, for TensorBoard.
     min_overlap, val, test, split_seed
@@ -86,7 +78,7 @@ def align_donors(
     donors_at_a_time
         See `gtex_vae.training.alignment_module.AlignmentModule`.
     seed
-        Of initial weights and of every step.
+        Seed of the initial weights and of every step.
 
     Returns
     -------
@@ -111,7 +103,9 @@ def align_donors(
     built_trainer = build_trainer(trainer, callbacks, logger, run_dir)
     trained = TrainedModel.load(vae_dir / "model")
     if trained.covariates is not None:
-        raise ConfigError(f"run={vae_dir} takes covariates, which donors of single cells lack: give another")
+        raise ConfigError(
+            f"run={vae_dir} is a conditional model, but donors of single cells have no covariates: set run= to another run"
+        )
     data = _read(trained, vae_dir, run_dir, input, cells, pseudobulk, min_overlap=min_overlap, val=val, test=test,
                  split_seed=split_seed)  # fmt: skip
     data.write_splits(run_dir / "splits.csv")
@@ -152,7 +146,7 @@ def _read(
     pseudobulk: Mapping[str, Any],
     **split: Any,
 ) -> DonorCells:
-    """Donors and cell types in the model's genes; pseudobulk is made once, so that going on does not repeat it."""
+    """Read donors and cell types in the model's genes; a resumed run reads the pseudobulk that it wrote before."""
     folder = run_dir / "pseudobulk"
     made_before = (folder / "proportions.csv").exists()
     if input is not None:
@@ -177,22 +171,23 @@ def _read(
 
 
 def _seen(vae_dir: Path) -> Path:
-    """Where the split of the VAE's own donors stands: an alignment, whose VAE can be taken again, has another beside it."""
+    """Return the file with the split of the VAE's donors; an alignment, whose VAE can be used again, has its own file."""
     from gtex_vae.analysis.alignment.run import is_alignment
 
     if not is_alignment(vae_dir):
         return vae_dir / "splits.csv"
     if not (vae_dir / SEEN).is_file():
         raise RunError(
-            f"run={vae_dir} is an alignment that does not say which donors its VAE saw: give that VAE"
+            f"run={vae_dir} is an alignment without {SEEN}, the split of its VAE's donors: set run= to the run of that VAE"
         )
     return vae_dir / SEEN
 
 
 def _keep_best(module: Any, start: Mapping[str, Any], data: DonorCells, run_dir: Path) -> None:
-    """Go back to the weights of ``best.ckpt``; or to the start, where validation donors do not show that they are better.
+    """Load ``best.ckpt``, or the initial weights unless validation donors show that training improved them.
 
-    Of many states that few donors cannot tell apart the best is best by chance. A start with random heads is none to keep.
+    With few validation donors the best epoch is partly luck, so trained weights are kept only if they beat the
+    closed-form start by two standard errors. Randomly initialised heads are always replaced.
     """
     import torch
 
@@ -207,7 +202,7 @@ def _keep_best(module: Any, start: Mapping[str, Any], data: DonorCells, run_dir:
         module.load_state_dict(checkpoint["state_dict"])
         return
     valid = torch.from_numpy((data.split_n == "val").nonzero()[0])
-    module.on_fit_start()  # features back beside the weights
+    module.on_fit_start()  # moves the features to the CPU
     ranks = []
     for state in (start, checkpoint["state_dict"]):
         module.load_state_dict(state)
@@ -218,14 +213,14 @@ def _keep_best(module: Any, start: Mapping[str, Any], data: DonorCells, run_dir:
         module.load_state_dict(start)
     log.info(
         "validation MRR from all samples: %.3f at the start, %.3f after training; kept: %s",
-        ranks[0].mean(), ranks[1].mean(), "the trained" if trained else "the start, which training does not surely beat",
+        ranks[0].mean(), ranks[1].mean(), "trained weights" if trained else "initial weights, because training is not better by 2 standard errors",
     )  # fmt: skip
 
 
 def _report(
     metrics: Mapping[str, float], data: DonorCells, trainer: Any, settings: Mapping[str, Any], run_dir: Path
 ) -> None:
-    """Print retrieval beside the baselines' and chance, and give TensorBoard the settings with the result."""
+    """Log settings and metrics to TensorBoard, and print retrieval compared with the baselines and chance."""
     from gtex_vae.training.hparams import flatten
 
     if trainer.logger is not None:
@@ -233,19 +228,14 @@ def _report(
         trainer.logger.log_hyperparams(hparams, {f"test/{key}": value for key, value in metrics.items()})
         trainer.logger.finalize("success")
     held_out = int((data.split_n == "test").sum())
-    lines = [
-        f"{f'{held_out} held-out donors':28s}"
-        + "".join(f"{name:>12s}" for _, name in METHODS)
-        + f"{'chance':>12s}"
-    ]
-    for key, name in HEADLINE:
-        if f"contrastive/{key}" in metrics:
+    names = [name for _, name in METHODS]
+    lines = [f"{f'{held_out} held-out donors':40s}" + "".join(f"{name:>12s}" for name in (*names, "chance"))]
+    for key in catalogue.keys_shown("headline", group="contrastive"):
+        if key in metrics:
             group, _, last = key.rpartition("/")
-            chance = {"foscttm": 0.5}.get(last)
-            if chance is None:
-                chance = metrics[f"contrastive/{group + '/' if group else ''}chance_{last}"]
-            figures = [metrics[f"{prefix}contrastive/{key}"] for prefix, _ in METHODS] + [chance]
-            lines.append(f"{name:28s}" + "".join(f"{figure:12.3f}" for figure in figures))
+            chance = 0.5 if last == "foscttm" else metrics[f"{group}/chance_{last}"]
+            figures = [metrics[f"{prefix}{key}"] for prefix, _ in METHODS] + [chance]
+            lines.append(f"{catalogue.label(key):40s}" + "".join(f"{figure:12.3f}" for figure in figures))
     low, high = metrics["contrastive/top1_low"], metrics["contrastive/top1_high"]
     lines.append(f"95 % interval of top-1: {low:.3f} to {high:.3f}")
     log.info("\n%s\n\nrun: %s\nwatch: tensorboard --logdir %s", "\n".join(lines), run_dir, run_dir)

@@ -1,4 +1,4 @@
-"""The LightningModule of contrastive alignment: a step over donors, retrieval on validation donors.
+"""LightningModule of contrastive alignment.
 
 Shapes: ``n`` donors, ``a`` donor samples, ``s`` cell-type profiles, ``f`` features.
 """
@@ -28,14 +28,14 @@ VAE = "aligner.encoder.vae."  # start of its weights' names
 
 
 class DonorDataModule(LightningDataModule):
-    """Batches of donors: their numbers, and their own pseudobulk for messages.
+    """Batches of donors: their numbers, and their pseudobulk for error messages.
 
     Parameters
     ----------
     cells
         The data.
     batch_size
-        Donors per step, each the others' negative; ``None``: all training donors.
+        Donors per step, negatives of each other; ``None``: all training donors.
     seed
         Seed of the order of batches.
     """
@@ -50,7 +50,7 @@ class DonorDataModule(LightningDataModule):
         return self._loader("train", shuffle=True)
 
     def val_dataloader(self) -> BatchLoader:
-        """All validation donors in one batch: retrieval is among all of them."""
+        """All validation donors in one batch, because retrieval compares all of them."""
         return self._loader("val", shuffle=False)
 
     def _loader(self, split: str, *, shuffle: bool) -> BatchLoader:
@@ -61,7 +61,7 @@ class DonorDataModule(LightningDataModule):
         )
 
     def _progress(self) -> tuple[int, int]:
-        """As for `gtex_vae.data.datamodule.ExpressionDataModule`."""
+        """Return finished epochs and batches, as in `gtex_vae.data.datamodule.ExpressionDataModule`."""
         if self.trainer is None:
             return 0, 0
         fit_loop = self.trainer.fit_loop
@@ -79,16 +79,16 @@ class AlignmentModule(LightningModule):
     Parameters
     ----------
     aligner
-        Built, with its encoder trained.
+        With a trained encoder.
     optimizer
         ``_target_`` and arguments.
     cells
         The data.
     donors_at_a_time
-        Donors whose activations are kept at a time: those of the others are computed again for their gradients, which
-        are the same; ``None``: those of all donors of a step. With it a step can be of more donors than fit.
+        Donors whose activations are in memory at a time, for steps with more donors than fit. Activations of the others
+        are recomputed for the gradients, which are the same. ``None``: all donors of a step.
     seed
-        Of every step.
+        Seed of every step.
 
     References
     ----------
@@ -126,7 +126,7 @@ class AlignmentModule(LightningModule):
         aligner.train()
 
     def _fit_encoder(self, cells: DonorCells, train: np.ndarray) -> None:
-        """Units, and the start of the path, from training donors."""
+        """Fit units and the initial path to training donors."""
         number_n, in_a = np.cumsum(train) - 1, train[cells.owner_a]
         self.aligner.encoder.fit_units(torch.from_numpy(cells.x_ag[: len(train)][train]))
         self.aligner.encoder.fit_path(
@@ -137,26 +137,26 @@ class AlignmentModule(LightningModule):
         )
 
     def _features(self, x_ng: Any) -> Tensor:
-        """Features of all rows, computed once."""
+        """Compute the features of all rows once."""
         parts = torch.from_numpy(x_ng).split(ROWS_AT_A_TIME)
         return torch.cat([self.aligner.encoder.features(part) for part in parts])
 
     def on_fit_start(self) -> None:
-        """Put the features where the model is."""
+        """Move the features to the device of the model."""
         for name in ("of_samples_af", "of_profiles_sf", "owner_a", "owner_s", "type_s"):
             setattr(self, name, getattr(self, name).to(self.device))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the VAE out, which is most of the weights and never changes."""
+        """Remove the VAE, which is most of the weights and does not change."""
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {key: value for key, value in state.items() if not key.startswith(VAE)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the VAE back."""
+        """Add the VAE again."""
         checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Build the optimizer for what is trained; weight decay for matrices alone."""
+        """Build the optimizer; only matrices have weight decay."""
         trained = [p for p in self.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in trained if p.ndim > 1]},
@@ -166,7 +166,7 @@ class AlignmentModule(LightningModule):
         return optimizer
 
     def _gather(self, donor_n: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """All samples and profiles of some donors, and the donors' own samples."""
+        """Return all samples and profiles of some donors, and the donors' own samples."""
         position_n = torch.full((self.n_donors,), -1, device=donor_n.device)
         position_n[donor_n] = torch.arange(len(donor_n), device=donor_n.device)
         in_a, in_s = position_n[self.owner_a] >= 0, position_n[self.owner_s] >= 0
@@ -180,7 +180,7 @@ class AlignmentModule(LightningModule):
         )
 
     def project(self, donor_n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Projections of all samples of some donors and of their cell types, and whose the samples are (0 to n - 1)."""
+        """Return projections of all samples of some donors, projections of their cell types, and the samples' donors (0 to n - 1)."""
         step = self.donors_at_a_time
         if step is None or not self.training:
             return self._project(donor_n)
@@ -189,7 +189,7 @@ class AlignmentModule(LightningModule):
         return u_ap, v_np, torch.cat([step * number + part[2] for number, part in enumerate(parts)])
 
     def _project(self, donor_n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `project`, all donors together."""
+        """Return what `project` returns, for all donors at once."""
         f_af, f_sf, owner_s, type_s, _, owner_a = self._gather(donor_n)
         if self.training:
             kept_s = self.aligner.kept_types(owner_s, len(donor_n))
@@ -212,7 +212,7 @@ class AlignmentModule(LightningModule):
         return total_n / count_n.index_add_(0, owner_a, torch.ones(len(owner_a), device=u_ap.device))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss over a batch of donors, all their samples against all their cell types."""
+        """Return the loss of a batch of donors: all their samples against all their cell types."""
         seed_generators(step_seed(self.seed, self.global_step, self.global_rank), self.device)
         loss = self.aligner.loss(*self.project(batch.row_n))
         temperature = 1.0 / clamped_scale(self.aligner.log_scale)
@@ -221,9 +221,9 @@ class AlignmentModule(LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Retrieval among all validation donors, from their own samples; ``mrr_all`` from their mixtures too.
+        """Log retrieval among all validation donors, from their own samples; ``mrr_all`` also uses their mixtures.
 
-        Few donors make few queries, and many epochs that look alike; the mixtures tell them apart.
+        With few donors many epochs have equal retrieval; the mixtures add queries that distinguish them.
         """
         u_ap, v_np, owner_a = self.project(batch.row_n)
         own_af = self._gather(batch.row_n)[4]
@@ -236,6 +236,6 @@ class AlignmentModule(LightningModule):
 
 
 def _reciprocal_ranks(u_ap: Tensor, v_np: Tensor, owner_a: Tensor) -> Tensor:
-    """Reciprocal rank (a,) of each sample's donor among all."""
+    """Return the reciprocal rank (a,) of each sample's donor among all donors."""
     similarity_an = similarity(u_ap, v_np)
     return 1.0 / (1 + (similarity_an > similarity_an.gather(1, owner_a[:, None])).sum(1))

@@ -1,4 +1,4 @@
-"""What TensorBoard is given once a run is measured: settings with final metrics, their table, held-out samples."""
+"""Final metrics, hyperparameters and held-out samples in TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from gtex_vae.runs import sweep
 from gtex_vae.runs.events import add_summary
 from gtex_vae.training.callbacks.figures import log_held_out
 
-# what the HPARAMS tab compares; the whole config lies in config.yaml
+# settings in the HPARAMS tab; config.yaml has the complete config
 COMPARED = (
     "data/name", "data/batch_size", "data/standardize", "data/split_by", "model/", "objective/", "optimizer/",
     "learning_rate/", "callbacks/kl_annealing/", "callbacks/masking/", "trainer/max_epochs", "trainer/precision",
     "trainer/gradient_clip_val", "seed",
 )  # fmt: skip
-SHOWN = ("data/name", "model/latent_dim")  # at first, with those set on the command line
+SHOWN = ("data/name", "model/latent_dim")  # by default, with those set on the command line
 NOT_COMPARED = (
     "model/_target_", "objective/_target_", "callbacks/kl_annealing/_target_", "callbacks/masking/_target_",
     "optimizer/fused",
@@ -43,14 +43,14 @@ def log_final_metrics(
     config: Mapping[str, Any],
     run_dir: Path,
 ) -> None:
-    """Give TensorBoard the final metrics with the settings, the table of metrics, and the held-out samples."""
+    """Log final metrics with the settings, a table of metrics, and the held-out samples."""
     settings = run_settings(config, run_dir)
     final = {f"test/{key}": metrics[key] for key in COMPARED_METRICS if key in metrics}
     for logger in trainer.loggers:
         if not isinstance(logger, TensorBoardLogger):
             logger.log_metrics(final, step=trainer.global_step)
             continue
-        # Lightning wrote an empty one when the training ended, and never writes it twice
+        # Lightning wrote an empty file at the end of training, and does not overwrite it.
         Path(logger.log_dir, logger.NAME_HPARAMS_FILE).unlink(missing_ok=True)
         if trainer.is_global_zero:
             shown = {*SHOWN, *overridden(run_dir)}
@@ -78,13 +78,13 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def run_settings(config: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
-    """The settings of `compared_settings`, and whatever else the run's sweep is about."""
+    """Return `compared_settings` and the settings that the run's sweep varies."""
     flat = flatten(config)
     return compared_settings(config) | {key: flat[key] for key in swept_settings(run_dir) if key in flat}
 
 
 def compared_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that runs are compared by, without those that are off.
+    """Return the settings for comparing runs, without those that are null.
 
     >>> compared_settings({"model": {"_target_": "a.B", "latent_dim": 64}, "run": None, "seed": 0})
     {'model/latent_dim': 64, 'seed': 0}
@@ -97,19 +97,20 @@ def compared_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def overridden(run_dir: Path) -> list[str]:
-    """Keys that the command line of the run set."""
+    """Return the keys that were set on the run's command line."""
     return [key.lstrip("+~").replace(".", "/") for key in sweep.overrides_of(run_dir)]
 
 
 def swept_settings(run_dir: Path) -> list[str]:
-    """Keys that the sweep of the run is about."""
+    """Return the keys that the run's sweep varies."""
     return [key.lstrip("+~").replace(".", "/") for key in sweep.swept(run_dir)]
 
 
 def hparam_columns(settings: Mapping[str, Any], metrics: Mapping[str, float], shown: Collection[str]) -> Any:
-    """Summary of the HPARAMS tab's columns; TensorBoard shows five settings, those that differ before the others.
+    """Return the summary that defines the columns of the HPARAMS tab.
 
-    TensorBoard takes the first such summary of any run, so a run can only guess which settings differ.
+    TensorBoard shows five settings, first those marked as different. It uses the first such summary of any run, so a run
+    can only guess which settings differ.
     """
     types = {bool: api_pb2.DATA_TYPE_BOOL, str: api_pb2.DATA_TYPE_STRING}
     experiment = api_pb2.Experiment(
@@ -127,7 +128,7 @@ def hparam_columns(settings: Mapping[str, Any], metrics: Mapping[str, float], sh
 
 
 def metrics_table(metrics: Mapping[str, float]) -> str:
-    """Markdown: one row for each metric, the model and every baseline beside each other.
+    """Return a Markdown table with a row per metric and a column per method.
 
     >>> print(metrics_table({"reconstruction/r2": 0.9, "baseline/pca/reconstruction/r2": 0.8}))
     | held-out donors | VAE | PCA |

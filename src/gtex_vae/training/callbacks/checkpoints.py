@@ -1,4 +1,4 @@
-"""Checkpoints: the best model after the warm-up, and the last state to go on from."""
+"""Checkpoints: the best model after the warm-up, and the last state to resume from."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from gtex_vae.files import write_beside, write_json
 from gtex_vae.training.callbacks.kl_annealing import in_warmup
 from gtex_vae.training.callbacks.monitored import refuse_unknown
 
-SHARE = 0.05  # of the time of training that may go into writing its last state
-QUICK = 0.2  # seconds: what is written as quickly is written after every epoch
+SHARE = 0.05  # maximum share of training time for writing last.ckpt
+QUICK = 0.2  # seconds; checkpoints that take less are saved after every epoch
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write checkpoints beside and rename them into place; load plain containers and tensors only."""
+    """Checkpoint IO that writes to a temporary file and renames it, and loads only plain containers and tensors."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write the whole checkpoint, or leave the one before untouched."""
+        """Write the checkpoint; if that fails, the previous one is unchanged."""
         with write_beside(path) as temporary:
             torch.save(checkpoint, temporary)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> Any:
-        """Load with ``weights_only=True`` whatever is asked: a checkpoint must not be able to run code."""
+        """Load with ``weights_only=True`` in any case, so that a checkpoint cannot run code."""
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keep ``best.ckpt`` by a validation metric, never from inside the KL warm-up; its metrics in ``best.json`` beside it.
+    """Keep ``best.ckpt`` by a validation metric after the KL warm-up, and its metrics in ``best.json``.
 
     Parameters
     ----------
     monitor
-        A metric that does not move with beta.
+        A metric that does not depend on beta.
     mode
         ``min`` or ``max``.
     """
@@ -55,20 +55,20 @@ class BestCheckpoint(ModelCheckpoint):
             monitor=monitor,
             mode=mode,
             save_weights_only=True,
-            save_on_train_epoch_end=False,  # Lightning's default there, past the hook below
+            save_on_train_epoch_end=False,  # the default would save before the hook below
             enable_version_counter=False,
         )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare and save, once the warm-up is over.
+        """Compare and save after the warm-up.
 
         Raises
         ------
         ConfigError
-            There is no such metric.
+            The metric does not exist.
         """
         assert self.monitor is not None
-        refuse_unknown(trainer, "best", self.monitor)  # now, not at the end of the warm-up
+        refuse_unknown(trainer, "best", self.monitor)  # already during the warm-up
         if in_warmup(trainer):
             return
         before = self.best_model_score
@@ -79,16 +79,16 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """Keep ``last.ckpt`` with everything that resuming needs: at the end of epochs, and in between when asked.
+    """Keep ``last.ckpt``, the state to resume from, at the end of epochs and optionally every few steps.
 
-    The last batch of an epoch is left to the end of the epoch: a state between the two would lead past the
-    validation, and early stopping, the best model and the learning rate would miss it. An epoch that is over sooner
-    than writing is worth (`SHARE`) is not written, the last one of a training always.
+    After the last batch of an epoch it is saved only at the end of the epoch: a run resumed in between would skip the
+    validation, and with it early stopping, the best model and the learning rate. Checkpoints are skipped when writing
+    would take more than 5 % of training time (`SHARE`); the last epoch is always saved.
 
     Parameters
     ----------
     every_n_train_steps
-        Save after every so many steps too; ``None``: at the end of epochs alone.
+        Also save every so many steps; ``None``: at the end of epochs only.
     """
 
     def __init__(self, every_n_train_steps: int | None = None) -> None:
@@ -101,19 +101,19 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save inside the epoch, when it is time."""
+        """Save within the epoch every ``every_n_train_steps``."""
         every = self.every_n_train_steps
         if every is not None and trainer.global_step % every == 0 and not trainer.is_last_batch:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save after the validation, when it is worth it."""
+        """Save after the validation, unless writing would take too long."""
         over = (
             trainer.should_stop
             or trainer.current_epoch + 1 == trainer.max_epochs
             or trainer.global_step == trainer.max_steps
         )
-        # processes write together, so that one of them decides
+        # All processes write together, so one of them decides.
         if trainer.strategy.broadcast(over or time.monotonic() >= self._not_before):
             self._save(trainer)
 

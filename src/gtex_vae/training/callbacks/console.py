@@ -1,4 +1,4 @@
-"""One line per validation in the console and in the log file, for people who watch a job's log."""
+"""Log lines with validation metrics."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from gtex_vae.training.module import VAEModule
 
 log = logging.getLogger(__name__)
 
-FEW_STEPS = 200  # the running statistics of batch norm alone take some fifty
+FEW_STEPS = 200  # the running statistics of batch norm alone need about 50
 
 
 class EpochLines(Callback):
-    """Log the validation metrics of every ``every_n_epochs``-th epoch with the time that is left.
+    """Log the validation metrics every ``every_n_epochs`` epochs, with the remaining time.
 
     Parameters
     ----------
     every_n_epochs
-        Epochs between two lines; the last epoch always has one.
+        Epochs between two lines; the last epoch is always logged.
     """
 
     def __init__(self, every_n_epochs: int = 5) -> None:
@@ -30,18 +30,18 @@ class EpochLines(Callback):
         self.every_n_epochs = every_n_epochs
 
     def on_train_start(self, trainer: Trainer, pl_module: VAEModule) -> None:  # type: ignore[override]
-        """Start the clock; warn when the data are so few that training will hardly begin."""
+        """Start the clock, and warn if training has few steps."""
         self._start, self._first_step = time.monotonic(), trainer.global_step
         steps = int(trainer.estimated_stepping_batches)
         if steps < FEW_STEPS and trainer.is_global_zero:
             log.warning(
-                "the whole training has %d steps only: raise trainer.max_epochs or lower data.batch_size to have %d",
+                "the whole training has only %d steps: increase trainer.max_epochs or decrease data.batch_size to have %d",
                 steps,
                 FEW_STEPS,
             )
 
     def on_validation_end(self, trainer: Trainer, pl_module: VAEModule) -> None:  # type: ignore[override]
-        """Write the line."""
+        """Log the line."""
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
         if (
             trainer.sanity_checking
@@ -53,7 +53,7 @@ class EpochLines(Callback):
         done = max(trainer.global_step - self._first_step, 1)
         left = (time.monotonic() - self._start) / done * (total - trainer.global_step)
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        imputation = metrics.get("val/imputation_r2_20")  # measured where genes are at hand
+        imputation = metrics.get("val/imputation_r2_20")  # only if batches hold genes
         log.info(
             "epoch %d/%d  val loss %.4f  R2 %.4f%s  KL %.1f nats  active %d  beta %.2f  %d:%02d left",
             epoch, last, metrics["val/loss"], metrics["val/r2"],

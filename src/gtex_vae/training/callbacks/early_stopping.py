@@ -1,4 +1,4 @@
-"""Early stopping that waits for the end of the KL warm-up."""
+"""Early stopping after the KL warm-up."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gtex_vae.training.callbacks.monitored import refuse_unknown
 
 
 class PatientStopping(EarlyStopping):
-    """Stop when a validation metric has not improved for a while, or has reached its target.
+    """Stop when a validation metric has stopped improving, or has reached a target; ignores the KL warm-up.
 
     Parameters
     ----------
     monitor
-        A metric that does not move with beta.
+        A metric that does not depend on beta.
     mode
         ``min`` or ``max``.
     patience
@@ -38,8 +38,7 @@ class PatientStopping(EarlyStopping):
     ) -> None:
         if patience < 1:
             raise ConfigError(f"callbacks.early_stopping.patience={patience} must be at least 1")
-        # a NaN stops the run with its cause elsewhere, so it is no business of this callback
-        # and by default Lightning looks at the end of the training epoch instead, past the hook below
+        # `FiniteLoss` handles NaN. By default Lightning would check at the end of the training epoch, not in the hook below.
         super().__init__(
             monitor,
             mode=mode,
@@ -50,19 +49,19 @@ class PatientStopping(EarlyStopping):
         )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep a run stopped that was killed after its last epoch: Lightning restores the reason, not the stop."""
+        """Stop a resumed run that had stopped early: Lightning restores the reason, but not the stop itself."""
         if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the metric, once the warm-up is over.
+        """Check the metric after the warm-up.
 
         Raises
         ------
         ConfigError
-            There is no such metric.
+            The metric does not exist.
         """
         assert self.monitor is not None
-        refuse_unknown(trainer, "early_stopping", self.monitor)  # now, not at the end of the warm-up
+        refuse_unknown(trainer, "early_stopping", self.monitor)  # already during the warm-up
         if not in_warmup(trainer):
             super().on_validation_end(trainer, pl_module)

@@ -1,4 +1,4 @@
-"""A NaN or infinite loss ends the run with its step, batch and likely cause."""
+"""Callback that stops a run with a NaN or infinite loss and names the likely cause."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from gtex_vae.training.module import VAEModule
 
 
 class FiniteLoss(Callback):
-    """Stop at the first loss that is not finite, before a checkpoint can hold what it did to the weights.
+    """Stop at the first loss that is not finite, before a checkpoint contains damaged weights.
 
-    On a CPU every step is looked at. On a GPU a look costs a wait for the device, so the first bad step is noted
-    there and read every ``every_n_steps`` and before each validation.
+    On a CPU every step is checked. On a GPU reading the loss would wait for the device, so the first bad step is recorded
+    on the device and read every ``every_n_steps`` and before each validation.
 
     Parameters
     ----------
     every_n_steps
-        Steps between two looks on a GPU.
+        Steps between two checks on a GPU.
 
     Raises
     ------
     NonFiniteLossError
-        Naming step, epoch, samples and the likely cause.
+        With step, epoch, samples and the likely cause.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
@@ -37,7 +37,7 @@ class FiniteLoss(Callback):
     def on_train_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: VAEModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Note a bad loss; look at the note when it is time."""
+        """Record a bad loss, and check for one every ``every_n_steps``."""
         loss = outputs["loss"]
         step = torch.full((), trainer.global_step, device=loss.device)
         if self._first_bad is None:
@@ -45,13 +45,13 @@ class FiniteLoss(Callback):
         bad_now = ~torch.isfinite(loss) & (self._first_bad < 0)
         self._first_bad = torch.where(bad_now, step, self._first_bad)
         if loss.device.type == "cpu" or trainer.global_step % self.every_n_steps == 0:
-            self._look(trainer, pl_module, batch)
+            self._check(trainer, pl_module, batch)
 
     def on_validation_start(self, trainer: Trainer, pl_module: VAEModule) -> None:  # type: ignore[override]
-        """Look before anything is saved."""
-        self._look(trainer, pl_module, None)
+        """Check before anything is saved."""
+        self._check(trainer, pl_module, None)
 
-    def _look(self, trainer: Trainer, module: VAEModule, batch: Batch | None) -> None:
+    def _check(self, trainer: Trainer, module: VAEModule, batch: Batch | None) -> None:
         step = -1 if self._first_bad is None else int(self._first_bad)
         if step < 0:
             return
@@ -62,12 +62,12 @@ class FiniteLoss(Callback):
 
 
 def likely_cause(module: VAEModule, batch: Batch | None) -> str:
-    """Say in a line what most probably made the loss NaN or infinite."""
+    """Return the most probable cause of a NaN or infinite loss, in one line."""
     if batch is not None:
         bad_rows = ~torch.isfinite(batch.x_nf).all(1)
         if bad_rows.any():
             row = int(batch.row_n[bad_rows][0])
-            return f"the expression of sample row {row} holds NaN or infinity; preprocess the matrix again"
+            return f"the expression of sample row {row} contains NaN or infinity; preprocess the matrix again"
         largest = float(batch.x_nf.abs().max())
         if largest > 1e4:
             return f"standardized values up to {largest:.3g} in this batch; try data.clip=10 or data.standardize=robust"

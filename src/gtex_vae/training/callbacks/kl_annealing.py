@@ -1,4 +1,4 @@
-"""KL annealing: the weight (or the target) of the KL term at each step."""
+"""KL annealing: weight and target of the KL term at each step."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from gtex_vae.training.module import VAEModule
 
 
 class KLAnnealing(Callback):
-    """Write ``module.beta`` (and ``module.capacity``) before each batch, from the step alone.
+    """Write ``module.beta`` (and ``module.capacity``) before each batch, as a function of the step.
 
-    Nothing is remembered, so a resumed run sees the values of an uninterrupted one. Fractions are of the whole
-    training (``trainer.max_epochs``), so a schedule keeps its form when training gets longer.
+    The callback has no state, so a resumed run gets the values of an uninterrupted one. Fractions refer to the whole
+    training (``trainer.max_epochs``), so a schedule keeps its shape in a longer training.
 
     Parameters
     ----------
     shape
         ``constant``, ``linear``, ``cosine``, ``exponential`` or ``sigmoid``.
     beta
-        Weight at the top; 1 is the ELBO.
+        Largest weight; 1 is the ELBO.
     start
-        Fraction of training before annealing begins.
+        Fraction of training before annealing starts.
     cycles
-        Number of cycles over the rest of training; 1 is the usual warm-up.
+        Number of cycles in the rest of training; 1 is the usual warm-up.
     ratio
         Fraction of each cycle spent rising.
     decay
-        Factor on the top from one cycle to the next.
+        Factor on the largest weight from one cycle to the next.
     floor
-        The weight never falls below it.
+        Smallest weight.
     capacity
-        When given, the penalty is ``beta * |KL - C|`` with C rising to this many nats over the first ``ratio``.
+        If given, the penalty is ``beta * |KL - C|`` with C rising to this many nats over the first ``ratio``.
 
     Raises
     ------
@@ -83,13 +83,13 @@ class KLAnnealing(Callback):
         self.warmup_end = warmup_end(shape=shape, start=start, cycles=cycles, ratio=ratio)
 
     def on_train_start(self, trainer: Trainer, pl_module: VAEModule) -> None:  # type: ignore[override]
-        """Look up the length of training once: Lightning works it out anew at every call."""
+        """Store the number of steps, which Lightning computes at every call."""
         self.total_steps = float(trainer.estimated_stepping_batches)
 
     def on_train_batch_start(  # type: ignore[override]
         self, trainer: Trainer, pl_module: VAEModule, batch: Any, batch_idx: int
     ) -> None:
-        """Set the weight of this step."""
+        """Set the weight for this step."""
         progress = trainer.global_step / self.total_steps
         pl_module.beta = kl_weight(progress, **self.weight)
         if self.capacity is not None:
@@ -97,7 +97,7 @@ class KLAnnealing(Callback):
 
 
 def in_warmup(trainer: Trainer) -> bool:
-    """Whether the KL weight has not yet been at its top; what is measured now says little of the final model."""
+    """Return True before the KL weight has reached its largest value; metrics until then say little about the final model."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     ends = [callback.warmup_end for callback in callbacks if isinstance(callback, KLAnnealing)]
     return trainer.global_step < max(ends, default=0.0) * float(trainer.estimated_stepping_batches)

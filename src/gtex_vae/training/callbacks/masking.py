@@ -1,4 +1,4 @@
-"""Masking: how much of the input is hidden in each batch."""
+"""Masking: fraction of the input to hide in each batch."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from gtex_vae.errors import ConfigError
 from gtex_vae.functional.masking import draw_ratio, step_seed
 from gtex_vae.training.module import VAEModule
 
-STREAM = 1  # keeps these draws apart from the other randomness of the same step
+STREAM = 1  # random stream, separate from the others of the same step
 
 
 class Masking(Callback):
-    """Write ``module.mask_ratio`` before each batch: drawn from a range, some batches left whole.
+    """Draw ``module.mask_ratio`` from a range before each batch; some batches are not masked.
 
     Parameters
     ----------
     low, high
-        Range of the hidden fraction of entries.
+        Range of the fraction of hidden entries.
     whole
-        Fraction of batches that stay whole.
+        Fraction of batches without hidden entries.
 
     Raises
     ------
@@ -35,9 +35,11 @@ class Masking(Callback):
 
     def __init__(self, low: float = 0.05, high: float = 0.25, *, whole: float = 0.2) -> None:
         if not 0.0 <= low <= high < 1.0:
-            raise ConfigError(f"callbacks.masking: low={low} and high={high} must hold 0 <= low <= high < 1")
+            raise ConfigError(
+                f"callbacks.masking: low={low} and high={high} must satisfy 0 <= low <= high < 1"
+            )
         if not 0.0 <= whole <= 1.0:
-            raise ConfigError(f"callbacks.masking.whole={whole} must lie in [0, 1]")
+            raise ConfigError(f"callbacks.masking.whole={whole} must be in [0, 1]")
         self.low, self.high, self.whole = low, high, whole
 
     @property
@@ -48,6 +50,6 @@ class Masking(Callback):
     def on_train_batch_start(  # type: ignore[override]
         self, trainer: Trainer, pl_module: VAEModule, batch: Any, batch_idx: int
     ) -> None:
-        """Set the hidden fraction of this step, the same in every process."""
+        """Set the fraction for this step, the same in every process."""
         seed = step_seed(pl_module.seed, pl_module.batches_seen, 0, STREAM)
         pl_module.mask_ratio = draw_ratio(self.low, self.high, self.whole, seed)

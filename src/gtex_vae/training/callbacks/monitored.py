@@ -1,4 +1,4 @@
-"""What the callbacks that watch a validation metric share."""
+"""Check of the metric that a callback monitors."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from gtex_vae.errors import ConfigError
 
 
 def refuse_unknown(trainer: Trainer, callback: str, monitor: str) -> None:
-    """Refuse a metric that the validation which has just ended did not measure.
+    """Refuse a metric that is not among those of the last validation.
 
     Parameters
     ----------
     callback
         Its key under ``callbacks``.
     monitor
-        The metric that it watches.
+        The metric that it monitors.
 
     Raises
     ------
     ConfigError
-        Naming the key and the metrics there are.
+        With the key and the available metrics.
     """
     if not trainer.sanity_checking and monitor not in trainer.callback_metrics:
         known = [key for key in trainer.callback_metrics if key.startswith("val/")]

@@ -1,4 +1,4 @@
-"""Curves of a resumed run go on where its checkpoint was made, without gaps or doubled points."""
+"""TensorBoard curves of resumed runs, without gaps and duplicate points."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from gtex_vae.training.callbacks.figures import tensorboard_writer
 
 
 class ResumedCurves(Callback):
-    """Hide what a killed process wrote after its last checkpoint, and lose nothing from before it."""
+    """Hide events that a killed process wrote after its last checkpoint, and keep all events before it."""
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Flush: TensorBoard's writer holds events back for up to two minutes."""
+        """Flush the events, which TensorBoard's writer buffers for up to two minutes."""
         writer = tensorboard_writer(trainer)
         if writer is not None:
             writer.flush()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Have the writer say where training goes on: what a reader has seen from there on, it forgets."""
+        """Write a purge step, after which readers discard earlier events."""
         writer = tensorboard_writer(trainer)
         if writer is not None and trainer.global_step > 0:
-            writer.close()  # it was made before the step was known, and opens a new file by itself
-            # what was reported at the checkpoint's own step stays
+            writer.close()  # opened before the step was known; it opens a new file itself
+            # events of the checkpoint's own step are kept
             writer.purge_step = trainer.global_step + 1

@@ -1,4 +1,4 @@
-"""One line of validation retrieval now and then, for people who watch a job's log."""
+"""Log lines with validation retrieval."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RetrievalLines(Callback):
         self.every_n_epochs = every_n_epochs
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the line."""
+        """Log the line."""
         epoch = trainer.current_epoch + 1
         if trainer.is_global_zero and epoch % self.every_n_epochs == 0:
             metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}

@@ -1,4 +1,4 @@
-"""A trial of a search: tell the study each validation, and stop where it is not worth going on."""
+"""Callback of a hyperparameter search's trial: reports validations to the study, and prunes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from gtex_vae.training.callbacks.monitored import refuse_unknown
 
 
 class SearchTrial(Callback):
-    """Report a validation metric to the study of a search, and prune by the median of the trials before.
+    """Report a validation metric to the study of a search, and prune by the median of earlier trials.
 
-    Nothing is reported from inside the KL warm-up, where nothing is chosen either.
+    Nothing is reported during the KL warm-up.
 
     Parameters
     ----------
     monitor
-        A validation metric that does not move with beta; the search is for its best value.
+        A validation metric that does not depend on beta; the search optimizes it.
     startup_trials
-        Trials that must have finished before any is pruned.
+        Number of finished trials before any is pruned.
     startup_epochs
-        Epochs of each trial that are never pruned.
+        Epochs of each trial in which it is not pruned.
     storage, trial
-        File of the study and number of this trial in it; the search sets both. ``None``: nothing is reported.
+        File of the study and number of this trial, set by the search. ``None``: nothing is reported.
 
     References
     ----------
@@ -65,17 +65,17 @@ class SearchTrial(Callback):
         self._lock: FileLock | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep other processes off this run for as long as this one has it; the lock goes with the trainer."""
+        """Lock the run for other processes, until the trainer is deleted."""
         if self.trial is not None and trainer.is_global_zero:
             self._lock = lock_trial(Path(trainer.default_root_dir))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report, and give up where half of the trials before did better.
+        """Report the metric, and stop if half of the earlier trials were better at this epoch.
 
         Raises
         ------
         PrunedError
-            They did.
+            The trial is pruned.
         """
         if self.trial is None or trainer.sanity_checking or in_warmup(trainer):
             return
@@ -87,11 +87,11 @@ class SearchTrial(Callback):
             value = float(trainer.callback_metrics[self.monitor])
             raise PrunedError(
                 f"pruned after epoch {trainer.current_epoch + 1}: {self.monitor}={value:.4g} is worse than the median "
-                "of the trials before"
+                "of the earlier trials"
             )
 
     def _report(self, value: float, epoch: int) -> bool:
-        """Tell the study; whether to give up."""
+        """Report the metric to the study; return True if the trial should be pruned."""
         import optuna
 
         assert self.storage is not None
@@ -101,6 +101,6 @@ class SearchTrial(Callback):
         )
         trial = trial_in(open_study(self.storage, pruner=pruner), self.trial)
         frozen = trial.study.get_trials(deepcopy=False)[self.trial]
-        if epoch not in frozen.intermediate_values:  # a resumed run comes by its last validation again
+        if epoch not in frozen.intermediate_values:  # a resumed run repeats its last validation
             trial.report(value, epoch)
         return trial.should_prune()
