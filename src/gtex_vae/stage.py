@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -95,6 +95,19 @@ def in_sweep() -> bool:
     from hydra.types import RunMode
 
     return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+
+
+def stated_keys(callbacks: Mapping[str, Any]) -> set[str]:
+    """Return the config keys set on the command line, or by the sweep that started this job.
+
+    A trial of a search has none, because the search, not the user, set its values.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    in_search = (callbacks.get("search") or {}).get("trial") is not None
+    if in_search or not HydraConfig.initialized():
+        return set()
+    return {override.partition("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task}
 
 
 def exit_with(error: BaseException, config_name: str) -> NoReturn:

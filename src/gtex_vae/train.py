@@ -9,7 +9,7 @@ from typing import Any
 from gtex_vae.config import build
 from gtex_vae.errors import ConfigError
 from gtex_vae.runs import directory
-from gtex_vae.stage import in_sweep, stage
+from gtex_vae.stage import in_sweep, stage, stated_keys
 
 
 @dataclass(kw_only=True)
@@ -45,18 +45,19 @@ def main(config: TrainConfig, run_dir: Path) -> float | None:
     devices.refuse_contrastive(asdict(config))
     if in_sweep():
         devices.refuse_in_sweep(config.trainer)
+    stated = stated_keys(config.callbacks)
     if config.alignment is None:
         if config.input is not None:
             raise ConfigError(
                 "input= requires +experiment=contrastive; to train a VAE on a matrix use data=file data.path=FILE"
             )
-        return fit_vae(asdict(config), run_dir)
+        return fit_vae(asdict(config), run_dir, stated=stated)
     if config.pretrained is None:
         vae_dir = run_dir / "vae"
         if directory.status(vae_dir) != "finished":
             vae_config = replace(config, alignment=None, input=None)
             directory.claim(vae_dir, asdict(vae_config))
-            fit_vae(asdict(vae_config), vae_dir)
+            fit_vae(asdict(vae_config), vae_dir, stated=stated)
             directory.mark(vae_dir)
     else:
         vae_dir = directory.find_run(config.pretrained, Path(config.paths["outputs"]))

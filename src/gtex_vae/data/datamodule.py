@@ -23,7 +23,7 @@ from gtex_vae.data.loading.memory import Batch, BatchLoader
 from gtex_vae.data.loading.standardized import StandardizedMatrix
 from gtex_vae.data.preprocess import processed as processed_data
 from gtex_vae.data.rows import RowMatrix
-from gtex_vae.data.splits import SPLITS, check_fractions, check_split, read_splits, split_samples
+from gtex_vae.data.splits import SPLITS, check_fractions, check_split, fill_donors, read_splits, split_samples
 from gtex_vae.data.standardize import Method, Standardizer
 from gtex_vae.errors import ConfigError, DataError
 from gtex_vae.files import write_beside
@@ -153,6 +153,7 @@ class ExpressionDataModule(LightningDataModule):
             return
         matrix = StandardizedMatrix(self.processed, self.memory_gib)
         self.adata = matrix.adata
+        self._fill_donors()
         split = self._split()
         self.adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
         self._samples = self.adata.obs[["donor", "split"]]
@@ -179,6 +180,21 @@ class ExpressionDataModule(LightningDataModule):
                 len(constant),
                 constant[0],
             )
+
+    def _fill_donors(self) -> None:
+        """Give samples without a donor donors of their own, with a warning that names them."""
+        obs = self.adata.obs
+        missing = obs["donor"].isna()
+        obs["donor"] = fill_donors(obs["donor"])
+        alone = list(obs.index[missing & obs["donor"].notna()])
+        if not alone or self.split_by == "sample":
+            return
+        log.warning(
+            "%d samples have no donor, so each is treated as a donor of its own: %s. If some are of a donor in the data, "
+            "add the donors (data.prepare.annotations=[TABLE]) or remove the samples (data.prepare.blacklist=[ID,...]): "
+            "otherwise that donor may be in two splits",
+            len(alone), ", ".join(alone[:10]) + (", ..." if len(alone) > 10 else ""),
+        )  # fmt: skip
 
     def _split(self) -> np.ndarray:
         obs = self.adata.obs

@@ -67,9 +67,15 @@ def split_samples(
     check_fractions(val, test)
     donor_series = pd.Series(list(donor), dtype="object")
     if by == "donor" and donor_series.isna().any():
+        n_missing = int(donor_series.isna().sum())
+        alternative = (
+            "; if every sample is of another donor, set data.split_by=sample"
+            if n_missing == len(donor_series)
+            else ""
+        )
         raise SplitError(
-            f"{int(donor_series.isna().sum())} samples have no donor, which a split by donor requires: give "
-            "data.prepare.annotations=[TABLE] with a column donor, or data.split_by=sample"
+            f"{n_missing} samples have no donor, which a split by donor requires: give "
+            f"data.prepare.annotations=[TABLE] with a column donor{alternative}"
         )
     group = np.arange(len(donor_series)) if by == "sample" else donor_series.factorize()[0]
     tissue_code, tissues = pd.factorize(pd.Series(list(tissue), dtype="object").fillna("unknown"))
@@ -109,6 +115,19 @@ def _place(counts_dt: np.ndarray, order: np.ndarray, fractions: np.ndarray, size
         chosen[d] = int(np.argmin(cost_s))
         filled_st[chosen[d]] += counts_dt[d]
     return chosen
+
+
+def fill_donors(donor: pd.Series) -> pd.Series:
+    """Give each sample without a donor a donor of its own, named after the sample; unchanged if no sample has one.
+
+    >>> fill_donors(pd.Series(["a", None], index=["s1", "s2"])).tolist()
+    ['a', 's2']
+    """
+    missing = donor.isna()
+    if not missing.any() or missing.all():
+        return donor
+    own = pd.Series(donor.index.astype(str), index=donor.index)
+    return donor.astype(object).where(~missing, own).astype("category")
 
 
 def check_fractions(val: float, test: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,16 @@ from lightning.pytorch import Trainer
 from gtex_vae import runtime
 from gtex_vae.errors import ConfigError
 from gtex_vae.runs import directory
-from gtex_vae.training import environment
+from gtex_vae.training import devices, environment
 from gtex_vae.training.build import build_trainer, check_values
+from gtex_vae.training.cohort_size import fit_to_cohort
 from gtex_vae.training.finish import finish_run
 from gtex_vae.training.start import choose_batches, fit_pca, initial_module, read_data
 
 
-def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
+def fit_vae(
+    settings: Mapping[str, Any], run_dir: Path, *, stated: Collection[str] = ()
+) -> float | None:
     """Train a VAE in a run directory, and resume from ``last.ckpt`` if it exists.
 
     Parameters
@@ -26,6 +29,8 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
         Root keys of ``conf/train.yaml``.
     run_dir
         Output directory.
+    stated
+        Keys that the user set, see `fit_to_cohort`.
 
     Returns
     -------
@@ -39,6 +44,11 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path) -> float | None:
     check_values(*(settings[node] for node in nodes))
     trainer = build_trainer(settings["trainer"], settings["callbacks"], settings["logger"], run_dir)
     datamodule = read_data(settings["data"], run_dir)
+    settings = fit_to_cohort(
+        settings, len(datamodule.rows("train")), datamodule.adata.n_vars,
+        processes=devices.number(settings["trainer"]), stated=stated,
+    )  # fmt: skip
+    datamodule.batch_size = settings["data"]["batch_size"]
     pca = fit_pca(datamodule, settings["model"]["latent_dim"], settings["model"]["n_components"])
     module = initial_module(settings, datamodule, pca)
     choose_batches(module, datamodule, trainer.callbacks)  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gtex_vae.data.loading.disk_matrix import open_larger_than, subset
 from gtex_vae.data.preprocess import processed
-from gtex_vae.data.splits import SPLITS, read_splits
+from gtex_vae.data.splits import SPLITS, fill_donors, read_splits
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError, DataError, RunError
 from gtex_vae.inference.trained_model import TrainedModel
@@ -58,6 +58,7 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
         raise RunError(
             f"the data of {run_dir} cannot be read: {error}; data.processed=FILE says where it is now"
         ) from error
+    adata.obs["donor"] = fill_donors(adata.obs["donor"])
     split = read_splits(run_dir / "splits.csv", list(adata.obs_names))
     adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
     if list(adata.var_names) != model.gene_ids:
