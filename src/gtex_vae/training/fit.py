@@ -18,9 +18,7 @@ from gtex_vae.training.finish import finish_run
 from gtex_vae.training.start import choose_batches, fit_pca, initial_module, read_data
 
 
-def fit_vae(
-    settings: Mapping[str, Any], run_dir: Path, *, stated: Collection[str] = ()
-) -> float | None:
+def fit_vae(settings: Mapping[str, Any], run_dir: Path, *, stated: Collection[str] = ()) -> float | None:
     """Train a VAE in a run directory, and resume from ``last.ckpt`` if it exists.
 
     Parameters
