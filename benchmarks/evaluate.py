@@ -36,8 +36,8 @@ PARTS = {
     },
     "analyze": {
         "gtex_vae.analysis.report.findings": (
-            "read_samples", "audit", "embed_in_batches", "projections.umap_map", "projections.tsne_map", "PCA.fit",
-            "by_gene_and_tissue", "model_embeddings", "cosine_neighbours",
+            "read_samples", "audit", "run_predictions", "projections.umap_map", "projections.tsne_map", "model_embeddings",
+            "cosine_neighbours",
         ),
         "gtex_vae.analysis.report.figures": ("write_figure",),
         "gtex_vae.analysis.report.page": ("report",),

@@ -47,7 +47,7 @@ def calibrated() -> PredictiveIntervals:
 
 def test_coverage_is_nominal_over_all_by_gene_and_in_bad_samples(calibrated):
     x_ng = samples(4000, 1)
-    predicted = PredictionCollector(x_ng.shape, (), calibrated)
+    predicted = PredictionCollector(x_ng.shape, {}, calibrated)
     score_reconstruction({"": Factor(), "baseline/mean/": Mean()}, x_ng, on_prediction=predicted)
     found = predicted.coverage.result()
     for kind in ("reconstruction", "imputation"):

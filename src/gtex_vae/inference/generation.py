@@ -1,4 +1,4 @@
-"""New profiles from a trained model: positions in latent space, decoded, with the noise of its likelihood.
+"""New profiles from a trained model: latent positions, decoded, with the noise of its likelihood.
 
 Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions, ``t`` tissues.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,30 +16,29 @@ from torch import Tensor
 
 from gtex_vae.errors import ConfigError
 from gtex_vae.inference.encoding import in_unit
+from gtex_vae.inference.predictors import batches
 
 if TYPE_CHECKING:
     from gtex_vae.inference.trained_model import TrainedModel
 
-BATCH = 512
-
 
 @dataclass(frozen=True)
 class TissueGaussians:
-    r"""A Gaussian for each tissue: the aggregate posterior of its training samples, in its first two moments.
+    r"""Gaussian of each tissue, with the first two moments of the aggregate posterior of its training samples.
 
     .. math:: \frac1{n_t} \sum_{n \in t} q(z \mid x_n) \approx N(m_t, \Sigma_t), \qquad
         \Sigma_t = \frac{n_t S_t + d S}{n_t + d}
 
-    The mixture itself would give back its training samples, one by one. :math:`S_t` is the tissue's covariance, that of
-    the posteriors added; a tissue of few samples leans on the covariance within all tissues, S, as under an
-    inverse-Wishart prior that is worth d samples.
+    The mixture itself would reproduce its training samples. :math:`S_t` is the covariance of the tissue plus that of
+    the posteriors. It is shrunk towards S, the covariance within tissues, as by an inverse-Wishart prior with the
+    weight of d samples.
 
     Parameters
     ----------
     names
         Tissues.
     count_t
-        Training samples of each.
+        Numbers of training samples.
     mean_td, root_tdd
         Means, and square roots (Cholesky) of the covariances.
     """
@@ -53,14 +52,14 @@ class TissueGaussians:
     def fit(
         cls, mu_nd: NDArray[np.float32], var_nd: NDArray[np.float32] | None, tissues: Sequence[str]
     ) -> TissueGaussians:
-        """Take the moments of embedded training samples.
+        """Compute the moments from embedded training samples.
 
         Parameters
         ----------
         mu_nd, var_nd
-            Means and variances of their posteriors; no variances where an embedding has none.
+            Posterior means and variances; None for embeddings without variances.
         tissues
-            Of each sample, none missing.
+            Tissue of each sample; none may be missing.
         """
         names, code_n = np.unique(np.asarray(tissues, dtype=str), return_inverse=True)
         n, d = mu_nd.shape
@@ -77,12 +76,12 @@ class TissueGaussians:
         return cls(names.tolist(), count_t, mean_td, np.linalg.cholesky(covariance_tdd))
 
     def shares(self, tissues: Sequence[str], n: int, random: np.random.Generator) -> NDArray[np.str_]:
-        """N of the tissues, or of all where none is named, in the proportions of their training samples.
+        """Draw n tissues in the proportions of their training samples; all tissues if ``tissues`` is empty.
 
         Raises
         ------
         ConfigError
-            A tissue is not among those of the training samples.
+            The training samples have no such tissue.
         """
         chosen = np.array([self.names.index(known_tissue(name, self.names)) for name in tissues], dtype=int)
         chosen = chosen if len(chosen) else np.arange(len(self.names))
@@ -90,7 +89,7 @@ class TissueGaussians:
         return np.array(self.names)[np.sort(random.choice(chosen, size=n, p=weight))]
 
     def draw(self, tissues: NDArray[np.str_], random: np.random.Generator) -> NDArray[np.float32]:
-        """A position for each of the tissues, shape (n, d)."""
+        """Draw a position for each tissue, shape (n, d)."""
         code_n = np.array([self.names.index(name) for name in tissues])
         noise_nd = random.standard_normal((len(code_n), self.mean_td.shape[1]))
         z_nd = self.mean_td[code_n]
@@ -100,12 +99,12 @@ class TissueGaussians:
 
 
 def known_tissue(name: str, names: Sequence[str]) -> str:
-    """The tissue of that name.
+    """Check the name of a tissue.
 
     Raises
     ------
     ConfigError
-        There is none; the message has the nearest.
+        No such tissue; the message suggests the most similar name.
     """
     from gtex_vae.config import nearest
 
@@ -115,7 +114,7 @@ def known_tissue(name: str, names: Sequence[str]) -> str:
 
 
 def between_positions(a_d: NDArray[np.float32], b_d: NDArray[np.float32], n: int) -> NDArray[np.float32]:
-    """N positions in equal steps from one to the other, both included.
+    """Interpolate n positions in equal steps, both ends included.
 
     >>> between_positions(np.zeros(1, np.float32), np.ones(1, np.float32), 3).ravel().tolist()
     [0.0, 0.5, 1.0]
@@ -125,46 +124,26 @@ def between_positions(a_d: NDArray[np.float32], b_d: NDArray[np.float32], n: int
 
 
 @torch.inference_mode()
-def posteriors(
-    model: TrainedModel, x_ng: NDArray[np.float32], c_nk: NDArray[np.float32] | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Posterior means and variances, each (n, d), of standardized expression (n, g) with covariates (n, k) or without."""
-    means, variances = [], []
-    for start in range(0, len(x_ng), BATCH):
-        rows = slice(start, start + BATCH)
-        mu_nd, log_var_nd = model.vae.encode(_rows(model, x_ng, rows), _rows(model, c_nk, rows))
-        means.append(mu_nd.float().cpu().numpy())
-        variances.append(log_var_nd.float().exp().cpu().numpy())
-    return np.concatenate(means), np.concatenate(variances)
-
-
-@torch.inference_mode()
 def profiles(
     model: TrainedModel,
     z_nd: NDArray[np.float32],
     random: np.random.Generator | None,
     c_nk: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Expression (n, g) in the model's unit, drawn from p(x | z, c); its mean where ``random`` is None.
+    """Draw expression (n, g) in the model's unit from p(x | z, c); its mean if ``random`` is None.
 
-    The mean alone varies too little: it leaves out what no latent dimension explains, which in the likelihood is noise
-    in every gene, also outside the model's basis.
+    The mean varies less than samples do: variation that no latent dimension explains is noise of the likelihood, in
+    every gene, also outside the model's basis.
     """
     x_ng = np.empty((len(z_nd), model.vae.n_genes), dtype=np.float32)
-    for start in range(0, len(z_nd), BATCH):
-        rows = slice(start, start + BATCH)
-        mean_ng = model.vae.decode(_rows(model, z_nd, rows), _rows(model, c_nk, rows)).float()
+    for rows, batch_nd in batches(z_nd):
+        c = None if c_nk is None else _on_device(model, c_nk[rows])
+        mean_ng = model.vae.decode(_on_device(model, batch_nd), c).float()
         drawn_ng = mean_ng if random is None else model.vae.likelihood.sample(mean_ng, random)
         x_ng[rows] = in_unit(model, model.scaler.inverse(drawn_ng))
     return x_ng
 
 
-@overload
-def _rows(model: TrainedModel, array: NDArray[np.float32], rows: slice) -> Tensor: ...
-@overload
-def _rows(model: TrainedModel, array: NDArray[np.float32] | None, rows: slice) -> Tensor | None: ...
-def _rows(model: TrainedModel, array: NDArray[np.float32] | None, rows: slice) -> Tensor | None:
-    """Rows of an array on the model's device."""
-    if array is None:
-        return None
-    return torch.as_tensor(np.ascontiguousarray(array[rows]), device=model.scaler.center_g.device)
+def _on_device(model: TrainedModel, array: NDArray[np.float32]) -> Tensor:
+    """Return an array as a tensor on the model's device."""
+    return torch.as_tensor(array, device=model.scaler.center_g.device)

@@ -6,13 +6,16 @@ Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from gtex_vae.data.rows import RowMatrix, blocks_of
+
+if TYPE_CHECKING:
+    from gtex_vae.inference.trained_model import ConditionedModel, TrainedModel
 
 BATCH_SIZE = 512
 Floats = NDArray[np.float32]
@@ -111,3 +114,12 @@ def reconstruct_in_batches(method: Reconstructor, x_ng: RowMatrix, batch_size: i
     for rows, batch_ng in batches(x_ng, batch_size):
         x_hat_ng[rows] = np.asarray(for_rows(method, rows).reconstruct(batch_ng))
     return x_hat_ng
+
+
+def posterior_in_batches(
+    model: TrainedModel | ConditionedModel, x_ng: RowMatrix, batch_size: int = BATCH_SIZE
+) -> tuple[Floats, Floats]:
+    """Posterior means and log variances of all samples, each (n, d)."""
+    parts = [for_rows(model, rows).posterior(batch_ng) for rows, batch_ng in batches(x_ng, batch_size)]
+    means, log_variances = zip(*parts, strict=True)
+    return np.concatenate(means), np.concatenate(log_variances)

@@ -85,6 +85,12 @@ class TrainedModel(nn.Module):
         """Decoded posterior means (n, g), standardized; entries with ``observed_ng`` False are imputed."""
         return self.vae.reconstruct(*self._tensors(x_ng, observed_ng, c_nk)).cpu().numpy()
 
+    @torch.inference_mode()
+    def posterior(self, x_ng: np.ndarray, c_nk: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior means and log variances, each (n, d), of standardized expression (n, g)."""
+        mu_nd, log_var_nd = self.vae.encode(*self._tensors(x_ng, c_nk))
+        return mu_nd.float().cpu().numpy(), log_var_nd.float().cpu().numpy()
+
     def design(self, obs: pd.DataFrame) -> np.ndarray | None:
         """Covariates (n, k) of the samples of a table of annotations; None for a model that takes none."""
         return None if self.covariates is None else self.covariates.design(obs)
@@ -198,6 +204,10 @@ class ConditionedModel:
     def embed(self, x_ng: np.ndarray, observed_ng: np.ndarray | None = None) -> np.ndarray:
         """See `TrainedModel.embed`."""
         return self.model.embed(x_ng, observed_ng, self.c_nk)
+
+    def posterior(self, x_ng: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `TrainedModel.posterior`."""
+        return self.model.posterior(x_ng, self.c_nk)
 
     def reconstruct(self, x_ng: np.ndarray, observed_ng: np.ndarray | None = None) -> np.ndarray:
         """See `TrainedModel.reconstruct`."""

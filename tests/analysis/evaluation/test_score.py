@@ -95,7 +95,7 @@ def test_what_was_predicted_and_embedded_is_kept_and_not_worked_out_again():
     model = Counting(pca.mean_g, pca.components_dg, pca.variance_d, pca.noise)
     left_ng = x_test - pca.reconstruct(x_test)
     intervals = PredictiveIntervals.fit(pca, x_test, left_ng, usual_residual(left_ng))
-    predicted = PredictionCollector(x_test.shape, ("",), intervals)
+    predicted = PredictionCollector(x_test.shape, {"": "model"}, intervals)
     methods = {"": model, "baseline/pca/": pca}
     scores = score_methods(methods, x_train, x_test, train, test, batch_size=16, on_prediction=predicted)
     assert Counting.calls == 3 * 4  # batches; whole, and three shares hidden

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gtex_vae.analysis.evaluation.by_gene_and_tissue import by_gene_and_tissue
 from gtex_vae.analysis.evaluation.leakage import audit
 from gtex_vae.analysis.genes.neighbours import cosine_neighbours
 from gtex_vae.analysis.metrics.bootstrap import Interval
@@ -107,25 +106,6 @@ def test_audit_sees_a_sample_filed_twice_under_another_donor(cohort):
     assert {pair["sample"], pair["other"]} == {"s0", "s29"}
     assert {pair["split"], pair["other_split"]} == {"train", "test"}
     assert not pair["same_donor"]
-
-
-class Half:
-    """Predicts half of what it sees."""
-
-    def reconstruct(self, x_ng, observed_ng=None):
-        return 0.5 * x_ng
-
-
-def test_r2_by_gene_and_tissue_in_closed_form():
-    x_ng = np.array([[1, 2], [-1, -2], [2, 0], [0, 0]], dtype=np.float32)
-    tissue = pd.Series(["a", "a", "b", None])
-    genes, tissues = by_gene_and_tissue({"half": Half()}, x_ng, tissue)
-    np.testing.assert_allclose(genes["r2_half"], [1 - 1.5 / 5, 0.75])
-    assert tissues.index.tolist() == ["a", "b"]
-    assert tissues["samples"].tolist() == [2, 1]
-    np.testing.assert_allclose(tissues["r2_half"], [0.75, 0.5])
-    hidden = genes["imputation_half"].dropna()
-    np.testing.assert_allclose(hidden, 0.0)  # nothing is seen of a hidden entry
 
 
 INTERVALS = {

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gtex_vae.analysis.baselines import Mean, NearestProfiles
+from gtex_vae.analysis.evaluation.by_gene_and_tissue import SquaredErrors
 from gtex_vae.analysis.evaluation.latent_space import latent_tables
 from gtex_vae.analysis.evaluation.missing_genes import OnPresentGenes, on_present_genes
 from gtex_vae.analysis.evaluation.predictions import PredictionCollector
@@ -54,11 +55,17 @@ class Evaluation:
         `latent_tables`, and those of `evaluate_genes`.
     gene_embeddings
         Name to embedding, shape (g, d).
+    embeddings
+        ``train`` and ``test`` to the embeddings of their samples, shape (n, d).
+    errors
+        Squared errors of the model and of PCA on held-out samples.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     gene_embeddings: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    embeddings: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    errors: SquaredErrors | None = None
 
     def forget(self, group: str) -> None:
         """Drop a group of metrics, the model's and the baselines'."""
@@ -133,7 +140,7 @@ def evaluate(
         methods["baseline/tissue_mean/"] = NearestProfiles.tissue_means(x_train_ng, train_obs["tissue"])
     methods = {prefix: on_present_genes(method, present_g) for prefix, method in methods.items()}
     intervals = None if reference is None else reference.intervals
-    predicted = PredictionCollector(x_test_ng.shape, ("", "baseline/pca/"), intervals)
+    predicted = PredictionCollector(x_test_ng.shape, {"": "model", "baseline/pca/": "pca"}, intervals)
     scores = score_methods(
         methods, x_train_ng, x_test_ng, train_obs, test_obs, seed=seed, on_prediction=predicted
     )
@@ -144,6 +151,8 @@ def evaluate(
     size_n = model.sizes(test_obs) if present_g.all() else None  # predicted genes have no counts
     result.metrics |= rate_metrics(model.vae, whole_ng, model.design(test_obs), size_n, seed=seed)
     del whole_ng
+    result.embeddings = {"train": z_train_nd, "test": z_test_nd}
+    result.errors = predicted.errors
     result.metrics["latent/effective_rank"] = effective_rank(z_test_nd)
     _raw_logreg(result, (x_train_ng if present_g.all() else x_train_ng[:, present_g], train_obs), test)
     x_hat_ng, by_pca_ng = predicted.x_hat_ng[""], predicted.x_hat_ng.pop("baseline/pca/")

@@ -1,43 +1,47 @@
-"""What is kept of predictions as they are scored, so that tables and intervals need not predict anew.
+"""Predictions on held-out samples, collected while they are scored, so that nothing is predicted twice.
 
 Shapes: ``n`` samples, ``g`` genes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gtex_vae.analysis.evaluation.by_gene_and_tissue import SquaredErrors
 from gtex_vae.analysis.metrics.coverage import CoverageCount
 from gtex_vae.inference.intervals import RATE, PredictiveIntervals
 
 
 class PredictionCollector:
-    """Watches `gtex_vae.analysis.evaluation.score.score_methods`: reconstructions, and how often the model's intervals hold.
+    """Collector of reconstructions, squared errors and interval coverage; an `OnPrediction` callback.
 
     Parameters
     ----------
     shape
-        Held-out samples and their genes.
-    prefixes
-        Methods whose reconstructions are kept.
+        Numbers of held-out samples and genes.
+    names
+        Prefix of each method whose reconstructions and errors are kept, to its name in `SquaredErrors`.
     intervals
-        The model's; None where nothing is to be counted.
+        Intervals of the model; None to count no coverage.
 
     Attributes
     ----------
     x_hat_ng
         Prefix to reconstruction from the whole input, shape (n, g).
+    errors
+        Squared errors by gene and sample.
     coverage
-        Of the intervals, in reconstruction and with `RATE` of the entries hidden.
+        Coverage of the intervals, of reconstruction and with `RATE` of the entries hidden.
     """
 
     def __init__(
-        self, shape: tuple[int, int], prefixes: Sequence[str], intervals: PredictiveIntervals | None
+        self, shape: tuple[int, int], names: Mapping[str, str], intervals: PredictiveIntervals | None
     ) -> None:
-        self.x_hat_ng = {prefix: np.empty(shape, dtype=np.float32) for prefix in prefixes}
+        self.x_hat_ng = {prefix: np.empty(shape, dtype=np.float32) for prefix in names}
+        self.errors = SquaredErrors(shape, names)
         self.coverage = None if intervals is None else CoverageCount(intervals, *shape)
 
     def __call__(
@@ -50,6 +54,7 @@ class PredictionCollector:
         hidden_ng: NDArray[np.bool_] | None,
     ) -> None:
         """See `gtex_vae.analysis.evaluation.score.OnPrediction`."""
+        self.errors(prefix, rate, rows, x_ng, x_hat_ng, hidden_ng)
         if hidden_ng is None and prefix in self.x_hat_ng:
             self.x_hat_ng[prefix][rows] = x_hat_ng
         if prefix == "" and self.coverage is not None and rate in (0.0, RATE):

@@ -1,4 +1,4 @@
-"""What the latent code costs: KL and evidence lower bound on held-out samples.
+"""KL divergence and evidence lower bound on held-out samples.
 
 Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 """
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from gtex_vae.analysis.metrics.latent import kl_per_dimension
+from gtex_vae.inference.predictors import BATCH_SIZE, batches
 from gtex_vae.models.vae import VAE
 from gtex_vae.nn.likelihoods import NegativeBinomial
 
@@ -23,37 +24,37 @@ def rate_metrics(
     size_n: np.ndarray | None = None,
     *,
     seed: int = 0,
-    batch_size: int = 512,
+    batch_size: int = BATCH_SIZE,
 ) -> dict[str, float]:
-    """KL and ELBO of held-out samples, one posterior sample each.
+    """Compute KL and ELBO of held-out samples, with one posterior sample each.
 
     Parameters
     ----------
     vae
-        In evaluation mode.
+        Model in evaluation mode.
     x_ng
         Standardized expression, shape (n, g), float32.
     c_nk
-        Covariates' design, for a conditional model.
+        Design of the covariates, for a conditional model.
     size_n
-        Size factors, for a likelihood of counts; without them its ELBO is NaN.
+        Size factors, for a likelihood of counts; its ELBO is NaN without them.
     seed
-        Of the posterior samples.
+        Seed of the posterior samples.
     batch_size
         Samples at a time.
 
     Returns
     -------
     dict
-        ``rate/kl_nats`` and ``elbo/nats_per_gene``, a density of standardized expression, or with a
-        likelihood of counts their log probability.
+        ``rate/kl_nats``, and ``elbo/nats_per_gene``: log density of standardized expression, or log probability
+        of counts.
     """
     device = next(vae.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     log_likelihood, kl = 0.0, 0.0
-    for start in range(0, len(x_ng), batch_size):
-        x = torch.as_tensor(x_ng[start : start + batch_size], device=device)
-        c = None if c_nk is None else torch.as_tensor(c_nk[start : start + batch_size], device=device)
+    for rows, batch_ng in batches(x_ng, batch_size):
+        x = torch.as_tensor(batch_ng, device=device)
+        c = None if c_nk is None else torch.as_tensor(c_nk[rows], device=device)
         c = vae.complete(c, vae.project(x))
         mu_nd, log_var_nd = vae.encode(x, c)
         noise_nd = torch.randn(mu_nd.shape, generator=generator, device=device)
@@ -63,7 +64,7 @@ def rate_metrics(
         elif size_n is None:
             log_likelihood = math.nan
         else:
-            size = torch.as_tensor(size_n[start : start + batch_size], device=device)
+            size = torch.as_tensor(size_n[rows], device=device)
             log_likelihood -= float(vae.likelihood.of_counts(x_hat_ng, x, size)) * x.numel()
         kl += float(kl_per_dimension(mu_nd.cpu().numpy(), log_var_nd.cpu().numpy()).sum()) * len(x)
     n, g = x_ng.shape

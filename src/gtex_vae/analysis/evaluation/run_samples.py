@@ -93,10 +93,10 @@ def open_splits(
 ) -> tuple[dict[str, tuple[NDArray[np.float32], pd.DataFrame]], AnnData]:
     """Standardized expression and annotations of each split of a run, and its AnnData without the expression."""
     adata = open_samples(run, model)
-    parts = split_samples(adata)
+    splits = split_samples(adata)
     # AnnData refer to themselves: one that nobody needs any more would hold its matrix until the collector comes
     adata.X = None
-    return parts, adata
+    return splits, adata
 
 
 def split_samples(adata: AnnData) -> dict[str, tuple[NDArray[np.float32], pd.DataFrame]]:

@@ -9,16 +9,16 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.evaluation.by_gene_and_tissue import by_gene_and_tissue
 from gtex_vae.analysis.evaluation.leakage import audit
+from gtex_vae.analysis.evaluation.run_predictions import run_predictions
 from gtex_vae.analysis.evaluation.run_samples import read_samples
 from gtex_vae.analysis.genes.embedding import DECODER_LOADINGS, decoder_jacobian, model_embeddings
 from gtex_vae.analysis.genes.embedding_file import (
@@ -30,13 +30,11 @@ from gtex_vae.analysis.genes.embedding_file import (
 )
 from gtex_vae.analysis.genes.neighbours import cosine_neighbours
 from gtex_vae.analysis.metrics.bootstrap import Interval
-from gtex_vae.analysis.metrics.latent import kl_per_dimension
 from gtex_vae.analysis.metrics.tissue import knn_predict, labelled
 from gtex_vae.analysis.report import projections
 from gtex_vae.analysis.report.comparisons import Intervals
 from gtex_vae.analysis.report.evaluated_tables import read_evaluated
 from gtex_vae.data.rows import LazyRows
-from gtex_vae.inference.predictors import Reconstructor, embed_in_batches
 from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.models.pca import PCA
 
@@ -116,7 +114,7 @@ def collect(
     """
     from tqdm import tqdm
 
-    with tqdm(total=8, desc="analyzing", unit="step", leave=False, disable=None) as bar:
+    with tqdm(total=7, desc="analyzing", unit="step", leave=False, disable=None) as bar:
 
         def begin(what: str) -> None:
             bar.set_postfix_str(what)
@@ -128,21 +126,16 @@ def collect(
         model.scaler.apply_(adata.X)
         obs, x_ng = adata.obs, adata.X
         train, test = ((obs["split"] == split).to_numpy() for split in ("train", "test"))
-        begin("embedding")
-        z_nd = embed_in_batches(model.with_covariates(obs), x_ng)
+        begin("predictions")
+        predicted = run_predictions(run, model, adata, partial(_pca, x_ng, train, model, seed), seed=seed)
+        z_nd = predicted.z_nd
         maps = {"PCA": projections.pca_map(z_nd)}
         begin("UMAP")
         maps["UMAP"] = projections.umap_map(z_nd, seed=seed)
         begin("t-SNE")
         maps["t-SNE"] = projections.tsne_map(z_nd, seed=seed)
-        begin("PCA of the expression")
-        x_test_ng = x_ng[test]
-        rows = np.flatnonzero(train)
-        x_train_ng = LazyRows((len(rows), x_ng.shape[1]), lambda part: x_ng[rows[part]])
-        pca = PCA.fit(x_train_ng, z_nd.shape[1], seed=seed)
         begin("genes and tissues")
-        methods: dict[str, Reconstructor] = {"model": model.with_covariates(obs[test]), "pca": pca}
-        genes, tissues = by_gene_and_tissue(methods, x_test_ng, obs["tissue"][test], seed=seed)
+        genes, tissues = predicted.genes, predicted.tissues
         genes.index = pd.Index(model.gene_ids, name="gene_id")
         genes.insert(0, "gene_name", model.gene_names)
         begin("gene neighbours")
@@ -161,7 +154,7 @@ def collect(
             maps=maps,
             genes=genes,
             tissues=tissues,
-            kl_d=np.sort(_kl(model, x_test_ng, model.design(obs[test])))[::-1],
+            kl_d=np.sort(predicted.kl_d)[::-1],
             curves=read_curves(run / "tensorboard"),
             confusion=_confusion(z_nd, obs["tissue"], train, test),
             gene_embedding=gene_embedding,
@@ -199,19 +192,11 @@ def read_curves(folder: Path, tags: Sequence[str] = CURVES) -> dict[str, tuple[l
     return {tag: ([p.step for p in points], [p.value for p in points]) for tag, points in found.items()}
 
 
-@torch.inference_mode()
-def _kl(
-    model: TrainedModel, x_ng: NDArray[np.float32], c_nk: NDArray[np.float32] | None
-) -> NDArray[np.float64]:
-    """KL per latent dimension over the samples."""
-    device = model.scaler.center_g.device
-    sums = np.zeros(model.vae.latent_dim)
-    for start in range(0, len(x_ng), 512):
-        rows = slice(start, start + 512)
-        c = None if c_nk is None else torch.as_tensor(c_nk[rows], device=device)
-        mu_nd, log_var_nd = model.vae.encode(torch.as_tensor(x_ng[rows], device=device), c)
-        sums = sums + kl_per_dimension(mu_nd.cpu().numpy(), log_var_nd.cpu().numpy()) * len(mu_nd)
-    return sums / len(x_ng)
+def _pca(x_ng: NDArray[np.float32], train: NDArray[np.bool_], model: TrainedModel, seed: int) -> PCA:
+    """Fit PCA to the training samples."""
+    rows = np.flatnonzero(train)
+    x_train_ng = LazyRows((len(rows), x_ng.shape[1]), lambda part: x_ng[rows[part]])
+    return PCA.fit(x_train_ng, model.vae.latent_dim, seed=seed)
 
 
 def _confusion(

@@ -17,7 +17,8 @@ from gtex_vae.analysis.metrics.tissue import knn_predict, labelled
 from gtex_vae.analysis.synthetic.audit import REAL, Profiles, audit
 from gtex_vae.data.units import log_offset
 from gtex_vae.errors import ConfigError
-from gtex_vae.inference.generation import TissueGaussians, between_positions, posteriors, profiles
+from gtex_vae.inference.generation import TissueGaussians, between_positions, profiles
+from gtex_vae.inference.predictors import embed_in_batches, posterior_in_batches
 from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.models.pca import PCA
 
@@ -88,9 +89,9 @@ def synthesize(
     if not train.any():
         raise ConfigError("how=tissue: no training sample has a tissue; use how=prior")
     obs = samples.obs[train]
-    mu_nd, var_nd = posteriors(model, samples.X[train], model.design(obs))
+    mu_nd, log_var_nd = posterior_in_batches(model.with_covariates(obs), samples.X[train])
     if how == "tissue":
-        gaussians = TissueGaussians.fit(mu_nd, var_nd, obs["tissue"].astype(str).tolist())
+        gaussians = TissueGaussians.fit(mu_nd, np.exp(log_var_nd), obs["tissue"].astype(str).tolist())
         tissue = gaussians.shares(tissues, n_samples, random)
         z_nd, table = gaussians.draw(tissue, random), pd.DataFrame({"tissue": tissue, "made_from": tissue})
     elif how == "prior":
@@ -228,7 +229,7 @@ def _position(
     """Return the latent position of a sample, or the mean of a tissue's training samples."""
     if name in samples.obs_names:
         sample = samples[[name]]
-        return posteriors(model, sample.X, model.design(sample.obs))[0][0]
+        return embed_in_batches(model.with_covariates(sample.obs), sample.X)[0]
     tissue = samples.obs["tissue"][train].astype(str).to_numpy()
     if name not in tissue:
         raise ConfigError(
