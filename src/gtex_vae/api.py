@@ -1,4 +1,4 @@
-"""For notebooks: load a trained run and use it on an AnnData."""
+"""Functions for notebooks: load a trained model, look up similar genes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def gene_neighbours(
     embedding: str | None = None,
     outputs: Path | str = "outputs",
 ) -> pd.DataFrame:
-    """The genes most similar to some genes, by the gene embeddings of a run.
+    """Find the genes most similar to given genes, by the gene embeddings of a run.
 
     Parameters
     ----------
     run
-        Run directory that was evaluated, or ``latest``.
+        Evaluated run directory, or ``latest``.
     genes
-        Ids or names.
+        Gene ids or names.
     k
-        How many for each.
+        Neighbours per gene.
     embedding
-        ``decoder_loadings`` or ``output_weights``; None: the run's first.
+        ``decoder_loadings`` or ``output_weights``; None: the first of the run.
     outputs
-        Where ``latest`` looks.
+        Folder searched for ``latest``.
 
     Returns
     -------
@@ -43,13 +43,13 @@ def gene_neighbours(
     Raises
     ------
     RunError
-        There is no such run, or it was not evaluated.
+        No such run, or it was not evaluated.
     DataError, ConfigError
-        A gene, or the embedding, is not there.
+        Unknown gene or embedding.
 
     Examples
     --------
-    Needs a run that ``python -m gtex_vae.evaluate`` has been through::
+    The run must be evaluated with ``python -m gtex_vae.evaluate``::
 
         gtex_vae.gene_neighbours("latest", ["TP53", "ENSG00000141510"], k=5)
     """
@@ -68,30 +68,28 @@ def load(run: Path | str = "latest", *, outputs: Path | str = "outputs") -> Mode
     run
         Run directory, its ``model`` folder, or ``latest``: the newest run under ``outputs`` that succeeded.
     outputs
-        Where ``latest`` looks.
+        Folder searched for ``latest``.
 
     Returns
     -------
     Model
-        On the CPU; ``model.to("cuda")`` moves it. Its methods `encode` and `impute` take an AnnData, `export` writes
-        a program for PyTorch alone.
+        On the CPU; ``model.to("cuda")`` moves it. `encode` and `impute` take an AnnData, `export` writes a program
+        for PyTorch alone.
 
     Raises
     ------
     RunError
-        There is no such run, or it has not finished.
+        No such run, or it has not finished.
 
     Examples
     --------
-    Three lines embed an AnnData of one's own::
+    Embed an AnnData::
 
         import gtex_vae
         model = gtex_vae.load("outputs/train/runs/2025-01-31_12-00-00-000000")
         embedded = model.encode(adata)    # AnnData, samples x latent dimensions
     """
     from gtex_vae.inference.model import Model
-    from gtex_vae.runs.directory import find_run
+    from gtex_vae.runs.directory import find_model
 
-    if (Path(run) / "model.json").is_file():
-        return Model.load(run)
-    return Model.load(find_run(str(run), Path(outputs)) / "model")
+    return Model.load(find_model(str(run), Path(outputs)))

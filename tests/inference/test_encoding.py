@@ -274,9 +274,10 @@ def test_stores_are_read_by_blocks(write, tmp_path):
 def test_missing_genes_stand_at_their_training_mean(deep):
     present = np.arange(G) % 4 != 0
     filled = np.where(present, LOG, deep.scaler.center_g.numpy())
-    embedded = deep.encode(table(LOG[:, present], np.array(IDS)[present], unit=UNIT))
+    embedded = deep.encode(table(LOG[:, present], np.array(IDS)[present], unit=UNIT), impute=False)
     np.testing.assert_allclose(embedded.X, deep.encode(table(filled, unit=UNIT)).X, atol=1e-5)
     report = json.loads(embedded.uns["embedding"]["alignment"])
+    assert report["missing_filled_with"] == "training mean"
     assert report["present"] == present.sum() and report["overlap"] == present.mean()
     assert report["missing"] == {"count": G // 4, "examples": list(np.array(IDS)[~present][:10])}
 
@@ -294,7 +295,7 @@ def test_imputed_genes_are_nearer_the_truth_than_the_mean(pca):
     present = np.arange(G) % 3 != 0
     part = table(LOG[:, present], np.array(IDS)[present], unit=UNIT)
     whole = pca.encode(table(LOG, unit=UNIT)).X
-    by_mean, imputed = pca.encode(part).X, pca.encode(part, impute=True).X
+    by_mean, imputed = pca.encode(part, impute=False).X, pca.encode(part).X
     assert np.square(imputed - whole).mean() < 0.25 * np.square(by_mean - whole).mean()
     completed = pca.impute(part)
     np.testing.assert_array_equal(completed.X[:, present], LOG[:, present])
@@ -302,6 +303,34 @@ def test_imputed_genes_are_nearer_the_truth_than_the_mean(pca):
     assert hidden < 0.25 * LOG[:, ~present].var(0).mean()
     assert completed.var["measured"].tolist() == present.tolist()
     assert completed.uns["expression"]["unit"] == UNIT
+
+
+@pytest.mark.parametrize("missing", [0.2, 0.4])
+def test_missing_genes_are_predicted_unless_asked_otherwise(pca, missing):
+    present = np.random.default_rng(0).random(G) >= missing
+    part = table(LOG[:, present], np.array(IDS)[present], unit=UNIT)
+    whole, default, by_mean = (
+        pca.encode(table(LOG, unit=UNIT)),
+        pca.encode(part),
+        pca.encode(part, impute=False),
+    )
+    sd_d = whole.X.std(0)
+    off, off_by_mean = (np.abs((embedded.X - whole.X) / sd_d).mean() for embedded in (default, by_mean))
+    assert off < 0.5 * off_by_mean
+    filled = {name: json.loads(embedded.uns["embedding"]["alignment"])["missing_filled_with"]
+              for name, embedded in (("default", default), ("mean", by_mean))}  # fmt: skip
+    assert filled == {"default": "the model's prediction", "mean": "training mean"}
+
+
+def test_a_layer_and_another_overlap_are_taken(deep):
+    adata = table(LOG[:, :50], IDS[:50], unit=UNIT)
+    adata.layers["log"], adata.X = adata.X, np.zeros_like(adata.X)
+    embedded = deep.encode(adata, layer="log", min_overlap=0.4)
+    expected = deep.encode(table(LOG[:, :50], IDS[:50], unit=UNIT), min_overlap=0.4)
+    np.testing.assert_array_equal(embedded.X, expected.X)
+    assert deep.impute(adata, layer="log", min_overlap=0.4).shape == (N, G)
+    with pytest.raises(DataError, match="has no layer 'counts'"):
+        deep.encode(adata, layer="counts")
 
 
 def test_reconstruction_is_the_decoded_mean_in_the_models_unit(deep):

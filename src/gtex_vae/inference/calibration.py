@@ -243,7 +243,9 @@ def imputed_bounds(
     return intervals.bounds(standard_ng, predicted_ng, level, observed_ng)
 
 
-def check_interval(level: float | None, impute: bool, calibration: Calibration | None, run: str) -> None:
+def check_interval(
+    level: float | None, impute: bool | None, calibration: Calibration | None, run: str
+) -> None:
     """Refuse an interval that cannot be computed.
 
     Raises

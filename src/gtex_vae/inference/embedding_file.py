@@ -1,4 +1,4 @@
-"""Embeddings of all samples with what is known of them: gathered block by block, as AnnData and parquet.
+"""Output files of encode: embeddings as AnnData and parquet, and expression.
 
 Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions, ``p`` dimensions of a projection.
 """
@@ -6,8 +6,10 @@ Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions, ``p`` dimensions of
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +17,11 @@ import torch
 from torch import Tensor
 
 from gtex_vae import provenance
+from gtex_vae.data.expression_file import write_expression
 from gtex_vae.data.readers.matrix import RawMatrix
 from gtex_vae.files import write_beside
-from gtex_vae.inference.encoding import Encoded
+from gtex_vae.inference.covariates import CovariateInput
+from gtex_vae.inference.encoding import Encoded, encode_blocks
 from gtex_vae.inference.model_input import ModelInput
 from gtex_vae.inference.out_of_distribution import VERDICTS
 from gtex_vae.inference.projection import find_projector
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Embeddings:
-    """Embeddings of all samples with their ids and what is known of them, collected block by block.
+    """Embeddings of all samples with their annotations, collected block by block.
 
     Parameters
     ----------
@@ -38,17 +42,17 @@ class Embeddings:
     data
         The samples.
     sd
-        Keep the posterior standard deviations too, as ``layers["sd"]``.
+        Also keep posterior standard deviations, as ``layers["sd"]``.
     **facts
-        More text for ``uns["embedding"]``, which says where the embeddings come from.
+        Further entries of ``uns["embedding"]``, the origin of the embeddings.
 
     Attributes
     ----------
     projector
-        To encode the blocks with, where the run has a contrastive part; `finish` puts the projections into
+        Argument of `encode_blocks`, if the run has a contrastive part; `finish` writes the projections to
         ``obsm["projection"]``.
     adata
-        n x d; with a reference, ``obs["ood_score"]`` (1 at the edge of what the model has seen) and
+        n x d; with a calibration also ``obs["ood_score"]`` (1 at the edge of the training distribution) and
         ``obs["ood_verdict"]``.
     """
 
@@ -79,7 +83,7 @@ class Embeddings:
         )
 
     def add(self, part: Encoded) -> None:
-        """Put the embeddings of a block in their place."""
+        """Add the embeddings of a block."""
         self.adata.X[part.rows] = part.mu_nd
         if "sd" in self.adata.layers:
             self.adata.layers["sd"][part.rows] = part.sd_nd
@@ -93,7 +97,7 @@ class Embeddings:
 
     @torch.inference_mode()
     def finish(self) -> AnnData:
-        """The embeddings, with the projections that had to wait for the last block."""
+        """Compute projections and return the AnnData; call it after the last block."""
         if self.projector is not None:
             projected_np = self.projector.finish(torch.cat(self._projected))
             self.adata.obsm["projection"] = projected_np.float().cpu().numpy()
@@ -101,7 +105,7 @@ class Embeddings:
         return self.adata
 
     def write(self, folder: Path) -> None:
-        """Write ``embeddings.h5ad``, and its numbers as ``embeddings.parquet`` (sample, z_0, ..., sd_0, ..., p_0, ...)."""
+        """Write ``embeddings.h5ad`` and ``embeddings.parquet`` (sample, z_0, ..., sd_0, ..., p_0, ...)."""
         self.finish()
         table = self.adata.to_df()
         if "sd" in self.adata.layers:
@@ -119,14 +123,70 @@ class Embeddings:
 
 
 def expression_tables(model: TrainedModel, data: ModelInput) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Tables of the samples and of the model's genes: symbol, and whether the data has the gene."""
+    """Return tables of the samples and of the model's genes (symbol, measured or not)."""
     index = pd.Index(model.gene_ids, name="gene_id")
     var = pd.DataFrame({"gene_name": model.gene_names, "measured": data.present_g}, index=index)
     return samples_table(data.matrix), var
 
 
 def samples_table(matrix: RawMatrix) -> pd.DataFrame:
-    """What is known of the samples, by id."""
+    """Return the annotations of the samples, by id."""
     if matrix.obs is None:
         return pd.DataFrame(index=pd.Index(matrix.sample_ids))
     return matrix.obs.set_axis(pd.Index(matrix.sample_ids, name=matrix.obs.index.name), axis=0)
+
+
+def encode_to_files(
+    model: TrainedModel,
+    data: ModelInput,
+    folder: Path,
+    *,
+    sd: bool = False,
+    expression: bool = False,
+    covariates: CovariateInput | None = None,
+    reconstruct: bool = False,
+    interval: float | None = None,
+    facts: Mapping[str, str],
+    **how: Any,
+) -> AnnData:
+    """Encode a matrix and write ``embeddings.h5ad``, ``embeddings.parquet`` and, if requested, ``expression.h5ad``.
+
+    Parameters
+    ----------
+    model, data
+        Trained model and its input.
+    folder
+        Where to write.
+    sd, facts
+        See `Embeddings`.
+    expression
+        Write ``expression.h5ad``; a reconstruction or other covariates imply it.
+    covariates, reconstruct, interval, **how
+        See `encode_blocks`.
+
+    Returns
+    -------
+    AnnData
+        The embeddings.
+    """
+    embeddings = Embeddings(model, data, sd=sd, **facts)
+    as_if = covariates is not None and covariates.supposed_nk is not None
+    layers = ["reconstruction"] * reconstruct + ["lower", "upper"] * bool(interval) + ["as_if"] * as_if
+    writer = (
+        write_expression(
+            folder / "expression.h5ad", *expression_tables(model, data), unit=model.unit, layers=layers
+        )
+        if expression or reconstruct or as_if
+        else nullcontext()
+    )
+    blocks = encode_blocks(
+        model, data, projector=embeddings.projector, covariates=covariates, reconstruct=reconstruct,
+        interval=interval, **how,
+    )  # fmt: skip
+    with writer as file:
+        for block in blocks:
+            embeddings.add(block)
+            if file is not None:
+                file.write(block.rows, X=block.x_ng, **block.layers)
+    embeddings.write(folder)
+    return embeddings.adata

@@ -1,4 +1,4 @@
-"""From any matrix to embeddings with a trained model, a block of samples at a time.
+"""Embedding of any matrix with a trained model, block by block.
 
 Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 """
@@ -30,29 +30,29 @@ BATCH_SIZE = 512
 
 @dataclass(frozen=True)
 class Encoded:
-    """Consecutive samples, encoded.
+    """Encoded consecutive samples.
 
     Attributes
     ----------
     rows
-        Where they stand.
+        Their rows.
     mu_nd, sd_nd
         Posterior means and standard deviations (n, d).
     x_ng
-        Expression (n, g) in the model's unit; missing genes at their training mean, or as predicted.
+        Expression (n, g) in the model's unit; missing genes are predicted, or at their training mean.
     x_hat_ng
-        Decoded means (n, g) in the model's unit, where they were asked for.
+        Decoded means (n, g) in the model's unit, if requested.
     ood
-        Out-of-distribution scores, as of `Calibration.judge`, where the run has a calibration.
+        Result of `Calibration.score_samples`, if the run has a calibration.
     projected_nf
-        Features of projections, where the run has any.
+        Features of projections, if the run has a contrastive part.
     as_if_ng
-        Expression (n, g) in the model's unit as it would be with other covariates, where it was asked for.
+        Expression (n, g) in the model's unit predicted for other covariates, if requested.
     low_ng, high_ng
-        Bounds (n, g) in the model's unit of what was predicted, where they were asked for; what was measured bounds
-        itself.
+        Bounds (n, g) of predicted genes in the model's unit, if requested; those of measured genes are the
+        measured values.
     c_nk
-        What a conditional model was told, with its own guess of what it was not.
+        Covariates given to a conditional model; unknown ones are its own estimates.
     """
 
     rows: slice
@@ -69,7 +69,7 @@ class Encoded:
 
     @property
     def layers(self) -> dict[str, np.ndarray | None]:
-        """What stands beside the expression in ``expression.h5ad``, by name."""
+        """Layers of ``expression.h5ad``, by name."""
         return {
             "reconstruction": self.x_hat_ng,
             "lower": self.low_ng,
@@ -79,9 +79,9 @@ class Encoded:
 
 
 def model_input(
-    model: TrainedModel, matrix: RawMatrix, *, impute: bool, min_overlap: float = MIN_OVERLAP
+    model: TrainedModel, matrix: RawMatrix, *, impute: bool = True, min_overlap: float = MIN_OVERLAP
 ) -> ModelInput:
-    """Bring a matrix to a model's genes and unit; see `ModelInput`."""
+    """Convert a matrix to a model's genes and unit; see `ModelInput`."""
     data = ModelInput(
         matrix,
         gene_ids=model.gene_ids,
@@ -90,7 +90,7 @@ def model_input(
         mean_g=model.scaler.center_g.cpu().numpy(),
         min_overlap=min_overlap,
     )
-    if impute:
+    if impute and not data.present_g.all():
         data.report["missing_filled_with"] = "the model's prediction"
     return data
 
@@ -99,7 +99,7 @@ def encode_blocks(
     model: TrainedModel,
     data: ModelInput,
     *,
-    impute: bool = False,
+    impute: bool = True,
     reconstruct: bool = False,
     calibration: Calibration | None = None,
     projector: Projector | None = None,
@@ -107,9 +107,9 @@ def encode_blocks(
     covariates: CovariateInput | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> Iterator[Encoded]:
-    """Encode block after block, with a progress bar where it takes more than two seconds.
+    """Encode block by block, with a progress bar after two seconds.
 
-    A sample's result does not depend on the block it comes in, nor on its neighbours there.
+    The result of a sample does not depend on other samples.
 
     Parameters
     ----------
@@ -118,17 +118,17 @@ def encode_blocks(
     data
         The samples.
     impute
-        Fill missing genes with the model's prediction, as `VAE.reconstruct` makes it, and encode what results.
+        Fill missing genes with the prediction of `VAE.reconstruct` before encoding, not with the training mean.
     reconstruct
-        Decode the posterior means too.
+        Also decode the posterior means.
     calibration
-        To judge each sample by, and for intervals.
+        For out-of-distribution scores and intervals.
     projector
-        For projections, of the run that the model is of.
+        For projections, from the run of the model.
     interval
         Level of the intervals of predicted genes; needs ``impute`` and a calibration.
     covariates
-        For a conditional model; without it all covariates are unknown.
+        Covariates for a conditional model; None if all are unknown.
     batch_size
         Samples in a block.
     """
@@ -140,7 +140,7 @@ def encode_blocks(
     ) as progress:
         for rows, x_ng in data.blocks(batch_size):
             here = None if covariates is None else covariates.for_rows(rows)
-            part = _encode(
+            block = _encode(
                 model,
                 rows,
                 x_ng,
@@ -151,8 +151,8 @@ def encode_blocks(
                 projector=projector,
             )
             if calibration is not None:
-                part = _score(model, part, x_ng, data.present_g, here, calibration, interval)
-            yield part
+                block = _score(model, block, x_ng, data.present_g, here, calibration, interval)
+            yield block
             progress.update(rows.stop - rows.start)
 
 
@@ -183,7 +183,7 @@ def _encode(
     x_hat_ng = in_unit(model, scaler.inverse(vae.decode(mu_nd, c_nk))) if reconstruct else None
     as_if_ng = None
     if covariates is not None and covariates.supposed_nk is not None:
-        # what the model says changes, and what it does not say of this sample stays
+        # only the predicted change is added, so that the sample's own residual is kept
         supposed_nk = vae.complete(_like(model, covariates.supposed_nk), x_nf)
         change_ng = vae.decode(mu_nd, supposed_nk) - vae.decode(mu_nd, c_nk)
         as_if_ng = in_unit(model, scaler.inverse(z_ng + change_ng))
@@ -210,10 +210,10 @@ def _score(
     calibration: Calibration,
     interval: float | None,
 ) -> Encoded:
-    """Add what the reference says of a block."""
+    """Add out-of-distribution scores and bounds to a block."""
     ours = model if covariates is None else model.conditioned_on(covariates.c_nk)
     standard_ng = model.scaler(_like(model, x_ng)).cpu().numpy()
-    if present_g.all():  # encoded already
+    if present_g.all():  # already encoded
         with torch.inference_mode():
             x_hat_ng = model.vae.decode(_like(model, part.mu_nd), part.c_nk).cpu().numpy()
         ood = calibration.seen.score_samples(part.mu_nd, standard_ng - x_hat_ng)
@@ -231,11 +231,11 @@ def _score(
 
 
 def _like(model: TrainedModel, array: np.ndarray) -> Tensor:
-    """An array on the model's device."""
+    """Return an array as a tensor on the model's device."""
     return torch.as_tensor(array, device=model.scaler.center_g.device)
 
 
 def in_unit(model: TrainedModel, x_ng: Tensor) -> np.ndarray:
-    """Predictions within what the model's unit allows: none below 0 in log2(v+1)."""
+    """Clip predictions to the range of the model's unit: at least 0 in log2(v+1)."""
     allowed = x_ng.clamp_min(0.0) if log_offset(model.unit) == 1.0 else x_ng
     return allowed.float().cpu().numpy()

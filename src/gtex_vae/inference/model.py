@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gtex_vae.data.genes.mapping import MIN_OVERLAP
 from gtex_vae.data.readers.backed import from_anndata
 from gtex_vae.inference.calibration import Calibration
 from gtex_vae.inference.covariates import covariates_of
@@ -26,12 +27,19 @@ class Model(TrainedModel):
     """`TrainedModel` with methods for AnnData; `gtex_vae.load` returns it."""
 
     def encode(
-        self, adata: AnnData, *, unit: str | None = None, sd: bool = False, impute: bool = False
+        self,
+        adata: AnnData,
+        *,
+        unit: str | None = None,
+        layer: str | None = None,
+        min_overlap: float = MIN_OVERLAP,
+        sd: bool = False,
+        impute: bool = True,
     ) -> AnnData:
         """Embed an AnnData of samples x genes as posterior means.
 
-        Genes are matched by id or symbol. The unit is recognised and converted. Missing genes are filled with the
-        training mean. ``uns["embedding"]`` records all of this.
+        Genes are matched by id or symbol. The unit is recognised and converted. The model predicts missing genes.
+        ``uns["embedding"]`` records all of this.
 
         Parameters
         ----------
@@ -39,10 +47,15 @@ class Model(TrainedModel):
             Processed or raw, dense, sparse or backed.
         unit
             One of `gtex_vae.data.units.UNITS`, if neither ``uns["expression"]["unit"]`` nor the values show it.
+        layer
+            Layer of ``adata`` instead of X.
+        min_overlap
+            Minimum share of the model's genes that ``adata`` must have, from 0 to 1.
         sd
             Add ``layers["sd"]``, the posterior standard deviations.
         impute
-            Fill missing genes with the model's prediction from the others, not with the training mean.
+            Predict missing genes from the others. If False, they are filled with their training mean: the embedding is
+            then further from that of the complete sample.
 
         Returns
         -------
@@ -55,8 +68,8 @@ class Model(TrainedModel):
         DataError
             Too few of the model's genes, or a unit that cannot be recognised or converted.
         """
-        matrix = from_anndata(adata, unit=unit)
-        data = model_input(self, matrix, impute=impute)
+        matrix = from_anndata(adata, unit=unit, layer=layer)
+        data = model_input(self, matrix, impute=impute, min_overlap=min_overlap)
         embeddings = Embeddings(self, data, sd=sd)
         calibration = Calibration.load(self.origin) if self.origin else None
         for block in encode_blocks(
@@ -66,12 +79,19 @@ class Model(TrainedModel):
             embeddings.add(block)
         return embeddings.finish()
 
-    def impute(self, adata: AnnData, *, unit: str | None = None) -> AnnData:
+    def impute(
+        self,
+        adata: AnnData,
+        *,
+        unit: str | None = None,
+        layer: str | None = None,
+        min_overlap: float = MIN_OVERLAP,
+    ) -> AnnData:
         """Predict the genes that an AnnData lacks.
 
         Parameters
         ----------
-        adata, unit
+        adata, unit, layer, min_overlap
             See `encode`.
 
         Returns
@@ -82,13 +102,11 @@ class Model(TrainedModel):
         """
         import anndata
 
-        matrix = from_anndata(adata, unit=unit)
-        data = model_input(self, matrix, impute=True)
+        matrix = from_anndata(adata, unit=unit, layer=layer)
+        data = model_input(self, matrix, min_overlap=min_overlap)
         x_ng = np.empty((len(data), len(self.gene_ids)), np.float32)
         x_hat_ng = np.empty_like(x_ng)
-        for block in encode_blocks(
-            self, data, impute=True, reconstruct=True, covariates=covariates_of(self, matrix)
-        ):
+        for block in encode_blocks(self, data, reconstruct=True, covariates=covariates_of(self, matrix)):
             x_ng[block.rows], x_hat_ng[block.rows] = block.x_ng, block.x_hat_ng
         obs, var = expression_tables(self, data)
         return anndata.AnnData(

@@ -106,6 +106,15 @@ class ModelInput:
         if self._found_unit in COUNT_UNITS:
             self.report["unit"]["scaled_over_genes"] = len(self._column_c)
 
+    def summary(self, name: str) -> str:
+        """Describe the input in one line, starting with its name."""
+        share, unit = 100 * self.present_g.mean(), self.report["unit"]["used"]
+        missing = "" if self.present_g.all() else f", missing genes: {self.report['missing_filled_with']}"
+        return (
+            f"{name}: {len(self)} samples, {share:.1f} % of the model's {len(self.present_g)} genes, in {unit}"
+            f"{missing}"
+        )
+
     def __len__(self) -> int:
         """Number of samples."""
         return len(self.matrix.sample_ids)

@@ -237,3 +237,10 @@ def find_run(run: str, outputs: Path, stage: str = "train") -> Path:
         raise RunError(f"run={run} is {state}{reason}; finish it with `python -m gtex_vae.train run={run}`")
     read_config(run_dir)  # refuses retired options
     return run_dir
+
+
+def find_model(run: str, outputs: Path) -> Path:
+    """Return the folder of a trained model: ``run`` itself if it holds ``model.json``, else that of the run `find_run` returns."""
+    if (Path(run) / "model.json").is_file():
+        return Path(run)
+    return find_run(run, outputs) / "model"
