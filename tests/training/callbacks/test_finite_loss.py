@@ -68,7 +68,7 @@ def test_a_poisoned_sample_is_named_with_its_step(
         fit(data, module(data), tmp_path)
     message = str(error.value)
     assert f"step {step} (epoch 0)" in message
-    assert f"sample row {row} holds NaN or infinity" in message
+    assert f"sample row {row} contains NaN or infinity" in message
     assert "\n" not in message
     # nothing that was trained on it has been saved
     saved = list(tmp_path.rglob("last.ckpt"))
@@ -122,9 +122,9 @@ def test_the_first_bad_step_is_kept_until_somebody_looks(data: ExpressionDataMod
     for step, value in enumerate([1.0, 2.0, float("inf"), float("nan"), 1.0]):
         Loop.global_step = step
         loss = torch.full((), value)
-        # as on_train_batch_end does on a device that is not looked at
-        callback._look = lambda *_: None  # type: ignore[method-assign]
+        # as on a GPU between two checks
+        callback._check = lambda *_: None  # type: ignore[method-assign]
         callback.on_train_batch_end(Loop(), Model(), {"loss": loss}, None, step)  # type: ignore[arg-type]
-    del callback._look
+    del callback._check
     with pytest.raises(NonFiniteLossError, match=r"step 2 \(epoch 0\): fp16 overflowed"):
         callback.on_validation_start(Loop(), Model())  # type: ignore[arg-type]
