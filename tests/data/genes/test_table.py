@@ -90,7 +90,7 @@ def test_a_shared_symbol_is_the_coding_gene_or_the_hgnc_one_or_nobodys():
 def test_a_known_id_stands_whatever_its_symbol_says_and_a_retired_one_is_found_by_it():
     genes = table((A, "ONE", "lncRNA", "", "", ""), (B, "TWO", "protein_coding", "", "", ""))
     coding = genes.of_biotype()
-    assert coding.identify(A, "TWO") is None  # a lncRNA beside a wrong symbol is not the coding gene
+    assert coding.identify(A, "TWO") is None  # a lncRNA with a wrong symbol is not the coding gene
     assert coding.identify("ENSG00000000009.1", "TWO") == B
     assert coding.identify("ENSG00000000009.1", None) is None
 

@@ -1,4 +1,4 @@
-"""Every way in which a file can be wrong ends in one line that names it; nothing is guessed."""
+"""Every fault of a file ends in one line that names the file; nothing is guessed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def lines(text: str, at: int, new: str) -> str:
     return "\n".join(all_lines)
 
 
-# name of the case: content, then what the message must say
+# name of the case: content, and a pattern of the message
 TEXT: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", r"empty \(0 bytes\)"),
     "blank": (" \n\n \n", "only white space"),
@@ -207,7 +207,7 @@ def test_bad_text_is_a_named_error(case: str, tmp_path: Path) -> None:
 
 
 def gzipped() -> bytes:
-    """Incompressible enough that half of the stream holds whole lines."""
+    """Compress values that are random enough for half of the stream to contain whole lines."""
     rng = np.random.default_rng(0)
     rows = "".join(
         f"ENSG{at:011d}\tX\t{a:.6g}\t{b:.6g}\n" for at, (a, b) in enumerate(rng.random((5000, 2)) * 100)

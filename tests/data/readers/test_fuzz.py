@@ -73,7 +73,7 @@ def mutate(data: bytes, mutations: list[tuple[str, float, bytes]]) -> bytes:
 
 
 def plain(data: bytes, delimiter: str) -> list[list[str]]:
-    """An independent, slow reading of what the file says: its fields."""
+    """Read the fields of the file by an independent, slow method."""
     text = data.removeprefix(b"\xef\xbb\xbf").decode()
     lines = [line.removesuffix("\r") for line in text.split("\n") if line.strip("\r")]
     if lines[0].startswith("#1."):

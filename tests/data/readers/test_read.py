@@ -1,4 +1,4 @@
-"""Right matrices come out of every format, whichever way it lies."""
+"""Every format gives the right matrix, in either orientation."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def zstd(path: Path, text: str) -> None:
         stream.write(text.encode())
 
 
-# R leaves out the corner; BED has four columns and a hash; the frame's own text is pandas'
+# R omits the corner; BED has four columns and a hash; all others are written by pandas
 BED = "#Chr\tstart\tend\tphenotype_id\t" + FRAME.T.to_csv(sep="\t").split("\t", 1)[1]
 BED = "\n".join(
     line if at == 0 else f"1\t{at}\t{at + 1}\t{line}" for at, line in enumerate(BED.rstrip("\n").split("\n"))
@@ -123,7 +123,7 @@ FORMATS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("filtered", [False, True])
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_the_same_matrix(name: str, filtered: bool, tmp_path: Path) -> None:
-    path = tmp_path / "matrix"  # no suffix: the content alone must tell
+    path = tmp_path / "matrix"  # no suffix: the format is recognised from the content
     FORMATS[name](path)
     wanted = GENES[1::3]
     matrix = read_matrix(path, keep_gene=(lambda gene, _: gene in wanted) if filtered else None)
@@ -331,7 +331,7 @@ class TestParquet:
 
 
 def real(name: str) -> Path:
-    """A real file, or skip."""
+    """Return a real file, or skip the test."""
     found = sorted(shared_dir().glob(name))
     if not found:
         pytest.skip(f"{shared_dir() / name} is not here; set GTEX_VAE_SHARED")

@@ -59,7 +59,7 @@ def test_recognised(name: str) -> None:
 REFUSED = {
     "standardized": ((np.log2(TPM + 1) - 3) / 2, "standardized"),
     "far below the floor": (np.log2(TPM + 1e-6), "cannot be negative"),
-    "ln of 10^4, not of counts": (np.log1p(TPM / 100), "unit=ln\\(cp10k\\+1\\) if"),
+    "ln of 10^4, not of counts": (np.log1p(TPM / 100), "unit='ln\\(cp10k\\+1\\)'\" if"),
     "log2 CPM of edgeR": (np.log2(COUNTS / COUNTS.sum(1, keepdims=True) * 1e6 + 0.05), "log-CPM"),
     "log10": (np.log10(TPM + 1), "cannot be recognised"),
     "intensities": (COUNTS * 300.37 + 5.5, "unit=counts if these are"),

@@ -60,6 +60,14 @@ class Columns:
     added: tuple[tuple[int, int], ...]
     left_out: tuple[tuple[int, int], ...]
 
+    def of_genes(self, genes: npt.NDArray[np.intp]) -> Columns:
+        """Keep some genes, given by their numbers."""
+        number = {int(gene): at for at, gene in enumerate(genes)}
+        added, left_out = (
+            tuple((number[g], c) for g, c in pairs if g in number) for pairs in (self.added, self.left_out)
+        )
+        return Columns(self.source_g[genes], added, left_out)
+
     def take(
         self, x_nc: Matrix, offset: float | None, fill_g: npt.NDArray[np.float32] | float = 0.0
     ) -> Matrix:

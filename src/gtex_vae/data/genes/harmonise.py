@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from gtex_vae.data.genes.columns import Columns, Matrix, choose
-from gtex_vae.data.genes.ids import parse_ensembl, warn_of_other_species
+from gtex_vae.data.genes.ids import describe_ids, parse_ensembl, warn_of_other_species
 from gtex_vae.data.genes.table import GeneTable
 from gtex_vae.data.units import log_offset
 from gtex_vae.errors import DataError
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = 10
 
@@ -94,11 +99,32 @@ class GenePlan:
         Columns of each gene.
     var, report
         As in `Harmonised`.
+    known_as
+        Id of each gene in the annotation, which for a retired id is the one of its symbol.
     """
 
     columns: Columns
     var: pd.DataFrame
     report: dict[str, Any]
+    known_as: list[str]
+
+    def with_lengths(self, table: GeneTable) -> tuple[GenePlan, npt.NDArray[np.float64] | None]:
+        """Return the plan without the genes of unknown length, and the lengths; None if no length is known.
+
+        Without this one unknown gene would leave the whole matrix in CPM.
+        """
+        length_g = table.lengths(self.known_as)
+        known_g = length_g > 0
+        if known_g.all() or not known_g.any():
+            return self, length_g if known_g.all() else None
+        genes = np.flatnonzero(known_g)
+        log.info("dropped %d genes of unknown length, of %d", (~known_g).sum(), len(known_g))
+        report = {**self.report, "genes_out": len(genes)}
+        report["dropped"] = {**report["dropped"], "unknown length": int((~known_g).sum())}
+        plan = GenePlan(
+            self.columns.of_genes(genes), self.var.iloc[genes], report, [self.known_as[g] for g in genes]
+        )
+        return plan, length_g[genes]
 
 
 def harmonise(
@@ -157,47 +183,25 @@ def plan_genes(
         No column is a gene of the table.
     """
     names = [""] * len(labels) if names is None else names
-    gene_of: list[str | None] = []
-    kind_of: list[str] = []
-    biotype_of: dict[str, str] = {}
-    dropped: Counter[str] = Counter()
-    renamed: list[str] = []
-    retired: list[str] = []
-    for label, name in zip(labels, names, strict=True):
-        found = table.trace(label, name)
-        ensembl = parse_ensembl(label)
-        if found is None and (ensembl is None or table.whole is not None):
-            dropped[_reason(table, label, name)] += 1
-            gene_of.append(None)
-            kind_of.append("")
-            continue
-        if found is not None:
-            gene = found.gene_id if ensembl is None else ensembl.gene_id
-            biotype_of[gene] = str(table.frame.loc[found.gene_id, "biotype"])
-            if found.kind != "id" and ensembl is not None:
-                retired.append(f"{label} ({name}, now {found.gene_id})")
-            elif found.kind not in ("id", "symbol"):
-                renamed.append(f"{label} -> {gene} ({found.kind})")
-        # a given id is kept even if retired, because its successor may be another locus
-        gene_of.append(ensembl.gene_id if ensembl is not None else found.gene_id if found else None)
-        kind_of.append("id" if ensembl is not None else found.kind if found else "")
-    genes = [gene for gene in dict.fromkeys(gene_of) if gene is not None]
+    found = _identify(labels, names, table)
+    genes = [gene for gene in dict.fromkeys(found.gene_of) if gene is not None]
     if not genes:
         raise DataError(
-            f"none of the {len(labels)} genes ({', '.join(labels[:3])}...) is in {table.source}: "
-            "use human Ensembl ids or symbols, or give their annotation with gene_list="
+            f"none of the {len(labels)} genes is in {table.source}: they look like {describe_ids(labels)}; use human "
+            "Ensembl ids or symbols, or give their annotation with gene_list="
         )
-    identified = [label for label, gene in zip(labels, gene_of, strict=True) if gene is not None]
+    identified = [label for label, gene in zip(labels, found.gene_of, strict=True) if gene is not None]
     warn_of_other_species(identified, len(identified))
-    columns = choose(labels, gene_of, kind_of, genes, x_ng)
+    columns = choose(labels, found.gene_of, found.kind_of, genes, x_ng)
     if columns.left_out:
-        dropped["duplicate of a gene"] = len(columns.left_out)
+        found.dropped["duplicate of a gene"] = len(columns.left_out)
+    known = [found.known_as.get(gene, gene) for gene in genes]
     symbols = table.frame["gene_name"].reindex(genes, fill_value="")
     own = [names[c] for c in columns.source_g]
     var = pd.DataFrame(
         {
             "gene_name": [name or given for name, given in zip(symbols, own, strict=True)],
-            "biotype": [biotype_of.get(gene, "") for gene in genes],
+            "biotype": table.frame["biotype"].reindex(known, fill_value="").to_list(),
             "label": [labels[c] for c in columns.source_g],
         },
         index=pd.Index(genes, name="gene_id"),
@@ -207,11 +211,47 @@ def plan_genes(
         "annotation": table.source,
         "genes_in": len(labels),
         "genes_out": len(genes),
-        "identified_by": dict(Counter(kind for kind in kind_of if kind)),
-        "renamed": count_and_examples(renamed),
-        "retired_ids": count_and_examples(retired),
+        "identified_by": dict(Counter(kind for kind in found.kind_of if kind)),
+        "renamed": count_and_examples(found.renamed),
+        "retired_ids": count_and_examples(found.retired),
         "y_copies_added": len(columns.added),
         "duplicates": count_and_examples(duplicates),
-        "dropped": dict(dropped),
+        "dropped": dict(found.dropped),
     }
-    return GenePlan(columns, var, report)
+    return GenePlan(columns, var, report, known)
+
+
+@dataclass(frozen=True)
+class _Identified:
+    """Gene of each column (None if unwanted) and the evidence for it, with notes for the report."""
+
+    gene_of: list[str | None]
+    kind_of: list[str]
+    known_as: dict[str, str]
+    dropped: Counter[str]
+    renamed: list[str]
+    retired: list[str]
+
+
+def _identify(labels: Sequence[str], names: Sequence[str], table: GeneTable) -> _Identified:
+    """Identify the columns of a matrix by id, else by symbol."""
+    out = _Identified([], [], {}, Counter(), [], [])
+    for label, name in zip(labels, names, strict=True):
+        found = table.trace(label, name)
+        ensembl = parse_ensembl(label)
+        if found is None and (ensembl is None or table.whole is not None):
+            out.dropped[_reason(table, label, name)] += 1
+            out.gene_of.append(None)
+            out.kind_of.append("")
+            continue
+        if found is not None:
+            gene = found.gene_id if ensembl is None else ensembl.gene_id
+            out.known_as[gene] = found.gene_id
+            if found.kind != "id" and ensembl is not None:
+                out.retired.append(f"{label} ({name}, now {found.gene_id})")
+            elif found.kind not in ("id", "symbol"):
+                out.renamed.append(f"{label} -> {gene} ({found.kind})")
+        # a given id is kept even if retired, because its successor may be another locus
+        out.gene_of.append(ensembl.gene_id if ensembl is not None else found.gene_id if found else None)
+        out.kind_of.append("id" if ensembl is not None else found.kind if found else "")
+    return out

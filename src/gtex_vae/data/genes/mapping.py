@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from gtex_vae.data.genes.columns import Columns, Matrix, choose
 from gtex_vae.data.genes.harmonise import count_and_examples
-from gtex_vae.data.genes.ids import parse_ensembl, warn_of_other_species
+from gtex_vae.data.genes.ids import parse_ensembl, plain_symbol, warn_of_other_species
 from gtex_vae.data.genes.table import GeneTable, Named, bundled_genes
 from gtex_vae.data.units import log_offset
 from gtex_vae.errors import DataError
@@ -111,7 +111,7 @@ def _trace(
             now[successor.gene_id] = Named(gene, successor.kind)
 
     def by_symbol(symbol: str) -> Named | None:
-        found = by_name.get(symbol.upper()) or table.find(symbol)
+        found = by_name.get(symbol.upper()) or by_name.get(plain_symbol(symbol).upper()) or table.find(symbol)
         return found if found is not None and found.gene_id in ids else None
 
     traced: list[Named | None] = []

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gtex_vae.data.genes.ids import parse_ensembl
+from gtex_vae.data.genes.ids import parse_ensembl, plain_symbol
 from gtex_vae.errors import DataError
 
 CODING = ("protein_coding",)
@@ -71,7 +71,8 @@ class GeneTable:
 
         A current symbol takes precedence over a former one, and that over an alias. Within a rank a protein-coding gene
         is preferred, then a gene in HGNC over copies on patches and haplotypes. A symbol that is still ambiguous finds
-        nothing. Case is ignored.
+        nothing. Case is ignored, and so is an Entrez id after the symbol. Missing values (NA, ---) and numbers are not
+        symbols, although some are former names.
 
         Examples
         --------
@@ -80,7 +81,7 @@ class GeneTable:
         >>> bundled_genes().find("C1orf112")
         Named(gene_id='ENSG00000000460', kind='previous symbol')
         """
-        return self._names.get(symbol.strip().upper())
+        return self._names.get(plain_symbol(symbol).upper())
 
     @cached_property
     def _names(self) -> dict[str, Named]:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from gtex_vae import provenance
-from gtex_vae.config import FORMER_TARGETS, update_targets
 
 log = logging.getLogger(__name__)
 
 # Raise this when a correction of preprocessing changes its output: existing processed files are then made again.
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 SOURCES = ("path", "annotations", "gene_list")  # arguments that name files
 
 
@@ -57,7 +56,7 @@ def why_stale(processed: Path, prepare: Mapping[str, Any]) -> str | None:
     version = int(_read_text(processed, "prepare_version") or 1)
     if version != PREPARE_VERSION:
         return f"it was made by version {version} of preprocessing, the present version is {PREPARE_VERSION}"
-    if stored == fingerprint(prepare) or stored in _former_fingerprints(prepare):
+    if stored == fingerprint(prepare):
         return None
     made_with = json.loads(_read_text(processed, "record") or "{}").get("config") or {}
     keys = [key for key in {**made_with, **prepare} if key not in ("_target_", *SOURCES)]
@@ -69,16 +68,6 @@ def why_stale(processed: Path, prepare: Mapping[str, Any]) -> str | None:
         log.info("%s is used without its source files: %s does not exist", processed, missing[0])
         return None
     return "its source files changed"
-
-
-def _former_fingerprints(prepare: Mapping[str, Any]) -> list[str]:
-    """Fingerprints of files made before `PREPARE_VERSION` existed, which hashed the module path of ``_target_``."""
-    if PREPARE_VERSION != 1:
-        return []
-    present = update_targets(prepare).get("_target_")
-    paths = [present, *(former for former, now in FORMER_TARGETS.items() if now == present)]
-    state = _source_state(prepare)
-    return [provenance.fingerprint({**prepare, "_target_": path, "source": state}) for path in paths]
 
 
 def _source_state(prepare: Mapping[str, Any]) -> list[Any]:

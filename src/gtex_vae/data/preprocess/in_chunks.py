@@ -99,8 +99,6 @@ def convert_in_chunks(
         part = block(matrix, start, min(start + step, n))
         check_stated_unit(matrix.source.path, matrix.unit, part.first_negative)
         taken = columns.take(part.x_ng, log_offset(matrix.unit))
-        x_ng, unit = to_log2_tpm(
-            taken, matrix.unit, length_g, path=matrix.source.path, sample_ids=part.sample_ids
-        )
+        x_ng, unit = to_log2_tpm(taken, matrix.unit, length_g, path=matrix.source.path)
         collected.write(x_ng.toarray() if sp.issparse(x_ng) else x_ng)
     return collected.result(), unit

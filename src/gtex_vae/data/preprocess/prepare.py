@@ -26,7 +26,7 @@ from gtex_vae.data.preprocess.in_chunks import convert_in_chunks, open_wanted
 from gtex_vae.data.preprocess.qc import write_qc
 from gtex_vae.data.readers import RawMatrix, read_matrix
 from gtex_vae.data.rows import StreamedAnnData, stack, take_columns, take_rows
-from gtex_vae.data.units import log_offset, to_log2_tpm
+from gtex_vae.data.units import COUNT_UNITS, log_offset, to_log2_tpm
 from gtex_vae.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -231,8 +231,9 @@ def _one_column_per_gene(
     """
     plan = plan_genes(matrix.x_ng, matrix.gene_ids, matrix.gene_names, table)
     whole = table if table.whole is None else table.whole
-    length_g = whole.lengths(plan.var.index)
-    lengths = length_g if (length_g > 0).all() else None
+    lengths = None
+    if matrix.unit in COUNT_UNITS:
+        plan, lengths = plan.with_lengths(whole)
     offset = log_offset(matrix.unit)
     if scratch is not None:
         x_ng, unit = convert_in_chunks(matrix, plan.columns, lengths, scratch)
@@ -241,9 +242,7 @@ def _one_column_per_gene(
     if matrix.unit == "counts":
         size_n = library_sizes(taken, lengths)
         plan.var[LENGTH] = 1.0 if lengths is None else lengths
-    x_ng, unit = to_log2_tpm(
-        taken, matrix.unit, lengths, path=matrix.source.path, sample_ids=matrix.sample_ids
-    )
+    x_ng, unit = to_log2_tpm(taken, matrix.unit, lengths, path=matrix.source.path)
     dense = np.ascontiguousarray(x_ng if isinstance(x_ng, np.ndarray) else x_ng.toarray(), np.float32)
     return Harmonised(dense, plan.var, plan.report), unit, size_n
 

@@ -168,7 +168,7 @@ def inspect_store(path: Path, store: Any, *, orientation: str | None, layer: str
 
 
 def find_axes(path: Path, rows: Sequence[str], columns: Sequence[str], stated: str | None) -> Orientation:
-    """Find the axis of the genes: columns, as AnnData defines it, unless the rows are gene ids or the user says so."""
+    """Find the axis of the genes: columns, as AnnData defines it, unless the rows are gene ids or the user states it."""
     rows, columns = [str(name) for name in rows], [str(name) for name in columns]
     if stated is None and not (are_ensembl(rows) and not are_ensembl(columns)):
         return "samples_in_rows"

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from gtex_vae.data.genes.ids import describe_ids
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix
 from gtex_vae.data.readers.registry import FORMATS, ReadOptions
 from gtex_vae.data.readers.sniff import sniff
 from gtex_vae.data.readers.units import convert_on_reading, recognise_unit
 from gtex_vae.data.units import check_stated_unit
 from gtex_vae.errors import ConfigError, DataError
+
+_EXAMPLES = 100
 
 
 def read_matrix(
@@ -74,8 +77,18 @@ def read_matrix(
         raise ConfigError(
             f"layer={layer!r} applies to {stores} only, and {path} is {kind.format.name}; leave it out"
         )
+    refused: list[str] = []
+
+    def keep(gene: str, name: str | None) -> bool:
+        assert keep_gene is not None
+        wanted = keep_gene(gene, name)
+        if not wanted and len(refused) < _EXAMPLES:
+            refused.append(gene)
+        return wanted
+
+    keep_noting = None if keep_gene is None else keep
     options = ReadOptions(
-        kind.compression, keep_gene, orientation, layer, allow_shape_mismatch, scratch, unit
+        kind.compression, keep_noting, orientation, layer, allow_shape_mismatch, scratch, unit
     )
     try:
         matrix = kind.format.reader()(path, options)
@@ -85,7 +98,8 @@ def read_matrix(
         ) from error
     if not matrix.gene_ids:
         raise DataError(
-            f"{path}: no gene is left after the gene filter; compare its ids with those of the file"
+            f"{path}: no gene is left after the gene filter; the ids look like {describe_ids(refused)}, but must be human "
+            "Ensembl ids or symbols"
         )
     if unit is not None:
         matrix = matrix.with_unit(unit, "stated by unit=")

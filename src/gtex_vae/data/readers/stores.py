@@ -20,7 +20,7 @@ def open_store(path: Path, format: str) -> Iterator[Any]:
     Raises
     ------
     DataError
-        The store is damaged or holds pickled objects.
+        The store is damaged or contains pickled objects.
     """
     store = open_group(path, format)
     try:

@@ -233,6 +233,9 @@ def _are_scaled_counts(linear_sg: np.ndarray, given_sg: np.ndarray) -> bool:
 
 def _unsure(path: Path, what: str, candidates: Sequence[str] = UNITS, when: str = "") -> DataError:
     """Make the error for an ambiguous unit."""
-    choice = f"one of {', '.join(candidates)}" if len(candidates) > 1 else candidates[0]
-    advice = f"state unit={choice} {when}" if len(candidates) == 1 else f"state unit=, {choice}"
-    return DataError(f"{path}: the unit cannot be recognised: {what}; {advice.strip()}")
+    if len(candidates) == 1:
+        (unit,) = candidates
+        advice = f"state \"unit='{unit}'\" {when}" if "(" in unit else f"state unit={unit} {when}"
+    else:
+        advice = f"state unit=, one of {', '.join(candidates)} (with brackets: \"unit='log2(tpm+1)'\")"
+    return DataError(f"{path}: the unit cannot be recognised: {what}; {advice}")

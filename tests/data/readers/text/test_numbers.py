@@ -1,4 +1,4 @@
-"""The compiled parser agrees with the interpreter to the last bit, and leaves to it what it cannot do."""
+"""The compiled parser agrees with Python to the last bit, and leaves odd tokens to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gtex_vae.data.readers.text.numbers import parse_number, parse_values
 def parse(
     tokens: list[str], delimiter: str = "\t", skip: tuple[int, ...] = ()
 ) -> tuple[np.ndarray, set[int], int]:
-    """Parse a line; return values, the columns that were left over, and the first negative column."""
+    """Parse a line; return values, the columns left to Python, and the first negative column."""
     line = delimiter.join(tokens).encode()
     out = np.full(len(tokens), np.nan, np.float32)
     odd = np.empty((len(tokens), 3), np.int64)
