@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,6 @@ from gtex_vae.data.rows import RowMatrix, blocks_of
 from gtex_vae.errors import RunError
 from gtex_vae.files import write_beside
 
-FILE = "pca.safetensors"  # in the ``model`` folder of a run
 EXACT_BELOW = 1024
 SUBSPACE_ITERATIONS = 30
 IMPUTATION_ITERATIONS = 200
@@ -55,6 +55,8 @@ class PCA:
     >>> bool(np.allclose(pca.reconstruct(x_ng), x_ng))
     True
     """
+
+    FILE: ClassVar[str] = "pca.safetensors"  # in the ``model`` folder of a run
 
     mean_g: Float32
     components_dg: Float32

@@ -69,7 +69,9 @@ def finish_run(
         best.contrastive.save_head(run_dir / PROJECTION)
     runtime.give_back()  # memory that writing them took
     calibrate(trained, datamodule, run_dir / "model")
-    metrics = measure(trained, datamodule, pca.leading(module.vae.latent_dim), seed=settings["metrics_seed"])
+    baseline = pca.leading(module.vae.latent_dim)
+    baseline.save(run_dir / "model" / PCA.FILE)
+    metrics = measure(trained, datamodule, baseline, seed=settings["metrics_seed"])
     write_json(run_dir / "metrics.json", metrics)
     write_card(run_dir)
     report(metrics, trained, datamodule, trainer, settings, run_dir)

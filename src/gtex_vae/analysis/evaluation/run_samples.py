@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from gtex_vae.data.loading.disk_matrix import open_larger_than, subset
 from gtex_vae.data.preprocess import processed
+from gtex_vae.data.rows import RowMatrix
 from gtex_vae.data.splits import SPLITS, fill_donors, read_splits
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError, DataError, RunError
 from gtex_vae.inference.trained_model import TrainedModel
+from gtex_vae.models.pca import PCA
 from gtex_vae.runs import data_paths, directory
 
 if TYPE_CHECKING:
@@ -79,6 +81,24 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
     adata = adata[rows].copy()
     adata.X = disk[rows]
     return adata
+
+
+def run_pca(run: Path, x_train_ng: RowMatrix, n_components: int, *, seed: int = 0) -> PCA:
+    """Load the PCA that training saved, or fit it to the training samples if the run has none.
+
+    Parameters
+    ----------
+    run
+        A finished training run.
+    x_train_ng
+        Its standardized training samples.
+    n_components
+        Latent dimensions of the model.
+    seed
+        Seed of the fit.
+    """
+    path = run / "model" / PCA.FILE
+    return PCA.load(path) if path.is_file() else PCA.fit(x_train_ng, n_components, seed=seed)
 
 
 def open_samples(run_dir: Path, model: TrainedModel) -> AnnData:
