@@ -1,13 +1,12 @@
-"""All benchmarks with one command; their ratios as a table, and a guard against losing them.
+"""Run all benchmarks, make the table of their ratios, and check that no ratio got worse.
 
-    python benchmarks/run.py [NAME ...]             # full size, an idle machine: about an hour
+    python benchmarks/run.py [NAME ...]             # full size on an idle machine: about an hour
     python benchmarks/run.py --small [NAME ...]     # minutes
-    python benchmarks/run.py --check                # seconds, any machine: fails where a ratio lost more than 15 %
+    python benchmarks/run.py --check                # seconds, on any machine: fails if a ratio is more than 15 % worse
     python benchmarks/run.py --table                # docs/benchmarks.md from the stored results
 
-Each benchmark is a script of its own that measures side by side and writes a JSON of every run. A ratio is what a user
-would do instead over what we do (seconds over seconds): above 1 we are ahead. Times of one machine say little about
-another, so only ratios are compared.
+Each benchmark is a script that measures the alternatives in alternation and writes a JSON file of all runs. A ratio is the
+time of the alternative divided by ours: above 1, we are faster. Only ratios are compared, because times depend on the machine.
 """
 
 from __future__ import annotations
@@ -30,23 +29,23 @@ RESULTS = HERE / "results"
 SMALL = RESULTS / "small"
 DOCS = HERE.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- ratios: python benchmarks/run.py --table -->", "<!-- end of ratios -->"
-LOST = 0.15  # of a stored ratio: more is a failure
-ATTEMPTS = 3  # a ratio counts as lost when it is in every attempt
+LOST = 0.15  # of a stored ratio; more is a failure
+ATTEMPTS = 3  # a ratio is lost if it is lost in every attempt
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Two places in a result: dots between keys, ``*`` for every item of a list; `theirs` over `ours`."""
+    """Ratio `theirs` / `ours` of two places in a result: dots separate keys, ``*`` is every item of a list."""
 
-    says: str
+    label: str
     theirs: str
     ours: str
-    anywhere: bool = False  # of the same arithmetic, so that it should hold on any processor
+    anywhere: bool = False  # same arithmetic on both sides: comparable on any processor
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A script, its arguments at full and at small size, and what its result is looked at for."""
+    """A script, its arguments at full and at small size, and ratios to show and to check."""
 
     script: str
     full: tuple[str, ...] = ()
@@ -55,14 +54,14 @@ class Benchmark:
     checked: tuple[Ratio, ...] = field(default=())
 
 
-def of_runs(says: str, theirs: str, ours: str, key: str = "seconds") -> Ratio:
-    """A ratio of all runs of two ways."""
-    return Ratio(says, f"runs.{theirs}.*.{key}", f"runs.{ours}.*.{key}")
+def of_runs(label: str, theirs: str, ours: str, key: str = "seconds") -> Ratio:
+    """Make a ratio over all runs of two methods."""
+    return Ratio(label, f"runs.{theirs}.*.{key}", f"runs.{ours}.*.{key}")
 
 
-def of_steps(says: str, theirs: str, ours: str) -> Ratio:
-    """A ratio of steps."""
-    return Ratio(says, f"seconds.{theirs}", f"seconds.{ours}")
+def of_steps(label: str, theirs: str, ours: str) -> Ratio:
+    """Make a ratio of steps."""
+    return Ratio(label, f"seconds.{theirs}", f"seconds.{ours}")
 
 
 BENCHMARKS = {
@@ -73,14 +72,14 @@ BENCHMARKS = {
         (
             of_steps("training step, published model, fp32: published loop / ours", "published loop fp32", "ours fp32"),
             of_steps("the same, bfloat16: published loop fp32 / ours", "published loop fp32", "ours bf16"),
-            of_steps("fp32: loop by hand / our trainer", "by hand fp32", "ours fp32"),
-            of_steps("bfloat16: loop by hand / our trainer", "by hand bf16", "ours bf16"),
-            of_steps("fp32: nothing but the multiply-adds / ours", "limit fp32", "ours fp32"),
-            of_steps("bfloat16: nothing but the multiply-adds / ours", "limit bf16", "ours bf16"),
+            of_steps("fp32: plain loop / our trainer", "by hand fp32", "ours fp32"),
+            of_steps("bfloat16: plain loop / our trainer", "by hand bf16", "ours bf16"),
+            of_steps("fp32: matrix products alone / ours", "limit fp32", "ours fp32"),
+            of_steps("bfloat16: matrix products alone / ours", "limit bf16", "ours bf16"),
         ),
         (
             Ratio("training step: published loop / ours", "cpu_seconds.published loop", "cpu_seconds.ours"),
-            Ratio("training step: loop by hand / our trainer", "cpu_seconds.by hand", "cpu_seconds.ours", anywhere=True),
+            Ratio("training step: plain loop / our trainer", "cpu_seconds.by hand", "cpu_seconds.ours", anywhere=True),
         ),
     ),
     "train_step_default": Benchmark(
@@ -88,10 +87,10 @@ BENCHMARKS = {
         ("--work", "default", "--steps", "20"),
         None,
         (
-            of_steps("default model, fp32: loop by hand / our trainer", "by hand fp32", "ours fp32"),
-            of_steps("default model, bfloat16: loop by hand / our trainer", "by hand bf16", "ours bf16"),
-            of_steps("default model, fp32: nothing but the multiply-adds / ours", "limit fp32", "ours fp32"),
-            of_steps("default model, bfloat16: nothing but the multiply-adds / ours", "limit bf16", "ours bf16"),
+            of_steps("default model, fp32: plain loop / our trainer", "by hand fp32", "ours fp32"),
+            of_steps("default model, bfloat16: plain loop / our trainer", "by hand bf16", "ours bf16"),
+            of_steps("default model, fp32: matrix products alone / ours", "limit fp32", "ours fp32"),
+            of_steps("default model, bfloat16: matrix products alone / ours", "limit bf16", "ours bf16"),
         ),
     ),
     "train_step_contrastive": Benchmark(
@@ -117,7 +116,7 @@ BENCHMARKS = {
         "load.py",
         (),
         ("--samples", "2000", "--genes", "4000", "--repeats", "3"),
-        (of_runs("a processed file to training data: its bytes alone / ours", "plain", "setup"),),
+        (of_runs("a processed file to training data: reading its bytes / ours", "plain", "setup"),),
     ),
     "out_of_core": Benchmark(
         "out_of_core.py",
@@ -167,7 +166,7 @@ BENCHMARKS = {
 
 
 def values(result: Any, path: str) -> list[float]:
-    """Numbers at a place of a result."""
+    """Read the numbers at a place of a result."""
     found = [result]
     for key in path.split("."):
         found = [item for of in found for item in (of if key == "*" else [of[key]])]
@@ -175,7 +174,7 @@ def values(result: Any, path: str) -> list[float]:
 
 
 def ratio(result: Any, of: Ratio) -> tuple[float, float, float]:
-    """Ratio of the medians, least and greatest of the pairs where both were measured as often."""
+    """Compute the ratio of medians, and its range over pairs if both have equally many runs."""
     theirs, ours = values(result, of.theirs), values(result, of.ours)
     whole = median(theirs) / median(ours)
     pairs = [a / b for a, b in zip(theirs, ours, strict=True)] if len(theirs) == len(ours) else [whole]
@@ -183,7 +182,7 @@ def ratio(result: Any, of: Ratio) -> tuple[float, float, float]:
 
 
 def best_ratio(result: Any, of: Ratio) -> float:
-    """Ratio of the fastest: what other programs do to a machine only ever adds."""
+    """Compute the ratio of the fastest runs: other programs can only slow a run down."""
     return min(values(result, of.theirs)) / min(values(result, of.ours))
 
 
@@ -199,7 +198,7 @@ def run(name: str, result: Path, *, small: bool) -> None:
 
 def table() -> str:
     """Markdown of every ratio whose result is there."""
-    lines = ["| | median | least and greatest pair |", "|---|---|---|"]
+    lines = ["| | median | range over pairs |", "|---|---|---|"]
     for name, benchmark in BENCHMARKS.items():
         path = RESULTS / f"{name}.json"
         if path.exists():
@@ -207,35 +206,35 @@ def table() -> str:
             for of in benchmark.ratios:
                 try:
                     whole, least, greatest = ratio(result, of)
-                except KeyError:  # of an older form of the benchmark
+                except KeyError:  # result of an older version
                     continue
-                lines.append(f"| {of.says} | {whole:.2f} | {least:.2f} to {greatest:.2f} |")
+                lines.append(f"| {of.label} | {whole:.2f} | {least:.2f} to {greatest:.2f} |")
     return "\n".join(lines)
 
 
 def with_table(text: str) -> str:
-    """The page with its table made anew."""
+    """Return the page with an updated table."""
     before, _, rest = text.partition(BEGIN)
     return f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}"
 
 
 def lost(name: str, result: Any, stored: Any) -> list[str]:
-    """Ratios that are more than `LOST` below the stored ones; on another processor only those that hold anywhere."""
+    """List ratios more than `LOST` below the stored ones; on another processor only those with ``anywhere``."""
     same = stored["machine"].get("processor") == processor()
     found = []
     for of in BENCHMARKS[name].checked:
         now, then = best_ratio(result, of), best_ratio(stored, of)
         if not (same or of.anywhere):
-            print(f"{of.says}: {now:.2f} (stored on another processor: {then:.2f}; not compared)")
+            print(f"{of.label}: {now:.2f} (stored on another processor: {then:.2f}; not compared)")
             continue
-        print(f"{of.says}: {now:.2f}, stored {then:.2f}")
+        print(f"{of.label}: {now:.2f}, stored {then:.2f}")
         if now < (1.0 - LOST) * then:
-            found.append(f"{of.says}: {now:.2f} is more than {LOST:.0%} below the stored {then:.2f}")
+            found.append(f"{of.label}: {now:.2f} is more than {LOST:.0%} below the stored {then:.2f}")
     return found
 
 
 def check(names: Sequence[str]) -> int:
-    """Measure the small forms and compare; a ratio that is lost is measured again before it counts."""
+    """Measure small versions and compare, with up to `ATTEMPTS` repetitions."""
     failures = []
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
