@@ -30,12 +30,12 @@ PARTS = {
         "gtex_vae.analysis.evaluation.run_samples": ("open_samples", "split_samples"),
         "gtex_vae.analysis.evaluate_run": ("Calibration.load_or_fit", "write_gene_embeddings"),
         "gtex_vae.analysis.evaluation.evaluate": (
-            "PCA.fit", "score_methods", "rate_metrics", "_raw_logreg", "interval_table", "gene_table", "tissue_table",
+            "score_methods", "rate_metrics", "_raw_logreg", "interval_table", "gene_table", "tissue_table",
             "predictability", "_coverage", "latent_tables", "evaluate_genes",
         ),
     },
     "analyze": {
-        "gtex_vae.analysis.report.findings": (
+        "gtex_vae.analysis.report.report_data": (
             "read_samples", "audit", "run_predictions", "projections.umap_map", "projections.tsne_map", "model_embeddings",
             "cosine_neighbours",
         ),

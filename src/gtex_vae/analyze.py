@@ -29,13 +29,13 @@ class AnalyzeConfig:
 
 @stage("analyze", AnalyzeConfig)
 def main(config: AnalyzeConfig, run_dir: Path) -> None:
-    """Draw maps, figures and the report into the run, evaluating it first where that was not done."""
+    """Write maps, figures and the report into the run; evaluate it first if needed."""
     from gtex_vae.analysis.alignment.run import is_alignment
     from gtex_vae.analysis.evaluate_run import evaluate_run
     from gtex_vae.analysis.report.alignment_page import write_report
     from gtex_vae.analysis.report.figures import figures, write_figure
-    from gtex_vae.analysis.report.findings import collect
     from gtex_vae.analysis.report.page import report, tables
+    from gtex_vae.analysis.report.report_data import collect_report_data
     from gtex_vae.analysis.report.tensorboard import show_figures
     from gtex_vae.inference.trained_model import TrainedModel
 
@@ -49,15 +49,15 @@ def main(config: AnalyzeConfig, run_dir: Path) -> None:
         log.info("measuring %s on held-out donors first", run)
         evaluate_run(run, model, config.genesets, seed=config.seed)
     log.info("analyzing %s", run)
-    findings = collect(run, model, gene_embedding=config.gene_embedding, seed=config.seed)
+    data = collect_report_data(run, model, gene_embedding=config.gene_embedding, seed=config.seed)
     folder = run / "analysis"
-    for name, table in tables(findings).items():
+    for name, table in tables(data).items():
         with write_beside(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, float_format="%.6g")
-    drawn = {name: write_figure(folder / "figures" / name, figure) for name, figure in figures(findings)}
+    drawn = {name: write_figure(folder / "figures" / name, figure) for name, figure in figures(data)}
     show_figures(run, [folder / "figures" / f"{name}.png" for name in drawn])
     with write_beside(folder / "report.html") as temporary:
-        temporary.write_text(report(findings, drawn), encoding="utf-8")
+        temporary.write_text(report(data, drawn), encoding="utf-8")
     log.info("report: %s", folder / "report.html")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from gtex_vae.analysis.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from gtex_vae.analysis.evaluation.latent_space import known_factors
 from gtex_vae.analysis.evaluation.run_predictions import RunPredictions, latent_kl, predictions_key
-from gtex_vae.analysis.evaluation.run_samples import open_splits
+from gtex_vae.analysis.evaluation.run_samples import open_splits, run_pca
 from gtex_vae.analysis.genes.embedding_file import genes_table, write_gene_embeddings
 from gtex_vae.analysis.genes.gene_sets import collections_for
 from gtex_vae.analysis.report.model_card import write_card
@@ -51,6 +51,7 @@ def evaluate_run(
         model,
         splits["train"],
         splits["test"],
+        pca=run_pca(run, splits["train"][0], model.vae.latent_dim, seed=seed),
         gene_sets=gene_sets,
         reference=Calibration.load_or_fit(run, model, splits),
         factors=factors,

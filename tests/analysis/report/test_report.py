@@ -13,9 +13,9 @@ from gtex_vae.analysis.genes.neighbours import cosine_neighbours
 from gtex_vae.analysis.metrics.bootstrap import Interval
 from gtex_vae.analysis.report import projections
 from gtex_vae.analysis.report.comparisons import compare, headline
-from gtex_vae.analysis.report.findings import Findings
 from gtex_vae.analysis.report.map_columns import map_columns
 from gtex_vae.analysis.report.page import report
+from gtex_vae.analysis.report.report_data import ReportData
 from gtex_vae.data.standardize import Standardizer
 
 
@@ -160,7 +160,7 @@ def test_page_of_seven_thousand_samples_is_small_and_its_text_harmless():
     )
     for name in ("r2_model", "r2_pca", "imputation_model", "imputation_pca"):
         genes[name] = rng.random(g)
-    findings = Findings(
+    findings = ReportData(
         run=Path("run"), unit="log2(TPM+1)", obs=obs, genes=genes,
         maps={name: rng.normal(size=(n, 2)).astype(np.float32) for name in ("PCA", "UMAP", "t-SNE")},
         tissues=pd.DataFrame({"samples": [5], "r2_model": [0.5], "r2_pca": [0.4]}, index=["lung"]),

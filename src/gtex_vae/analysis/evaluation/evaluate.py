@@ -97,6 +97,7 @@ def evaluate(
     train: tuple[NDArray[np.float32], pd.DataFrame],
     test: tuple[NDArray[np.float32], pd.DataFrame],
     *,
+    pca: PCA,
     gene_sets: Mapping[str, Members],
     reference: Calibration | None = None,
     present_g: NDArray[np.bool_] | None = None,
@@ -112,6 +113,8 @@ def evaluate(
         The trained model.
     train, test
         Standardized expression (n, g) and annotations of training and held-out samples.
+    pca
+        PCA of the training samples with as many components as the model has latent dimensions.
     gene_sets
         Name of a collection to its sets' gene indices, for ``gene/function_auroc``; may be empty.
     reference
@@ -129,7 +132,6 @@ def evaluate(
     """
     (x_train_ng, train_obs), (x_test_ng, test_obs) = train, test
     present_g = np.ones(len(model.gene_ids), dtype=bool) if present_g is None else present_g
-    pca = PCA.fit(x_train_ng, model.vae.latent_dim, seed=seed)
     methods: dict[str, Reconstructor] = {
         "": model,
         "baseline/pca/": pca,

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from gtex_vae.analysis.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from gtex_vae.analysis.evaluation.missing_genes import on_present_genes
-from gtex_vae.analysis.evaluation.run_samples import open_splits
+from gtex_vae.analysis.evaluation.run_samples import open_splits, run_pca
+from gtex_vae.analysis.metrics.catalogue import METRICS, TISSUES
 from gtex_vae.data.annotations import annotate
 from gtex_vae.data.genes.mapping import MIN_OVERLAP
 from gtex_vae.data.readers.backed import open_matrix
@@ -32,10 +33,9 @@ log = logging.getLogger(__name__)
 
 BATCH = 512
 # null where the samples have no tissues
-TISSUE_KEYS = (
-    "tissue/knn_accuracy", "tissue/logreg_accuracy", "cluster/silhouette_tissue",
-    "cluster/calinski_harabasz_tissue", "cluster/ari", "cluster/nmi",
-)  # fmt: skip
+TISSUE_KEYS = [
+    key for key, row in METRICS.items() if row.needs == TISSUES and key.startswith(("tissue/", "cluster/"))
+]
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,7 @@ def evaluate_matrix(
         model,
         parts["train"],
         (external.x_np, obs),
+        pca=run_pca(run, parts["train"][0], model.vae.latent_dim, seed=seed),
         gene_sets={},
         reference=reference,
         present_g=external.present_g,

@@ -17,8 +17,8 @@ from gtex_vae.analysis.report import alignment_figures as drawn
 from gtex_vae.analysis.report.alignment_figures import METHODS, Metrics
 from gtex_vae.analysis.report.comparisons import Intervals, tone
 from gtex_vae.analysis.report.figures import write_figure
-from gtex_vae.analysis.report.findings import read_curves, read_intervals
 from gtex_vae.analysis.report.html import CSS, MARK, Html, fill, html_table, image, provenance_table
+from gtex_vae.analysis.report.report_data import read_curves, read_intervals
 from gtex_vae.files import write_text
 
 log = logging.getLogger(__name__)

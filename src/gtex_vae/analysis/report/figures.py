@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from gtex_vae.analysis.metrics import catalogue
 from gtex_vae.analysis.report.comparisons import COMPARED, Intervals
-from gtex_vae.analysis.report.findings import Findings
 from gtex_vae.analysis.report.latent_figures import latent_figures
 from gtex_vae.analysis.report.plots import (
     DPI,
@@ -26,6 +25,7 @@ from gtex_vae.analysis.report.plots import (
     tissue_colors,
     tissue_markers,
 )
+from gtex_vae.analysis.report.report_data import ReportData
 from gtex_vae.files import write_beside
 
 if TYPE_CHECKING:
@@ -37,21 +37,21 @@ TISSUES_NAMED = 60
 CARRIES_NOTHING = 0.01  # nats
 
 
-def figures(findings: Findings) -> Iterator[tuple[str, Figure]]:
-    """Name and figure of all that the findings allow."""
-    for method, xy_n2 in findings.maps.items():
+def figures(data: ReportData) -> Iterator[tuple[str, Figure]]:
+    """Name and figure of all that the data allow."""
+    for method, xy_n2 in data.maps.items():
         name = method.lower().replace("-", "")
-        yield f"map_{name}", embedding_map(xy_n2, findings.obs["tissue"], method)
-    yield "differences", differences(findings.intervals)
-    yield "genes", genes(findings.genes)
-    if len(findings.tissues):
-        yield "tissues", tissues(findings.tissues)
-    yield "kl_per_dimension", kl_per_dimension(findings.kl_d)
-    if findings.curves:
-        yield "training_curves", training_curves(findings.curves)
-    if len(findings.confusion):
-        yield "confusion", confusion(findings.confusion)
-    yield from latent_figures(findings.evaluated)
+        yield f"map_{name}", embedding_map(xy_n2, data.obs["tissue"], method)
+    yield "differences", differences(data.intervals)
+    yield "genes", genes(data.genes)
+    if len(data.tissues):
+        yield "tissues", tissues(data.tissues)
+    yield "kl_per_dimension", kl_per_dimension(data.kl_d)
+    if data.curves:
+        yield "training_curves", training_curves(data.curves)
+    if len(data.confusion):
+        yield "confusion", confusion(data.confusion)
+    yield from latent_figures(data.evaluated)
 
 
 def write_figure(stem: Path, figure: Figure) -> str:

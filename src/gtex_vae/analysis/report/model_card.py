@@ -15,7 +15,7 @@ import yaml
 
 from gtex_vae.analysis.metrics.catalogue import METRICS, PCA, keys_shown, label
 from gtex_vae.analysis.report.comparisons import Intervals, tone
-from gtex_vae.analysis.report.findings import read_intervals
+from gtex_vae.analysis.report.report_data import read_intervals
 from gtex_vae.data.preprocess import processed
 from gtex_vae.data.splits import SPLITS
 from gtex_vae.errors import DataError

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing beside it.
+"""Report of a run, a self-contained HTML file.
 
 Shapes: ``n`` samples, ``g`` genes, ``k`` neighbours.
 """
@@ -17,7 +17,6 @@ from gtex_vae.analysis.genes.neighbours import neighbour_rows
 from gtex_vae.analysis.metrics import catalogue
 from gtex_vae.analysis.report import comparisons
 from gtex_vae.analysis.report.evaluated_tables import evaluated_tables
-from gtex_vae.analysis.report.findings import Findings
 from gtex_vae.analysis.report.gene_tables import DESCRIPTIONS
 from gtex_vae.analysis.report.html import (
     CSS,
@@ -32,38 +31,39 @@ from gtex_vae.analysis.report.html import (
     script,
 )
 from gtex_vae.analysis.report.map_columns import encode, map_columns
+from gtex_vae.analysis.report.report_data import ReportData
 from gtex_vae.data.splits import SPLITS
 
 PAGE = Path(__file__).with_name("page_template")
 PAIRS_SHOWN, CONFUSIONS_SHOWN = 20, 15
 
 
-def tables(findings: Findings) -> dict[str, pd.DataFrame]:
-    """File stem to table, of what is new here: coordinates, genes, tissues, neighbours, confusion, leakage."""
-    coordinates = pd.DataFrame(index=findings.obs.index.rename("sample"))
-    for method, xy_n2 in findings.maps.items():
+def tables(data: ReportData) -> dict[str, pd.DataFrame]:
+    """Return the tables that analyze writes, by file stem."""
+    coordinates = pd.DataFrame(index=data.obs.index.rename("sample"))
+    for method, xy_n2 in data.maps.items():
         name = method.lower().replace("-", "")
         coordinates[f"{name}_1"], coordinates[f"{name}_2"] = xy_n2.T
-    coordinates = coordinates.join(findings.obs[["tissue", "donor", "split"]])
-    neighbours = neighbour_rows(findings.genes["gene_name"], findings.neighbours_gk, findings.cosine_gk)
+    coordinates = coordinates.join(data.obs[["tissue", "donor", "split"]])
+    neighbours = neighbour_rows(data.genes["gene_name"], data.neighbours_gk, data.cosine_gk)
     return {
         "coordinates": coordinates,
         "gene_neighbours": neighbours.set_index("gene_id"),
-        "genes": findings.genes,
-        "tissues": findings.tissues,
-        "confusion": findings.confusion,
-        "leakage": findings.checks.set_index("check"),
-        "near_duplicates": findings.pairs.set_index("sample"),
+        "genes": data.genes,
+        "tissues": data.tissues,
+        "confusion": data.confusion,
+        "leakage": data.checks.set_index("check"),
+        "near_duplicates": data.pairs.set_index("sample"),
     }
 
 
-def report(findings: Findings, figures: Mapping[str, str]) -> str:
-    """The page.
+def report(data: ReportData, figures: Mapping[str, str]) -> str:
+    """Make the page.
 
     Parameters
     ----------
-    findings
-        What to show.
+    data
+        Data of the run.
     figures
         Name to SVG text.
 
@@ -72,22 +72,22 @@ def report(findings: Findings, figures: Mapping[str, str]) -> str:
     str
         HTML.
     """
-    name = str(findings.record.get("config", {}).get("data", {}).get("name") or "data")
+    name = str(data.record.get("config", {}).get("data", {}).get("name") or "data")
     parts = {
-        "title": escape(f"{name}: {findings.run.name}"),
-        "summary": _summary(findings),
-        "comparison": _comparison(findings),
-        "data": _data(findings),
-        "leakage": _leakage(findings),
-        "confusions": _confusions(findings.confusion),
-        "tissues": _tissues(findings.tissues),
-        "gene_embedding": escape(DESCRIPTIONS.get(findings.gene_embedding, "")),
-        "provenance": provenance_table(findings.run, findings.record),
-        "json": embed(_embedded(findings)),
+        "title": escape(f"{name}: {data.run.name}"),
+        "summary": _summary(data),
+        "comparison": _comparison(data),
+        "data": _data(data),
+        "leakage": _leakage(data),
+        "confusions": _confusions(data.confusion),
+        "tissues": _tissues(data.tissues),
+        "gene_embedding": escape(DESCRIPTIONS.get(data.gene_embedding, "")),
+        "provenance": provenance_table(data.run, data.record),
+        "json": embed(_embedded(data)),
         "css": CSS.read_text(encoding="utf-8"),
         "js": script(PAGE / "page.js"),
     }
-    shown = evaluated_tables(findings.evaluated, findings.metrics)
+    shown = evaluated_tables(data.evaluated, data.metrics)
     for place in EVALUATED:
         table = shown.get(place)
         parts[place] = (
@@ -100,8 +100,8 @@ def report(findings: Findings, figures: Mapping[str, str]) -> str:
 
 FIGURES = {
     "differences": "Model minus baselines with 95 % intervals",
-    "genes": "R2 of the genes, model beside PCA",
-    "tissues": "R2 of each tissue, model beside PCA",
+    "genes": "R2 of the genes, model and PCA",
+    "tissues": "R2 of each tissue, model and PCA",
     "kl_per_dimension": "KL of each latent dimension",
     "training_curves": "Loss, R2 and KL over training",
     "confusion": "Tissues of held-out samples by predicted tissue",
@@ -117,28 +117,28 @@ EVALUATED = (
 )  # fmt: skip
 
 
-def _summary(findings: Findings) -> str:
-    """Verdicts in words."""
+def _summary(data: ReportData) -> str:
+    """Write the comparison with baselines in words."""
     items = "".join(
         f'<li class="{v.tone}"><b>{MARK[v.tone]}</b><span>{escape(v.text)}</span></li>'
-        for v in comparisons.compare(findings.intervals)
+        for v in comparisons.compare(data.intervals)
     )
-    passed = bool(findings.checks["passed"].all())
+    passed = bool(data.checks["passed"].all())
     leak = (
-        "No leak was found between training and held-out samples."
+        "No leakage was found between training and held-out samples."
         if passed
-        else "The leakage audit found something: see below before trusting any figure."
+        else "The leakage audit found problems: read its section before using any metric."
     )
     return (
-        f'<p class="headline">{escape(comparisons.headline(findings.intervals))}</p>'
+        f'<p class="headline">{escape(comparisons.headline(data.intervals))}</p>'
         f'<p class="{"better" if passed else "worse"} audit">{leak}</p><ul class="verdicts">{items}</ul>'
-        f'<p class="note">{escape(comparisons.behind_without_intervals(findings.metrics, findings.intervals))}</p>'
+        f'<p class="note">{escape(comparisons.behind_without_intervals(data.metrics, data.intervals))}</p>'
     )
 
 
-def _comparison(findings: Findings) -> str:
-    """Every metric that PCA has too, with intervals where there are some."""
-    metrics, intervals = findings.metrics, findings.intervals
+def _comparison(data: ReportData) -> str:
+    """Compare all metrics with PCA, with intervals if available; then list metrics without a PCA value."""
+    metrics, intervals = data.metrics, data.intervals
     rows: list[list[Any]] = []
     for key in [key for key in metrics if f"baseline/pca/{key}" in metrics]:
         row: list[Any] = [catalogue.label(key), metrics[key], "", metrics[f"baseline/pca/{key}"]]
@@ -161,36 +161,36 @@ def _comparison(findings: Findings) -> str:
     return html_table(header, rows)
 
 
-def _data(findings: Findings) -> str:
-    """Samples, donors and tissues of each split."""
-    obs = findings.obs
+def _data(data: ReportData) -> str:
+    """Count samples, donors and tissues of each split."""
+    obs = data.obs
     rows = []
     for split in (*SPLITS, "all"):
         part = obs if split == "all" else obs[obs["split"] == split]
         rows.append([split, len(part), part["donor"].nunique(), part["tissue"].nunique()])
-    text = f"{len(obs):,} samples × {len(findings.genes):,} genes, {escape(findings.unit)}."
+    text = f"{len(obs):,} samples × {len(data.genes):,} genes, {escape(data.unit)}."
     counts = pd.crosstab(obs["tissue"].astype("string").fillna("missing"), obs["split"])
     by_tissue = [[name, *(int(row.get(s, 0)) for s in SPLITS)] for name, row in counts.iterrows()]
     return (
         f"<p>{text}</p>{html_table(['split', 'samples', 'donors', 'tissues'], rows)}"
-        f"<details><summary>samples of each tissue</summary>{html_table(['tissue', *SPLITS], by_tissue)}</details>"
+        f"<details><summary>samples per tissue</summary>{html_table(['tissue', *SPLITS], by_tissue)}</details>"
     )
 
 
-def _leakage(findings: Findings) -> str:
-    """Checks, and the pairs that were found."""
+def _leakage(data: ReportData) -> str:
+    """List the checks, and the near-duplicates that were found."""
     marks = {True: '<span class="better">✔ clean</span>', False: '<span class="worse">✘ found</span>'}
-    checks = findings.checks[["passed", "check", "finding"]].to_numpy().tolist()
+    checks = data.checks[["passed", "check", "finding"]].to_numpy().tolist()
     rows = [[Html(marks[passed]), check, finding] for passed, check, finding in checks]
     table = html_table(["", "check", "finding"], rows, numbers_from=3)
-    if findings.pairs.empty:
+    if data.pairs.empty:
         return table
-    shown = findings.pairs.head(PAIRS_SHOWN)
+    shown = data.pairs.head(PAIRS_SHOWN)
     return table + html_table(list(shown.columns), shown.to_numpy().tolist(), numbers_from=6)
 
 
 def _confusions(table: pd.DataFrame) -> str:
-    """The commonest mistakes in words."""
+    """List the most common confusions of tissues."""
     if table.empty:
         return ""
     total = int(table.to_numpy().sum())
@@ -199,13 +199,13 @@ def _confusions(table: pd.DataFrame) -> str:
     order = [(i, j) for i, j in zip(*np.nonzero(counts), strict=True) if i != j]
     order.sort(key=lambda place: -counts[place])
     wrong = [[str(table.index[i]), str(table.columns[j]), int(counts[i, j]), int(of[i])] for i, j in order]
-    text = f"<p>{right:,} of {total:,} held-out samples get their tissue from their nearest training samples."
-    header = ["tissue", "taken for", "samples", "of"]
-    return f"{text} The commonest mistakes:</p>{html_table(header, wrong[:CONFUSIONS_SHOWN], numbers_from=2)}"
+    text = f"<p>{right:,} of {total:,} held-out samples have the tissue of most of their nearest training samples."
+    header = ["tissue", "predicted as", "samples", "of"]
+    return f"{text} Most common confusions:</p>{html_table(header, wrong[:CONFUSIONS_SHOWN], numbers_from=2)}"
 
 
 def _tissues(table: pd.DataFrame) -> str:
-    """Figures of each tissue."""
+    """List the metrics of each tissue."""
     columns = table.drop(columns="samples").to_numpy().tolist()
     rows = [
         [str(name), int(count), *row]
@@ -216,19 +216,19 @@ def _tissues(table: pd.DataFrame) -> str:
     return html_table(["tissue", "held-out samples", *header], rows)
 
 
-def _embedded(findings: Findings) -> dict[str, Any]:
-    """What the page's script draws from."""
-    r2 = {name: encode(findings.genes[name], np.float32) for name in findings.genes.columns[1:]}
+def _embedded(data: ReportData) -> dict[str, Any]:
+    """Encode the data of the page's script."""
+    r2 = {name: encode(data.genes[name], np.float32) for name in data.genes.columns[1:]}
     return {
-        "samples": findings.obs.index.astype(str).tolist(),
-        "maps": {method: encode(xy_n2, np.float32) for method, xy_n2 in findings.maps.items()},
-        "columns": map_columns(findings.obs),
+        "samples": data.obs.index.astype(str).tolist(),
+        "maps": {method: encode(xy_n2, np.float32) for method, xy_n2 in data.maps.items()},
+        "columns": map_columns(data.obs),
         "genes": {
-            "ids": findings.genes.index.tolist(),
-            "names": findings.genes["gene_name"].astype(str).tolist(),
-            "k": findings.neighbours_gk.shape[1],
-            "neighbours": encode(findings.neighbours_gk, np.uint32),
-            "cosine": encode(np.round(findings.cosine_gk * 10_000), np.int16),
+            "ids": data.genes.index.tolist(),
+            "names": data.genes["gene_name"].astype(str).tolist(),
+            "k": data.neighbours_gk.shape[1],
+            "neighbours": encode(data.neighbours_gk, np.uint32),
+            "cosine": encode(np.round(data.cosine_gk * 10_000), np.int16),
             "r2": r2,
         },
     }

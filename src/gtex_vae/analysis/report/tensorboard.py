@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gtex_vae.analysis.report.findings import read_curves
 from gtex_vae.analysis.report.model_card import metrics_section
+from gtex_vae.analysis.report.report_data import read_curves
 from gtex_vae.runs.events import add_summary
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Everything that the report shows of a run, as tables.
+"""Data of the report of a run.
 
 Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions, ``k`` neighbours.
 """
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gtex_vae.analysis.evaluation.leakage import audit
 from gtex_vae.analysis.evaluation.run_predictions import run_predictions
-from gtex_vae.analysis.evaluation.run_samples import read_samples
+from gtex_vae.analysis.evaluation.run_samples import read_samples, run_pca
 from gtex_vae.analysis.genes.embedding import DECODER_LOADINGS, decoder_jacobian, model_embeddings
 from gtex_vae.analysis.genes.embedding_file import (
     STEM,
@@ -43,39 +43,39 @@ CURVES = ("train/loss", "val/loss", "val/r2", "val/imputation_r2_20", "val/kl_na
 
 
 @dataclass
-class Findings:
-    """Result of `collect`.
+class ReportData:
+    """Result of `collect_report_data`.
 
     Attributes
     ----------
     run
         Directory of the run.
     unit
-        Of expression.
+        Unit of expression.
     obs
         Annotations of all samples, with ``split``.
     maps
         ``PCA``, ``UMAP``, ``t-SNE`` to coordinates, shape (n, 2).
     genes, tissues
-        As of `by_gene_and_tissue`; the genes with ``gene_name``, indexed by id.
+        Tables of `by_gene_and_tissue`; genes are indexed by id and have a ``gene_name``.
     kl_d
-        KL of each latent dimension on held-out samples, nats, the largest first.
+        KL of each latent dimension on held-out samples, in nats and descending order.
     curves
         Tag to steps and values.
     confusion
         Held-out samples by true (rows) and predicted tissue; empty without tissues.
     gene_embedding
-        What genes are similar by.
+        Name of the gene embedding that defines neighbours.
     neighbours_gk, cosine_gk
         Positions of the most similar genes, and their cosines.
     checks, pairs
-        Leakage, as of `audit`.
+        Leakage; see `audit`.
     metrics, intervals
-        As evaluate wrote them.
+        Read from the files of evaluate.
     record
-        The run's provenance.
+        Content of ``provenance.json``.
     evaluated
-        File stem to table, of all that evaluate wrote.
+        All tables of evaluate, by file stem.
     """
 
     run: Path
@@ -98,19 +98,19 @@ class Findings:
     evaluated: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
-def collect(
+def collect_report_data(
     run: Path, model: TrainedModel, *, gene_embedding: str = DECODER_LOADINGS, seed: int = 0
-) -> Findings:
-    """Work out what the report shows; ``run`` holds ``evaluation/`` already.
+) -> ReportData:
+    """Read and compute the data of the report of an evaluated run.
 
     Parameters
     ----------
     run, model
         A finished run and its model.
     gene_embedding
-        Which of ``gene_embeddings.h5ad`` neighbours are by.
+        Name of the embedding in ``gene_embeddings.h5ad`` that defines neighbours.
     seed
-        Of maps, hidden entries and PCA.
+        Seed of maps, hidden entries and PCA.
     """
     from tqdm import tqdm
 
@@ -127,7 +127,9 @@ def collect(
         obs, x_ng = adata.obs, adata.X
         train, test = ((obs["split"] == split).to_numpy() for split in ("train", "test"))
         begin("predictions")
-        predicted = run_predictions(run, model, adata, partial(_pca, x_ng, train, model, seed), seed=seed)
+        predicted = run_predictions(
+            run, model, adata, partial(_pca, run, x_ng, train, model, seed), seed=seed
+        )
         z_nd = predicted.z_nd
         maps = {"PCA": projections.pca_map(z_nd)}
         begin("UMAP")
@@ -147,7 +149,7 @@ def collect(
         embedding_gd = choose(read_gene_embeddings(run), gene_embedding)
         neighbours_gk, cosine_gk = cosine_neighbours(embedding_gd, NEIGHBOURS)
         begin("latent dimensions")
-        return Findings(
+        return ReportData(
             run=run,
             unit=model.unit,
             obs=obs,
@@ -170,7 +172,7 @@ def collect(
 
 
 def read_intervals(path: Path) -> Intervals:
-    """Intervals that evaluate wrote."""
+    """Read the intervals of evaluate."""
     table = pd.read_csv(path, dtype={"metric": str, "minus": str}).fillna({"minus": ""})
     keys = zip(table["metric"], table["minus"], strict=True)
     bounds = table[["value", "low", "high"]].to_numpy(dtype=float)
@@ -178,31 +180,33 @@ def read_intervals(path: Path) -> Intervals:
 
 
 def read_curves(folder: Path, tags: Sequence[str] = CURVES) -> dict[str, tuple[list[int], list[float]]]:
-    """Training curves from the event files; none where the run was not logged."""
+    """Read training curves from event files; empty if the run was not logged."""
     from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
         EventAccumulator,
     )
 
     if not list(folder.glob("events*")):
         return {}
-    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it reports every file that it opens
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it logs every file that it opens
     events = EventAccumulator(str(folder), size_guidance={"scalars": 2000}).Reload()
     logged = set(events.Tags()["scalars"])
     found = {tag: events.Scalars(tag) for tag in tags if tag in logged}
     return {tag: ([p.step for p in points], [p.value for p in points]) for tag, points in found.items()}
 
 
-def _pca(x_ng: NDArray[np.float32], train: NDArray[np.bool_], model: TrainedModel, seed: int) -> PCA:
-    """Fit PCA to the training samples."""
+def _pca(
+    run: Path, x_ng: NDArray[np.float32], train: NDArray[np.bool_], model: TrainedModel, seed: int
+) -> PCA:
+    """Load the PCA of the training samples, or fit it."""
     rows = np.flatnonzero(train)
     x_train_ng = LazyRows((len(rows), x_ng.shape[1]), lambda part: x_ng[rows[part]])
-    return PCA.fit(x_train_ng, model.vae.latent_dim, seed=seed)
+    return run_pca(run, x_train_ng, model.vae.latent_dim, seed=seed)
 
 
 def _confusion(
     z_nd: NDArray[np.float32], tissue: pd.Series, train: NDArray[np.bool_], test: NDArray[np.bool_]
 ) -> pd.DataFrame:
-    """Tissues of held-out samples by the vote of their nearest training samples."""
+    """Count held-out samples by tissue and by the vote of their nearest training samples."""
     train, test = train & labelled(tissue), test & labelled(tissue)
     if not train.any() or not test.any():
         return pd.DataFrame()
