@@ -64,7 +64,7 @@ def prepare_matrix(
     Parameters
     ----------
     path
-        The matrix: .gct, .tsv, .csv, .txt (.gz, .zst), .parquet, .h5ad or .zarr; the content decides the format.
+        The matrix, in any format of `gtex_vae.data.readers.registry.FORMATS`; the content decides the format.
     release
         A public release to download instead: ``gtex_v8``, ``gtex_v10``, ``gtex_v11`` or ``gtex_xena``.
     tissues

@@ -26,7 +26,7 @@ def read_matrix(
     allow_shape_mismatch: bool = False,
     scratch: Path | None = None,
 ) -> RawMatrix:
-    r"""Read an expression matrix: GCT, CSV or TSV (plain, .gz, .zst), parquet, .h5ad or .zarr.
+    r"""Read an expression matrix in any format of `gtex_vae.data.readers.registry.FORMATS`.
 
     Format, compression, orientation and unit are recognised from the content, never from the file name.
 

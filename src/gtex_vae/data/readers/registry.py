@@ -1,7 +1,7 @@
 """Formats that `read_matrix` reads: one row of `FORMATS` each.
 
 To add a format, write ``readers/<format>.py`` with a function ``read(path, options)``, add its row here, and add a test.
-Recognition (`gtex_vae.data.readers.sniff`), messages and the lists of formats in the docs follow from the row.
+Recognition (`gtex_vae.data.readers.sniff`) and messages follow from the row; the README lists the formats.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def readable_formats() -> str:
 
 
 def readable_suffixes() -> str:
-    """List the usual file names, as the configs and docstrings quote them.
+    """List the usual file names, as in the README.
 
     >>> readable_suffixes()
     '.gct, .tsv, .csv, .txt (.gz, .zst), .parquet, .h5ad, .zarr'
