@@ -142,3 +142,12 @@ def test_no_main_is_long():
     for name in MAINS:
         if name not in LONG:
             assert len(MODULES[name].read_text().splitlines()) <= 80, name
+
+
+def test_no_kind_of_likelihood_is_asked_for_outside_nn():
+    """A likelihood describes itself by flags of its interface, so adding one touches `nn/` only."""
+    for module, path in MODULES.items():
+        if not module.startswith("nn."):
+            for name in imports(path):
+                if name.startswith("gtex_vae.nn.likelihoods."):
+                    assert not name.endswith(("Variance", "NegativeBinomial")), f"{module} imports {name}"

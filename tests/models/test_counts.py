@@ -58,7 +58,7 @@ def test_it_is_the_negative_binomial_of_scipy(likelihood, samples):
     with torch.no_grad():
         mean_ng = likelihood.mean(x_hat_ng, size_n).numpy()
         theta_g = likelihood.log_theta_g.double().exp().numpy()
-        found = float(likelihood.of_counts(x_hat_ng, x_ng, size_n))
+        found = float(likelihood(x_hat_ng, x_ng, size_n=size_n))
     expected = -nbinom.logpmf(k_ng.numpy(), theta_g, theta_g / (theta_g + mean_ng)).mean()
     assert found == pytest.approx(expected, rel=1e-5)
 
@@ -75,9 +75,7 @@ def test_expressed_genes_have_the_mean_that_the_decoder_says(likelihood, samples
 def test_its_gradient_is_that_of_torch_distributions(likelihood, samples):
     k_ng, x_ng, size_n = samples
     x_hat_ng = (x_ng + 0.3).requires_grad_()
-    ours = torch.autograd.grad(
-        likelihood.of_counts(x_hat_ng, x_ng, size_n), (x_hat_ng, likelihood.log_theta_g)
-    )
+    ours = torch.autograd.grad(likelihood(x_hat_ng, x_ng, size_n=size_n), (x_hat_ng, likelihood.log_theta_g))
     log_theta_g = likelihood.log_theta_g.double()
     logits_ng = likelihood.mean(x_hat_ng, size_n).log() - log_theta_g
     theirs = -TorchNegativeBinomial(log_theta_g.exp(), logits=logits_ng).log_prob(k_ng.double()).mean()
@@ -91,8 +89,8 @@ def test_weights_say_how_often_an_entry_counts(likelihood, samples):
     _, x_ng, size_n = samples
     weight_ng = torch.zeros(N, G)
     weight_ng[:4] = N / 4
-    expected = likelihood.of_counts(x_ng[:4], x_ng[:4], size_n[:4])
-    torch.testing.assert_close(likelihood.of_counts(x_ng, x_ng, size_n, weight_ng), expected)
+    expected = likelihood(x_ng[:4], x_ng[:4], size_n=size_n[:4])
+    torch.testing.assert_close(likelihood(x_ng, x_ng, size_n=size_n, weight_nf=weight_ng), expected)
 
 
 def test_draws_have_its_mean_and_variance(likelihood):

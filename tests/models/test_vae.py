@@ -68,7 +68,7 @@ def test_the_decoder_mirrors_the_encoder() -> None:
         ({"likelihood": "negative_binomial", "n_components": 10}, "set model.n_components=null"),
         (
             {"likelihood": "negative_binomial", "mode_steps": 2},
-            "model.mode_steps=2 is of Gaussian likelihoods",
+            "model.mode_steps=2 needs a Gaussian likelihood",
         ),
     ],
 )

@@ -22,7 +22,6 @@ from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import RunError
 from gtex_vae.models.storage import read_part, write_part
 from gtex_vae.models.vae import VAE
-from gtex_vae.nn.likelihoods import NegativeBinomial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +96,7 @@ class TrainedModel(nn.Module):
 
     def sizes(self, obs: pd.DataFrame) -> np.ndarray | None:
         """Size factors (n,) of samples that were counted; None where the table does not say, or no count is asked for."""
-        known = SIZE in obs and isinstance(self.vae.likelihood, NegativeBinomial)
+        known = SIZE in obs and self.vae.likelihood.needs_size_factors
         return obs[SIZE].to_numpy(dtype=np.float32) if known else None
 
     def with_covariates(self, obs: pd.DataFrame) -> TrainedModel | ConditionedModel:

@@ -13,7 +13,7 @@ from torch import Tensor
 from gtex_vae.errors import ConfigError
 from gtex_vae.functional.elbo import free_bits, kl_standard_normal
 from gtex_vae.models.vae import VAEOutput
-from gtex_vae.nn.likelihoods import Likelihood, NegativeBinomial, mean_square
+from gtex_vae.nn.likelihoods import Likelihood, mean_square
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,10 @@ class Objective:
             Size factors of the libraries, shape (n,), for a likelihood of counts.
         """
         n_genes, latent_dim = likelihood.n_genes, output.mu_nd.shape[-1]
-        squared_error_nf = (output.x_hat_nf.float() - x_nf).square()
-        weights = self._weights(observed_ng)
-        if isinstance(likelihood, NegativeBinomial):
-            assert size_n is not None
-            nll_nats = n_genes * likelihood.of_counts(output.x_hat_nf, x_nf, size_n, weights)
-        else:
-            nll_nats = n_genes * likelihood(squared_error_nf, weights, outside_n)
+        nll_nats = n_genes * likelihood(
+            output.x_hat_nf, x_nf, weight_nf=self._weights(observed_ng), outside_n=outside_n, size_n=size_n
+        )
+        squared_error_nf = (output.x_hat_nf.detach().float() - x_nf).square()
         kl_nd = kl_standard_normal(output.mu_nd.float(), output.log_var_nd.float())
         penalty = free_bits(kl_nd, self.free_bits)
         if capacity is not None:
@@ -131,7 +128,7 @@ class Objective:
             loss=(nll_nats + beta * penalty) / n_genes,
             nll_nats=nll_nats.detach(),
             kl_d=kl_nd.detach().mean(0),
-            mse=mean_square(squared_error_nf.detach(), None, outside_n, n_genes).mean(),
+            mse=mean_square(squared_error_nf, None, outside_n, n_genes).mean(),
         )
 
     def _weights(self, observed_ng: Tensor | None) -> Tensor | None:

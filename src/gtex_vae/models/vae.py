@@ -20,7 +20,7 @@ from gtex_vae.functional.posterior_mode import climb
 from gtex_vae.nn import distributed as processes
 from gtex_vae.nn.decoder import Decoder
 from gtex_vae.nn.encoder import Encoder
-from gtex_vae.nn.likelihoods import LIKELIHOODS, Likelihood, LikelihoodName, NegativeBinomial
+from gtex_vae.nn.likelihoods import LIKELIHOODS, Likelihood, LikelihoodName
 from gtex_vae.nn.mlp import Activation, Norm
 
 REFINEMENTS = 3  # rounds of filling in and encoding again; further ones change R2 in the fourth decimal
@@ -166,8 +166,10 @@ class VAE(nn.Module):
             raise ConfigError(
                 f"model.likelihood={likelihood} works on genes alone: set model.n_components=null"
             )
-        if mode_steps and isinstance(self.likelihood, NegativeBinomial):
-            raise ConfigError(f"model.mode_steps={mode_steps} is of Gaussian likelihoods: set it to 0")
+        if mode_steps and not self.likelihood.supports_mode_steps:
+            raise ConfigError(
+                f"model.mode_steps={mode_steps} needs a Gaussian likelihood: set model.mode_steps=0"
+            )
         self.basis_fg: Tensor | None
         self.register_buffer("basis_fg", None if n_components is None else torch.eye(n_components, n_genes))
         self.unknown_k: Tensor | None

@@ -1,8 +1,8 @@
 """Likelihoods of standardized expression around the decoder's mean.
 
-Shapes: ``n`` samples, ``g`` genes. Each likelihood turns squared errors into nats and knows its own variance. Those that
-depend on a sample's sum of squares alone can be evaluated in any orthonormal basis: ``squared_error_nf`` may then be that
-of f coordinates, and ``outside_n`` the squared length of what lies outside their span.
+Shapes: ``n`` samples, ``g`` genes, ``f`` features: genes, or coordinates in an orthonormal basis.
+
+To add a likelihood: subclass `Likelihood`, implement ``forward``, set the flags that differ, and add a row to `LIKELIHOODS`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ START_LOG_THETA = 2.0
 
 
 class Likelihood(nn.Module):
-    """What all likelihoods share.
+    """Interface of all likelihoods, and the Gaussian ones that depend on squared errors alone.
 
     Parameters
     ----------
@@ -38,42 +38,63 @@ class Likelihood(nn.Module):
     Attributes
     ----------
     log_var
-        Log variance, one for all genes or one for each.
+        Log variance, one for all genes or one per gene.
     isotropic
-        Whether it depends on a sample's sum of squared errors alone, and so not on the basis.
+        True if the density depends only on each sample's sum of squared errors. It can then be evaluated in any
+        orthonormal basis.
+    needs_size_factors
+        True if ``size_n`` and `set_units` are required: the likelihood is of read counts.
+    supports_mode_steps
+        True if the posterior mode can be found by steps on squared errors (``model.mode_steps``).
     """
 
     log_var: Tensor
     isotropic = True
+    needs_size_factors = False
+    supports_mode_steps = True
 
     def __init__(self, n_genes: int) -> None:
         super().__init__()
         self.n_genes = n_genes
 
     def forward(
-        self, squared_error_nf: Tensor, weight_nf: Tensor | None = None, outside_n: Tensor | None = None
+        self,
+        x_hat_nf: Tensor,
+        x_nf: Tensor,
+        *,
+        weight_nf: Tensor | None = None,
+        outside_n: Tensor | None = None,
+        size_n: Tensor | None = None,
     ) -> Tensor:
-        """Mean negative log density per entry, in nats.
+        """Compute the mean negative log density per entry, in nats.
 
         Parameters
         ----------
-        squared_error_nf
-            Shape (n, f): of genes, or of coordinates in an orthonormal basis.
+        x_hat_nf, x_nf
+            The decoder's mean and the samples, standardized, shape (n, f).
         weight_nf
-            Positive, with mean 1; ``None``: all alike.
+            Positive weights with mean 1; ``None``: equal weights.
         outside_n
-            Squared error outside the span of the basis, shape (n,).
+            Squared error outside the span of the basis, shape (n,); only for isotropic likelihoods.
+        size_n
+            Size factors, shape (n,): ``obs["size_factor"]`` of the processed data. Ignored unless
+            ``needs_size_factors``.
 
         Returns
         -------
         Tensor
             Scalar.
         """
-        return self.nats(mean_square(squared_error_nf, weight_nf, outside_n, self.n_genes))
+        return self.nats(mean_square((x_hat_nf.float() - x_nf).square(), weight_nf, outside_n, self.n_genes))
 
     def nats(self, mse_n: Tensor) -> Tensor:
-        """Mean negative log density per entry, from each sample's mean squared error."""
+        """Compute the mean negative log density per entry from each sample's mean squared error."""
         raise NotImplementedError
+
+    def set_units(
+        self, *, center_g: Tensor, scale_g: Tensor, length_g: Tensor | None, usual_size: float
+    ) -> None:
+        """Set how standardized values relate to counts; no effect on densities of standardized expression."""
 
     @torch.no_grad()
     def sample(self, x_hat_ng: Tensor, random: np.random.Generator) -> Tensor:
@@ -100,10 +121,10 @@ class UnitVariance(Likelihood):
 
 
 class SharedVariance(Likelihood):
-    """Gaussian with one variance for all genes, at its optimum for every batch (sigma-VAE).
+    """Gaussian with one variance for all genes, optimal for every batch (sigma-VAE).
 
-    In training the variance is the batch's own mean squared error, in closed form; a running mean of it is kept in
-    ``log_var`` for evaluation, so that a held-out ELBO uses a variance that never saw the held-out samples.
+    In training the variance is the batch's mean squared error, in closed form. Its running mean is kept in ``log_var``
+    for evaluation, so that a held-out ELBO uses a variance fitted without held-out samples.
 
     References
     ----------
@@ -126,15 +147,15 @@ class SharedVariance(Likelihood):
 
 
 class SampleVariance(Likelihood):
-    r"""Each sample has a variance of its own, integrated out: a multivariate Student t.
+    r"""Gaussian with a variance per sample, integrated out: a multivariate Student t.
 
     .. math:: \sigma_n^2 \sim \mathrm{InvGamma}(a, b), \quad
         -\log p(x_n) = \tfrac G2 \log 2\pi + \log\tfrac{\Gamma(a)}{\Gamma(a + G/2)} - a \log b
         + (a + \tfrac G2) \log(b + \tfrac12 \lVert x_n - \hat x_n \rVert^2)
 
-    Samples differ in quality: a degraded one is far from any reconstruction, and with one variance for all it would pull
-    at the model more than a hundred good ones. Both parameters follow, in closed form, from running moments of the
-    samples' log mean squared errors; with thousands of genes their weight against the data is next to nothing.
+    Samples differ in quality. A degraded sample is far from any reconstruction; with one variance for all samples it
+    would influence the model more than a hundred good ones. Both parameters follow in closed form from running moments
+    of the samples' log mean squared errors. With thousands of genes the prior has almost no weight against the data.
 
     References
     ----------
@@ -174,7 +195,7 @@ class SampleVariance(Likelihood):
 
 
 class PerGeneVariance(Likelihood):
-    """Gaussian with a learned variance for each gene; genes only, for it depends on the basis."""
+    """Gaussian with a learned variance per gene. It depends on the basis, so it takes genes only."""
 
     isotropic = False
 
@@ -183,11 +204,17 @@ class PerGeneVariance(Likelihood):
         self.log_var = nn.Parameter(torch.zeros(n_genes))
 
     def forward(
-        self, squared_error_nf: Tensor, weight_nf: Tensor | None = None, outside_n: Tensor | None = None
+        self,
+        x_hat_nf: Tensor,
+        x_nf: Tensor,
+        *,
+        weight_nf: Tensor | None = None,
+        outside_n: Tensor | None = None,
+        size_n: Tensor | None = None,
     ) -> Tensor:
         """See `Likelihood.forward`."""
         assert outside_n is None, "genes only"
-        nats_ng = gaussian_nll(squared_error_nf, self.log_var)
+        nats_ng = gaussian_nll((x_hat_nf.float() - x_nf).square(), self.log_var)
         return nats_ng.mean() if weight_nf is None else (nats_ng * weight_nf).mean()
 
 
@@ -197,18 +224,18 @@ class NegativeBinomial(Likelihood):
     .. math:: k_{ng} \sim \mathrm{NB}(\mu_{ng}, \theta_g), \quad \mu_{ng} = s_n l_g t(\hat x_{ng}), \quad
         \mathrm{Var}\,k = \mu + \mu^2 / \theta
 
-    with t what the decoder's mean says in TPM: :math:`2^y - 1` of its log2(TPM+1), kept positive by a softplus. The mean
-    stays in the units of every other likelihood, and so do a start from a PCA, reconstruction and all metrics but the
-    ELBO. Counts are taken back from log2(TPM+1), which with the library's size holds all that they do.
+    where t is the decoder's mean in TPM: :math:`2^y - 1` of its log2(TPM+1) y, kept positive by a softplus. The mean has
+    the units of every other likelihood, so the start from a PCA, reconstruction and all metrics except the ELBO are
+    unchanged. Counts are recovered from log2(TPM+1) and the library's size without loss.
 
     Attributes
     ----------
     center_g, scale_g
         Of the `gtex_vae.data.standardize.Standardizer`.
     length_g
-        What a gene's counts were divided by; 1 for CPM.
+        Divisor of each gene's counts; 1 for CPM.
     usual_size
-        Size factor that `sample` takes.
+        Size factor used by `sample`.
 
     References
     ----------
@@ -217,6 +244,8 @@ class NegativeBinomial(Likelihood):
     """
 
     isotropic = False
+    needs_size_factors = True
+    supports_mode_steps = False
     center_g: Tensor
     scale_g: Tensor
     length_g: Tensor
@@ -229,39 +258,42 @@ class NegativeBinomial(Likelihood):
             self.register_buffer(name, torch.full((n_genes,), value))
         self.register_buffer("usual_size", torch.ones(1))
 
-    def forward(
-        self, squared_error_nf: Tensor, weight_nf: Tensor | None = None, outside_n: Tensor | None = None
-    ) -> Tensor:
-        """Refuse: counts are no function of squared errors, see `of_counts`."""
-        raise TypeError("a negative binomial needs the size of each library")
+    def set_units(
+        self, *, center_g: Tensor, scale_g: Tensor, length_g: Tensor | None, usual_size: float
+    ) -> None:
+        """Set the standardization, the genes' lengths (``None``: CPM) and the size factor used by `sample`."""
+        self.center_g.copy_(center_g)
+        self.scale_g.copy_(scale_g)
+        self.usual_size.fill_(usual_size)
+        if length_g is not None:
+            self.length_g.copy_(length_g)
 
     def counts(self, x_ng: Tensor, size_n: Tensor) -> Tensor:
-        """Read counts (n, g) behind standardized log2(TPM+1) (n, g), of libraries of these sizes."""
+        """Recover read counts (n, g) from standardized log2(TPM+1) (n, g) and the size of each library (n,)."""
         y_ng = x_ng.double() * self.scale_g + self.center_g
         return (size_n[:, None] * self.length_g * torch.expm1(LN_2 * y_ng)).round().clamp_min(0.0)
 
     def mean(self, x_hat_ng: Tensor, size_n: Tensor) -> Tensor:
-        """Expected counts (n, g) where the decoder says (n, g)."""
+        """Convert the decoder's mean (n, g) to expected counts (n, g)."""
         y_ng = x_hat_ng.double() * self.scale_g + self.center_g
         return size_n[:, None] * self.length_g * torch.expm1(softplus(LN_2 * y_ng, beta=SHARP))
 
-    def of_counts(
-        self, x_hat_ng: Tensor, x_ng: Tensor, size_n: Tensor, weight_ng: Tensor | None = None
+    def forward(
+        self,
+        x_hat_nf: Tensor,
+        x_nf: Tensor,
+        *,
+        weight_nf: Tensor | None = None,
+        outside_n: Tensor | None = None,
+        size_n: Tensor | None = None,
     ) -> Tensor:
-        """Mean negative log probability of a count, in nats.
-
-        Parameters
-        ----------
-        x_hat_ng, x_ng
-            The decoder's mean and the samples, standardized, shape (n, g).
-        size_n
-            Size factors: ``obs["size_factor"]`` of the processed data.
-        weight_ng
-            Positive, with mean 1; ``None``: all alike.
-        """
+        """Compute the mean negative log probability of a count, in nats; see `Likelihood.forward`."""
+        assert outside_n is None, "genes only"
+        if size_n is None:
+            raise TypeError("a negative binomial needs the size of each library")
         k_ng, mu_ng, theta_g = (
-            self.counts(x_ng, size_n),
-            self.mean(x_hat_ng, size_n),
+            self.counts(x_nf, size_n),
+            self.mean(x_hat_nf, size_n),
             self.log_theta_g.double().exp(),
         )
         log_total_ng = torch.log(theta_g + mu_ng)
@@ -269,11 +301,11 @@ class NegativeBinomial(Likelihood):
             torch.lgamma(theta_g) + torch.lgamma(k_ng + 1.0) - torch.lgamma(k_ng + theta_g)
             - theta_g * (self.log_theta_g - log_total_ng) - k_ng * (torch.log(mu_ng) - log_total_ng)
         )  # fmt: skip
-        return (nats_ng if weight_ng is None else nats_ng * weight_ng).mean().float()
+        return (nats_ng if weight_nf is None else nats_ng * weight_nf).mean().float()
 
     @torch.no_grad()
     def sample(self, x_hat_ng: Tensor, random: np.random.Generator) -> Tensor:
-        """Draw counts of a library of the usual size, and standardize them."""
+        """Draw counts of a library of the usual size and standardize them."""
         mean_ng = self.mean(x_hat_ng, self.usual_size).cpu().numpy()
         theta_g = self.log_theta_g.double().exp().cpu().numpy()
         drawn_ng = random.poisson(random.gamma(theta_g, mean_ng / theta_g))
@@ -294,7 +326,7 @@ assert set(LIKELIHOODS) == set(get_args(LikelihoodName))
 def mean_square(
     squared_error_nf: Tensor, weight_nf: Tensor | None, outside_n: Tensor | None, n_genes: int
 ) -> Tensor:
-    """Each sample's mean squared error over its genes, shape (n,)."""
+    """Compute each sample's mean squared error over its genes, shape (n,)."""
     weighted_nf = squared_error_nf if weight_nf is None else squared_error_nf * weight_nf
     total_n = weighted_nf.sum(-1)
     return (total_n if outside_n is None else total_n + outside_n) / n_genes

@@ -27,7 +27,7 @@ from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError, RunError
 from gtex_vae.models.conditioning import start_conditional
 from gtex_vae.models.pca import PCA
-from gtex_vae.nn.likelihoods import NegativeBinomial
+from gtex_vae.nn.likelihoods import Likelihood
 from gtex_vae.runs import data_paths, directory
 from gtex_vae.training.module import VAEModule
 
@@ -116,7 +116,7 @@ def initial_module(settings: Mapping[str, Any], datamodule: ExpressionDataModule
         covariates=None if datamodule.conditions is None else datamodule.conditions.columns,
     )
     module.scaler.load_state_dict(datamodule.scaler.state_dict())
-    if isinstance(module.vae.likelihood, NegativeBinomial):
+    if module.vae.likelihood.needs_size_factors:
         use_counts(module.vae.likelihood, datamodule)
     module.vae.start_from_pca(
         *(torch.from_numpy(part) for part in (pca.components_dg, pca.variance_d, pca.mean_g))
@@ -134,7 +134,7 @@ def with_components(model: Mapping[str, Any], found: int) -> dict[str, Any]:
     return {**model, "n_components": None if wanted is None else min(wanted, found)}
 
 
-def use_counts(likelihood: NegativeBinomial, datamodule: ExpressionDataModule) -> None:
+def use_counts(likelihood: Likelihood, datamodule: ExpressionDataModule) -> None:
     """Give a likelihood of counts what it needs to convert standardized values to counts.
 
     Raises
@@ -147,11 +147,12 @@ def use_counts(likelihood: NegativeBinomial, datamodule: ExpressionDataModule) -
     if datamodule.scaler.clip is not None:
         raise ConfigError(f"data.clip={datamodule.scaler.clip} cuts off counts: set data.clip=null")
     length_g = datamodule.adata.var.get(LENGTH)
-    likelihood.center_g.copy_(datamodule.scaler.center_g)
-    likelihood.scale_g.copy_(datamodule.scaler.scale_g)
-    likelihood.usual_size.fill_(float(np.median(size_n[datamodule.kept("train")])))
-    if length_g is not None:
-        likelihood.length_g.copy_(torch.from_numpy(length_g.to_numpy(dtype=np.float32)))
+    likelihood.set_units(
+        center_g=datamodule.scaler.center_g,
+        scale_g=datamodule.scaler.scale_g,
+        length_g=None if length_g is None else torch.from_numpy(length_g.to_numpy(dtype=np.float32)),
+        usual_size=float(np.median(size_n[datamodule.kept("train")])),
+    )
 
 
 def training_samples(module: VAEModule, datamodule: ExpressionDataModule) -> tuple[Tensor, Tensor, Tensor]:

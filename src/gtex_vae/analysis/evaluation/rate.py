@@ -13,7 +13,6 @@ import torch
 from gtex_vae.analysis.metrics.latent import kl_per_dimension
 from gtex_vae.inference.predictors import BATCH_SIZE, batches
 from gtex_vae.models.vae import VAE
-from gtex_vae.nn.likelihoods import NegativeBinomial
 
 
 @torch.inference_mode()
@@ -59,13 +58,11 @@ def rate_metrics(
         mu_nd, log_var_nd = vae.encode(x, c)
         noise_nd = torch.randn(mu_nd.shape, generator=generator, device=device)
         x_hat_ng = vae.decode(mu_nd + torch.exp(0.5 * log_var_nd) * noise_nd, c)
-        if not isinstance(vae.likelihood, NegativeBinomial):
-            log_likelihood -= float(vae.likelihood((x - x_hat_ng).square())) * x.numel()
-        elif size_n is None:
+        if size_n is None and vae.likelihood.needs_size_factors:
             log_likelihood = math.nan
         else:
-            size = torch.as_tensor(size_n[rows], device=device)
-            log_likelihood -= float(vae.likelihood.of_counts(x_hat_ng, x, size)) * x.numel()
+            size = None if size_n is None else torch.as_tensor(size_n[rows], device=device)
+            log_likelihood -= float(vae.likelihood(x_hat_ng, x, size_n=size)) * x.numel()
         kl += float(kl_per_dimension(mu_nd.cpu().numpy(), log_var_nd.cpu().numpy()).sum()) * len(x)
     n, g = x_ng.shape
     return {"rate/kl_nats": kl / n, "elbo/nats_per_gene": (log_likelihood - kl) / (n * g)}
