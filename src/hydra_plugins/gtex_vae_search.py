@@ -35,7 +35,7 @@ from gtex_vae.runs.study import (
     try_lock,
 )
 from hydra_plugins.gtex_vae_launcher import error_of
-from hydra_plugins.gtex_vae_search_space import distribution, grid_points, quoted
+from hydra_plugins.gtex_vae_search_space import distribution, fit_to_data, grid_points, quoted
 
 if TYPE_CHECKING:
     import optuna
@@ -115,10 +115,11 @@ class OptunaSweeper(Sweeper):
         self.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, self.folder / "multirun.yaml")
         study = open_study(self.storage, direction=self.direction)
-        grid = grid_points(space) if self.sampler == "grid" else None
         settings = {"fixed": sorted(fixed), "space": {key: str(d) for key, d in space.items()}}
         with FileLock(self.folder / ".search.lock"):
             check_settings(study, settings)
+        space = self._space_that_fits(study, space)
+        grid = grid_points(space) if self.sampler == "grid" else None
         problems: dict[int, str] = {}
         while batch := self._next_batch(fixed, space, grid, problems):
             problems |= self._run_batch(study, batch)
@@ -162,6 +163,14 @@ class OptunaSweeper(Sweeper):
                 "nothing to search: add a space, for example 'model.latent_dim=choice(16,32,64)'"
             )
         return list(fixed.values()), space
+
+    def _space_that_fits(
+        self, study: optuna.Study, space: dict[str, BaseDistribution]
+    ) -> dict[str, BaseDistribution]:
+        """Limit the space to sizes that the training samples allow; a resumed search keeps the space of its trials."""
+        if before := study.get_trials(deepcopy=False):
+            return {key: before[0].distributions.get(key, part) for key, part in space.items()}
+        return fit_to_data(space, self.config)
 
     def _next_batch(
         self,

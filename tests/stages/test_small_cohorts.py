@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from gtex_vae.data.simulate.bulk import simulate_gtex
 
@@ -61,3 +62,20 @@ def test_a_stated_value_that_does_not_fit_is_refused_with_one_that_does(stated, 
     assert advice.startswith(f"{key}=")
     done = command("gtex_vae.train", *data, advice, f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path)
     assert done.code == 0, done.stderr
+
+
+def test_a_search_draws_only_sizes_that_fit(command, tmp_path):
+    pytest.importorskip("optuna", reason="the extra `search` is not installed")
+    data = [override for override in cohort(tmp_path, 80) if "hidden_dims" not in override]
+    done = command(
+        "gtex_vae.train", *data, "hparams_search=default", "hydra.sweeper.n_trials=3", "model.hidden_dims=[16]",
+        f"hydra.sweep.dir={tmp_path / 'search'}", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    table = pd.read_csv(tmp_path / "search" / "summary.csv")
+    assert len(table) == 3
+    for run in (tmp_path / "search").glob("[0-9]"):
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        n_train = (pd.read_csv(run / "splits.csv")["split"] == "train").sum()
+        assert config["data"]["batch_size"] <= n_train
+        assert config["model"]["latent_dim"] < n_train

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gtex_vae.data.covariates import Covariates
 from gtex_vae.data.loading.disk import DiskLoader
-from gtex_vae.data.loading.disk_matrix import check_memory
+from gtex_vae.data.loading.disk_matrix import DiskMatrix, check_memory
 from gtex_vae.data.loading.memory import Batch, BatchLoader
 from gtex_vae.data.loading.standardized import StandardizedMatrix
 from gtex_vae.data.preprocess import processed as processed_data
@@ -180,6 +180,12 @@ class ExpressionDataModule(LightningDataModule):
                 len(constant),
                 constant[0],
             )
+
+    def training_size(self) -> tuple[int, int]:
+        """Return the numbers of training samples and genes of the processed file, without reading X."""
+        self.adata = DiskMatrix(self.processed).adata
+        self._fill_donors()
+        return int((self._split() == "train").sum()), self.adata.n_vars
 
     def _fill_donors(self) -> None:
         """Give samples without a donor donors of their own, with a warning that names them."""

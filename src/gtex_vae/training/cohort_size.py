@@ -47,15 +47,9 @@ def fit_to_cohort(
     ConfigError
         A stated value does not fit; the message gives the largest value that does.
     """
-    components, batch = max(1, min(n_train - 1, n_genes)), n_train // processes
-    limits = {  # key: largest value, default
-        "model.latent_dim": (components, max(1, min(n_train // 2, components))),
-        "model.n_components": (components, components),
-        "data.batch_size": (batch, min(max(SMALLEST_BATCH, batch // STEPS), batch)),
-    }
     fitted = {name: dict(settings[name]) for name in ("model", "data")}
     changed = []
-    for key, (largest, default) in limits.items():
+    for key, (largest, default) in size_limits(n_train, n_genes, processes).items():
         group, name = key.split(".")
         value = fitted[group].get(name)
         if value is None or value <= largest:
@@ -70,3 +64,17 @@ def fit_to_cohort(
     if changed:
         log.info("%d training samples: %s", n_train, ", ".join(changed))
     return {**settings, **fitted}
+
+
+def size_limits(n_train: int, n_genes: int, processes: int = 1) -> dict[str, tuple[int, int]]:
+    """Return the largest value of each key that depends on the cohort, and the value that replaces a larger default.
+
+    >>> size_limits(21, 2000)
+    {'model.latent_dim': (20, 10), 'model.n_components': (20, 20), 'data.batch_size': (21, 8)}
+    """
+    components, batch = max(1, min(n_train - 1, n_genes)), n_train // processes
+    return {
+        "model.latent_dim": (components, max(1, min(n_train // 2, components))),
+        "model.n_components": (components, components),
+        "data.batch_size": (batch, min(max(SMALLEST_BATCH, batch // STEPS), batch)),
+    }
