@@ -72,6 +72,26 @@ def test_every_file_is_there_and_it_was_evaluated_first(analyzed):
     assert not list(folder.rglob(".*"))
 
 
+def test_evaluate_reads_the_pca_of_train(analyzed):
+    at_the_end, evaluated = (
+        json.loads(path.read_text())
+        for path in (analyzed / "metrics.json", analyzed / "evaluation" / "metrics.json")
+    )
+    own = {key: value for key, value in at_the_end.items() if key.startswith("baseline/pca/")}
+    assert own
+    assert own == {key: evaluated[key] for key in own}
+    assert (analyzed / "model" / "pca.safetensors").is_file()
+
+
+def test_every_metric_is_in_the_catalogue(analyzed):
+    from gtex_vae.analysis.metrics.catalogue import METRICS, describe
+
+    metrics = json.loads((analyzed / "evaluation" / "metrics.json").read_text())
+    known = {key for key in metrics if describe(key).label != describe(key).key}
+    assert known == metrics.keys()
+    assert METRICS.keys() >= {key for key in metrics if key.startswith(("reconstruction/", "imputation/"))}
+
+
 def test_page_is_whole_small_and_asks_for_nothing(text):
     page = Page(text)
     assert len(text) < 3_000_000

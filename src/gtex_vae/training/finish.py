@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,7 +133,8 @@ def report(
     log_final_metrics(metrics, model, datamodule, trainer, config, run_dir)
     lines = [f"{'held-out donors':32s}{'VAE':>8s}{'PCA':>8s}{'':>3s}difference"]
     for key in catalogue.HEADLINE:
-        if key in metrics:
+        if key in metrics and not math.isnan(metrics[key]):
             ours, pca = metrics[key], metrics[f"baseline/pca/{key}"]
             lines.append(f"{catalogue.label(key):32s}{ours:8.3f}{pca:8.3f}{ours - pca:+13.3f}")
+    lines += [missing] if (missing := catalogue.unavailable(metrics)) else []
     log.info("\n%s\n\nrun: %s\nwatch: tensorboard --logdir %s", "\n".join(lines), run_dir, run_dir)

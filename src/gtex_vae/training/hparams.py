@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,9 @@ def log_final_metrics(
 ) -> None:
     """Log final metrics with the settings, a table of metrics, and the held-out samples."""
     settings = run_settings(config, run_dir)
-    final = {f"test/{key}": metrics[key] for key in COMPARED_METRICS if key in metrics}
+    final = {
+        f"test/{key}": metrics[key] for key in COMPARED_METRICS if not math.isnan(metrics.get(key, math.nan))
+    }
     for logger in trainer.loggers:
         if not isinstance(logger, TensorBoardLogger):
             logger.log_metrics(final, step=trainer.global_step)
@@ -141,6 +144,6 @@ def metrics_table(metrics: Mapping[str, float]) -> str:
     lines = ["| held-out donors | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
     for row in rows:
         values = (metrics.get(prefix + row) for prefix in columns.values())
-        cells = ("" if value is None else f"{value:.4f}" for value in values)
+        cells = ("" if value is None or math.isnan(value) else f"{value:.4f}" for value in values)
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -7,6 +7,8 @@ import pytest
 from gtex_vae.analysis.baselines import Mean
 from gtex_vae.analysis.evaluation.predictions import PredictionCollector
 from gtex_vae.analysis.evaluation.score import score, score_methods, score_reconstruction
+from gtex_vae.analysis.metrics.bootstrap import metric_names
+from gtex_vae.analysis.metrics.catalogue import TISSUE_KEYS
 from gtex_vae.inference.intervals import PredictiveIntervals
 from gtex_vae.inference.out_of_distribution import usual_residual
 from gtex_vae.models.pca import PCA
@@ -62,6 +64,24 @@ def test_score_without_tissues_has_no_tissue_keys():
     result = score(PCA.fit(x_train, 3), x_train, x_test, train.drop(columns="tissue"), test)
     assert "reconstruction/r2" in result
     assert not any("tissue" in name or "cluster" in name for name in result)
+
+
+def test_with_one_tissue_accuracies_are_undefined_and_have_no_interval():
+    (x_train, train), (x_test, test) = annotated(60, 0), annotated(30, 1)
+    train["tissue"] = test["tissue"] = "Liver"
+    methods = {"": PCA.fit(x_train, 3), "baseline/pca/": PCA.fit(x_train, 3)}
+    scores = score_methods(methods, x_train, x_test, train, test)
+    for prefix in methods:
+        assert all(np.isnan(scores.metrics[prefix + key]) for key in TISSUE_KEYS)
+        assert not any("tissue" in name for name in metric_names(scores.samples[prefix]))
+
+
+def test_held_out_samples_of_one_tissue_are_scored_against_all_tissues():
+    (x_train, train), (x_test, test) = annotated(60, 0), annotated(30, 1)
+    test["tissue"] = "1"
+    metrics = score(PCA.fit(x_train, 3), x_train, x_test, train, test)
+    assert 0 <= metrics["tissue/knn_accuracy"] <= 1
+    assert np.isnan(metrics["cluster/ari"])
 
 
 def test_a_model_sees_zeros_where_entries_are_hidden_and_is_told_so():

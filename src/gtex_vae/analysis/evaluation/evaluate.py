@@ -23,12 +23,13 @@ from gtex_vae.analysis.evaluation.rate import rate_metrics
 from gtex_vae.analysis.evaluation.score import score_methods
 from gtex_vae.analysis.genes.evaluation import evaluate_genes
 from gtex_vae.analysis.genes.function import Members
+from gtex_vae.analysis.metrics.catalogue import unavailable
 from gtex_vae.analysis.metrics.covariate_prediction import predictability
 from gtex_vae.analysis.metrics.coverage import Coverage
 from gtex_vae.analysis.metrics.interval_table import interval_table
 from gtex_vae.analysis.metrics.latent import effective_rank
 from gtex_vae.analysis.metrics.reconstruction_tables import gene_table, tissue_table
-from gtex_vae.analysis.metrics.tissue import accuracy, knn_predict, labelled, logreg_predict
+from gtex_vae.analysis.metrics.tissue import accuracy, knn_predict, labelled, logreg_predict, several_classes
 from gtex_vae.files import write_beside, write_json
 from gtex_vae.inference.calibration import Calibration
 from gtex_vae.inference.out_of_distribution import sentence, summary
@@ -75,13 +76,15 @@ class Evaluation:
         self.tables["intervals"] = intervals[kept]
 
     def lines(self) -> list[str]:
-        """What a user is shown: intervals and, as far as they were measured, gene function and the verdict in words."""
-        said = [self.tables["intervals"].round(4).to_string()]
+        """Summarize for the console: intervals, gene function, out-of-distribution verdicts, unavailable metrics."""
+        lines = [self.tables["intervals"].round(4).to_string()]
         if "gene_function" in self.tables:
-            said.append(f"gene function\n{self.tables['gene_function'].iloc[:, :8].round(3).to_string()}")
+            lines.append(f"gene function\n{self.tables['gene_function'].iloc[:, :8].round(3).to_string()}")
         if "out_of_distribution" in self.tables:
-            said.append(sentence(self.tables["out_of_distribution"]["verdict"]))
-        return said
+            lines.append(sentence(self.tables["out_of_distribution"]["verdict"]))
+        if missing := unavailable(self.metrics):
+            lines.append(missing)
+        return lines
 
 
 def write_evaluation(folder: Path, result: Evaluation) -> None:
@@ -219,12 +222,13 @@ def _raw_logreg(
     train: tuple[NDArray[np.float32], pd.DataFrame],
     test: tuple[NDArray[np.float32], pd.DataFrame],
 ) -> None:
-    """Tissue by logistic regression on the expression itself."""
+    """Predict tissues by logistic regression on expression."""
     (x_train_ng, train_obs), (x_test_ng, test_obs) = train, test
-    known = labelled(train_obs["tissue"])
-    if not known.any() or not labelled(test_obs["tissue"]).any():
+    known, key = labelled(train_obs["tissue"]), "baseline/expression/tissue/logreg_accuracy"
+    result.metrics[key] = float("nan")
+    if not several_classes(train_obs["tissue"]) or not labelled(test_obs["tissue"]).any():
         return
     if not known.all():
         x_train_ng, train_obs = x_train_ng[known], train_obs[known]
     predicted = logreg_predict(x_train_ng, x_test_ng, train_obs["tissue"])
-    result.metrics["baseline/expression/tissue/logreg_accuracy"] = accuracy(predicted, test_obs["tissue"])
+    result.metrics[key] = accuracy(predicted, test_obs["tissue"])

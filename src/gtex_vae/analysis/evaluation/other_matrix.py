@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gtex_vae.analysis.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from gtex_vae.analysis.evaluation.missing_genes import on_present_genes
 from gtex_vae.analysis.evaluation.run_samples import open_splits, run_pca
-from gtex_vae.analysis.metrics.catalogue import METRICS, TISSUES
+from gtex_vae.analysis.metrics.catalogue import TISSUE_KEYS
 from gtex_vae.data.annotations import annotate
 from gtex_vae.data.genes.mapping import MIN_OVERLAP
 from gtex_vae.data.readers.backed import open_matrix
@@ -32,10 +32,6 @@ from gtex_vae.inference.trained_model import TrainedModel
 log = logging.getLogger(__name__)
 
 BATCH = 512
-# null where the samples have no tissues
-TISSUE_KEYS = [
-    key for key, row in METRICS.items() if row.needs == TISSUES and key.startswith(("tissue/", "cluster/"))
-]
 
 
 @dataclass(frozen=True)

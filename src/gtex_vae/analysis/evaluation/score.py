@@ -14,10 +14,18 @@ from numpy.typing import NDArray
 
 from gtex_vae.analysis.baselines import Mean
 from gtex_vae.analysis.metrics.bootstrap import metric
+from gtex_vae.analysis.metrics.catalogue import TISSUE_KEYS
 from gtex_vae.analysis.metrics.imputation import RATES, hidden_batches, hidden_sums, key
 from gtex_vae.analysis.metrics.latent import active_units
 from gtex_vae.analysis.metrics.reconstruction import GeneSums, sample_sums
-from gtex_vae.analysis.metrics.tissue import accuracy, cluster_metrics, knn_predict, labelled, logreg_predict
+from gtex_vae.analysis.metrics.tissue import (
+    accuracy,
+    cluster_metrics,
+    knn_predict,
+    labelled,
+    logreg_predict,
+    several_classes,
+)
 from gtex_vae.data.rows import RowMatrix
 from gtex_vae.inference.predictors import (
     BATCH_SIZE,
@@ -229,9 +237,10 @@ def _score_tissue(
     test_tissues: pd.Series,
     seed: int,
 ) -> None:
-    """Add tissue and cluster metrics, if samples of both splits have labels."""
+    """Add tissue and cluster metrics; NaN if training samples have fewer than two tissues, or test samples none."""
     train, test = labelled(train_tissues), labelled(test_tissues)
-    if not train.any() or not test.any():
+    scores.metrics |= {f"{prefix}{key}": float("nan") for key in TISSUE_KEYS}
+    if not several_classes(train_tissues) or not test.any():
         return
     samples = scores.samples[prefix]
     samples["labelled"] = test

@@ -5,7 +5,8 @@ The report, the model card, TensorBoard, the sweep page and the console read it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 Better = Literal["higher", "lower", ""]
@@ -198,6 +199,20 @@ def label(key: str) -> str:
     return describe(key).label
 
 
+def unavailable(metrics: Mapping[str, float | None]) -> str:
+    """List undefined metrics of the model with their requirements; empty if there are none.
+
+    >>> unavailable({"cluster/ari": None, "cluster/nmi": float("nan"), "reconstruction/r2": 0.9})
+    'Not available: ARI of k-means with tissues, NMI of k-means with tissues (needs at least two labelled tissues).'
+    """
+    groups: dict[str, list[str]] = {}
+    for key, value in metrics.items():
+        if split_prefix(key)[0] == "" and (value is None or math.isnan(value)):
+            groups.setdefault(describe(key).needs, []).append(label(key))
+    texts = [f"{', '.join(labels)}{f' (needs {needs})' if needs else ''}" for needs, labels in groups.items()]
+    return f"Not available: {'; '.join(texts)}." if texts else ""
+
+
 def lower_is_better(key: str) -> bool:
     """Whether smaller values of a metric are better."""
     return describe(key).better == "lower"
@@ -221,3 +236,4 @@ def keys_shown(*levels: Shown, group: str = "") -> Sequence[str]:
 
 
 HEADLINE = tuple(keys_shown("headline"))
+TISSUE_KEYS = tuple(key for key in METRICS if key.startswith(("tissue/", "cluster/")))

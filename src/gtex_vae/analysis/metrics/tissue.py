@@ -175,6 +175,15 @@ def cluster_metrics(z_nd: NDArray[np.floating], labels: Labels, *, seed: int = 0
     }
 
 
+def several_classes(labels: Labels) -> bool:
+    """Return True if there are at least two different labels; with one, every prediction would be correct.
+
+    >>> several_classes(["a", "b", None]), several_classes(["a", "a", None])
+    (True, False)
+    """
+    return len(np.unique(_strings(np.asarray(labels, dtype=object)[labelled(labels)]))) > 1
+
+
 def labelled(labels: Labels) -> NDArray[np.bool_]:
     """Return True for labels that are not missing."""
     return ~pd.isna(np.asarray(labels, dtype=object))

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from gtex_vae.analysis.metrics.catalogue import METRICS, PCA, keys_shown, label
+from gtex_vae.analysis.metrics.catalogue import METRICS, PCA, keys_shown, label, unavailable
 from gtex_vae.analysis.report.comparisons import Intervals, tone
 from gtex_vae.analysis.report.report_data import read_intervals
 from gtex_vae.data.preprocess import processed
@@ -213,7 +213,13 @@ def _metrics(metrics: Mapping[str, float | None], intervals: Intervals, alignmen
         if intervals
         else "Add intervals with `python -m gtex_vae.evaluate run=RUN`."
     )
-    return "\n".join([*lines, f"\nThe PCA has as many components and the same training samples. {text}\n"])
+    return "\n".join(
+        [
+            *lines,
+            f"\nThe PCA has as many components and the same training samples. {text} {unavailable(metrics)}".rstrip()
+            + "\n",
+        ]
+    )
 
 
 def _figure(value: float | None) -> str:

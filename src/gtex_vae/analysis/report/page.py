@@ -158,7 +158,8 @@ def _comparison(data: ReportData) -> str:
     own_keys = [k for k in metrics if not k.startswith("baseline/") and f"baseline/pca/{k}" not in metrics]
     rows += [[catalogue.label(key), metrics[key], "", "", "", "", ""] for key in own_keys]
     header = ["metric", "model", "95 % interval", "PCA", "difference", "95 % interval", ""]
-    return html_table(header, rows)
+    missing = escape(catalogue.unavailable(metrics))
+    return html_table(header, rows) + (f'<p class="note">{missing}</p>' if missing else "")
 
 
 def _data(data: ReportData) -> str:

@@ -30,7 +30,7 @@ from gtex_vae.analysis.genes.embedding_file import (
 )
 from gtex_vae.analysis.genes.neighbours import cosine_neighbours
 from gtex_vae.analysis.metrics.bootstrap import Interval
-from gtex_vae.analysis.metrics.tissue import knn_predict, labelled
+from gtex_vae.analysis.metrics.tissue import knn_predict, labelled, several_classes
 from gtex_vae.analysis.report import projections
 from gtex_vae.analysis.report.comparisons import Intervals
 from gtex_vae.analysis.report.evaluated_tables import read_evaluated
@@ -206,9 +206,9 @@ def _pca(
 def _confusion(
     z_nd: NDArray[np.float32], tissue: pd.Series, train: NDArray[np.bool_], test: NDArray[np.bool_]
 ) -> pd.DataFrame:
-    """Count held-out samples by tissue and by the vote of their nearest training samples."""
+    """Count held-out samples by tissue and by the vote of their nearest training samples; empty below two tissues."""
     train, test = train & labelled(tissue), test & labelled(tissue)
-    if not train.any() or not test.any():
+    if not several_classes(tissue[train]) or not test.any():
         return pd.DataFrame()
     predicted = knn_predict(z_nd[train], z_nd[test], tissue[train])
     truth = tissue[test].astype(str).to_numpy()

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gtex_vae.analysis.metrics.tissue import accuracy, expression_predict, labelled
+from gtex_vae.analysis.metrics.tissue import accuracy, expression_predict, labelled, several_classes
 from gtex_vae.models.pca import PCA
 
 Floats = NDArray[np.float32]
@@ -275,9 +275,9 @@ def _within_tissues(x_ng: Floats, tissue: pd.Series) -> Floats | None:
 
 
 def _tissue_accuracy(profiles: Profiles, held_out: Profiles) -> float:
-    """Train a tissue classifier on ``profiles`` and return its accuracy on held-out samples; NaN without tissues."""
+    """Train a tissue classifier on ``profiles`` and return its accuracy on held-out samples; NaN without two tissues."""
     known = labelled(profiles.tissue)
-    if not known.any() or not labelled(held_out.tissue).any():
+    if not several_classes(profiles.tissue) or not labelled(held_out.tissue).any():
         return float("nan")
     predicted = expression_predict(profiles.x_ng[known], held_out.x_ng, profiles.tissue[known])
     return accuracy(predicted, held_out.tissue)
