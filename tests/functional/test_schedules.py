@@ -6,7 +6,7 @@ import math
 from typing import Any, get_args
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from gtex_vae.functional.schedules import (
@@ -158,15 +158,24 @@ def test_weight_never_falls_within_a_cycle(schedule: dict[str, Any], a: float, b
     assert kl_weight(a, **schedule) <= kl_weight(b, **schedule) + 1e-12
 
 
+SAWTOOTH = {"shape": "linear", "start": 0.0, "cycles": 2.0, "ratio": 1.0, "decay": 1.0}
+
+
 @given(schedule=schedules)
+@example(schedule=SAWTOOTH)
+@example(schedule=SAWTOOTH | {"ratio": 1.0 - 1e-10})
+@example(schedule=SAWTOOTH | {"cycles": 1.0})
 def test_warmup_ends_at_the_first_top(schedule: dict[str, Any]) -> None:
-    schedule |= {"floor": 0.0, "beta": 1.0}
+    schedule = schedule | {"floor": 0.0, "beta": 1.0}
+    start = schedule["start"]
     end = warmup_end(**{key: schedule[key] for key in ("shape", "start", "cycles", "ratio")})
-    assert schedule["start"] <= end <= 1.0
+    assert start <= end <= 1.0
     if end < 1.0:
-        assert kl_weight(min(1.0, end + 1e-9), **schedule) == pytest.approx(1.0, abs=1e-6)
+        assert kl_weight(max(start, end - 1e-12), **schedule) == pytest.approx(1.0, abs=1e-6)
+        if schedule["ratio"] < 0.999:  # with ratio=1 the next cycle starts here, at 0
+            assert kl_weight(min(1.0, end + 1e-9), **schedule) == pytest.approx(1.0, abs=1e-6)
     if schedule["shape"] != "constant":
-        assert kl_weight(schedule["start"] + 0.5 * (end - schedule["start"]), **schedule) < 0.99
+        assert kl_weight(start + 0.5 * (end - start), **schedule) < 0.99
 
 
 def test_capacity_of_burgess_et_al() -> None:

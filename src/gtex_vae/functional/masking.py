@@ -1,4 +1,4 @@
-"""Hiding entries of the input, and randomness that depends on the step alone.
+"""Masks that hide entries of the input.
 
 Shapes: ``n`` samples, ``g`` genes.
 """
@@ -8,33 +8,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-
-
-def step_seed(seed: int, *counters: int) -> int:
-    """Mix a seed with counters (step, rank, ...) into an independent 63-bit seed.
-
-    Randomness that is a function of the step makes a resumed run repeat an uninterrupted one exactly, without
-    any generator state in the checkpoint.
-
-    Examples
-    --------
-    >>> step_seed(1, 5) == step_seed(1, 5), step_seed(1, 5) == step_seed(1, 6)
-    (True, False)
-    """
-    # as a spawn key: in the entropy itself, zeros at the end count for nothing, and (1, 5) would be (1, 5, 0)
-    sequence = np.random.SeedSequence(seed, spawn_key=counters)
-    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def seed_generators(seed: int, device: torch.device) -> None:
-    """Seed the global generators that computing on a device draws from: the CPU's and its own.
-
-    ``torch.manual_seed`` goes through those of every kind of device there is, which takes 60 microseconds: a fiftieth of a
-    step on a GPU.
-    """
-    torch.default_generator.manual_seed(seed)
-    if device.type != "cpu":
-        torch.get_device_module(device).manual_seed(seed)
 
 
 def draw_ratio(low: float, high: float, whole: float, seed: int) -> float:

@@ -20,7 +20,7 @@ from gtex_vae.data.loading.memory import Batch, BatchLoader
 from gtex_vae.data.single_cell.donors import DonorCells
 from gtex_vae.errors import ConfigError
 from gtex_vae.functional.contrastive_losses import clamped_scale, similarity
-from gtex_vae.functional.masking import seed_generators, step_seed
+from gtex_vae.functional.seeds import seed_generators, step_seed
 from gtex_vae.models.aligner import Aligner
 
 ROWS_AT_A_TIME = 2048

@@ -19,7 +19,8 @@ from gtex_vae.data.covariates import Covariates
 from gtex_vae.data.loading.memory import Batch
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError
-from gtex_vae.functional.masking import draw_observed, hide, seed_generators, step_seed
+from gtex_vae.functional.masking import draw_observed, hide
+from gtex_vae.functional.seeds import seed_generators, step_seed
 from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.models.contrastive import ContrastiveTerm
 from gtex_vae.models.objective import Objective

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from gtex_vae.functional.elbo import sample_posterior
-from gtex_vae.functional.masking import hide, seed_generators, step_seed
+from gtex_vae.functional.masking import hide
+from gtex_vae.functional.seeds import seed_generators, step_seed
 from gtex_vae.models.objective import Objective
 from gtex_vae.models.vae import VAE, VAEOutput
 

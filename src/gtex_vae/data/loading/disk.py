@@ -15,7 +15,7 @@ from gtex_vae.data.loading.disk_matrix import GIB, DiskMatrix
 from gtex_vae.data.loading.memory import Batch
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError
-from gtex_vae.functional.masking import step_seed
+from gtex_vae.functional.seeds import step_seed
 
 BUFFER_SHARE = 4  # a quarter of the memory for each of the two buffers
 IN_ORDER_BATCHES = 4  # in a buffer without shuffling

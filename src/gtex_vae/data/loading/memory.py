@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gtex_vae.functional.masking import step_seed
+from gtex_vae.functional.seeds import step_seed
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from gtex_vae.errors import ConfigError
-from gtex_vae.functional.masking import draw_ratio, step_seed
+from gtex_vae.functional.masking import draw_ratio
+from gtex_vae.functional.seeds import step_seed
 from gtex_vae.training.module import VAEModule
 
 STREAM = 1  # random stream, separate from the others of the same step
