@@ -30,7 +30,7 @@ def test_a_correction_of_preprocessing_reaches_existing_files(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(fingerprint, "PREPARE_VERSION", PREPARE_VERSION + 1)
-    monkeypatch.setattr("gtex_vae.data.preprocess.processed.PREPARE_VERSION", 2)
+    monkeypatch.setattr("gtex_vae.data.preprocess.processed.PREPARE_VERSION", PREPARE_VERSION + 1)
     with caplog.at_level(logging.INFO, "gtex_vae"):
         assert make_processed(path, PREPARE)
     assert (
