@@ -101,7 +101,10 @@ TEXT: dict[str, tuple[str | bytes, str]] = {
     "gct hexadecimal": (lines(GCT, 5, "ENSG00000000005.5\tTNMD\t0\t0x1F"), "'0x1F' is not a number"),
     "gct underscores": (lines(GCT, 5, "ENSG00000000005.5\tTNMD\t0\t1_000"), "'1_000' is not a number"),
     "gct two points": (lines(GCT, 5, "ENSG00000000005.5\tTNMD\t0\t1.2.3"), "'1.2.3' is not a number"),
-    "gct thousands": (lines(GCT, 5, "ENSG00000000005.5\tTNMD\t0\t1,234.5"), "'1,234.5' is not a number"),
+    "gct thousands": (
+        lines(GCT, 5, "ENSG00000000005.5\tTNMD\t0\t1,234.5"),
+        "'1,234.5' has a thousands separator; write 1234.5",
+    ),
     "gct NaN": (
         lines(GCT, 4, "ENSG00000000003\tTSPAN6\tNaN\t1"),
         r"line 4, column 3 .*'NaN' is a missing value",

@@ -21,6 +21,9 @@ from gtex_vae.errors import DataError
 log = logging.getLogger(__name__)
 
 EXAMPLES = 10
+EXAMINED = 100
+UNKNOWN = "unknown gene"
+MIN_KNOWN = 0.1
 
 
 @dataclass
@@ -36,6 +39,8 @@ class KeepGenes:
     ----------
     dropped
         Number of rows dropped so far by reason, for the provenance.
+    unknown
+        First labels that are not genes.
 
     Examples
     --------
@@ -49,13 +54,37 @@ class KeepGenes:
 
     table: GeneTable
     dropped: Counter[str] = field(default_factory=Counter)
+    unknown: list[str] = field(default_factory=list)
 
     def __call__(self, label: str, name: str | None = "") -> bool:
         """Check whether the row is a wanted gene; count it if not."""
         if self.table.trace(label, name) is not None:
             return True
-        self.dropped[_reason(self.table, label, name)] += 1
+        reason = _reason(self.table, label, name)
+        self.dropped[reason] += 1
+        if reason == UNKNOWN and len(self.unknown) < EXAMINED:
+            self.unknown.append(label)
         return False
+
+    def check(self, n_genes: int) -> None:
+        """Refuse matrices of which fewer than a tenth of the genes is known: matches are then accidents.
+
+        Parameters
+        ----------
+        n_genes
+            Genes that were read, wanted or not.
+
+        Raises
+        ------
+        DataError
+            Nearly all ids are unknown.
+        """
+        known = n_genes - self.dropped[UNKNOWN]
+        if known < MIN_KNOWN * n_genes:
+            raise DataError(
+                f"only {known:,} of {n_genes:,} genes are known; the ids look like {describe_ids(self.unknown)}, but must "
+                "be human Ensembl ids or symbols"
+            )
 
 
 @dataclass(frozen=True)
@@ -81,7 +110,7 @@ def _reason(table: GeneTable, label: str, name: str | None) -> str:
     """Name the reason why a column is not among the wanted genes."""
     if table.whole is not None and table.whole.trace(label, name) is not None:
         return "gene of another biotype or list"
-    return "unknown gene"
+    return UNKNOWN
 
 
 def count_and_examples(pairs: Sequence[Any]) -> dict[str, Any]:

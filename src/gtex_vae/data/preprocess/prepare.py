@@ -134,6 +134,8 @@ def prepare_matrix(
                 matrices.append(read_matrix(matrix_path, **how))
             else:
                 matrices.append(opened.enter_context(open_wanted(matrix_path, scratch=Path(scratch), **how)))
+        if keep is not None:
+            keep.check(sum(matrix.source.found_shape[0] for matrix in matrices))
         matrix = _join(matrices)
         log.info("%d samples x %d genes in %s (%s)", *matrix.x_ng.shape, matrix.unit, matrix.unit_reason)
         made, unit_now, size_n = _one_column_per_gene(

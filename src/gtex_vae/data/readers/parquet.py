@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from gtex_vae.data.readers.column_names import describes_genes, describes_samples
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix, Source, check_sample_ids, check_values
 from gtex_vae.data.readers.orientation import find_orientation
 from gtex_vae.data.readers.registry import ReadOptions
@@ -92,7 +93,7 @@ def read(path: Path, options: ReadOptions) -> RawMatrix:
 
 
 def _find_columns(path: Path, file: Any) -> tuple[str, list[str], list[str]]:
-    """Find the column of ids, the other text columns and the numeric columns."""
+    """Find the column of ids, the other columns that describe rows, and the numeric columns of expression."""
     import pyarrow as pa
 
     types, schema = pa.types, file.schema_arrow
@@ -106,6 +107,7 @@ def _find_columns(path: Path, file: Any) -> tuple[str, list[str], list[str]]:
         for field in schema
         if (types.is_integer(field.type) or types.is_floating(field.type) or types.is_decimal(field.type))
         and field.name not in index
+        and not (describes_genes(field.name) or describes_samples(field.name))
     ]
     text = [
         field.name
@@ -115,6 +117,7 @@ def _find_columns(path: Path, file: Any) -> tuple[str, list[str], list[str]]:
         or types.is_string_view(field.type)
         or types.is_dictionary(field.type)
     ]
+    annotation = [name for name in schema.names if describes_genes(name) or describes_samples(name)]
     if not numeric:
         raise DataError(f"{path}: the parquet table has no numeric columns, so no expression values")
     id_column = next((name for name in index if name in schema.names), None) or next(iter(text), None)
@@ -122,7 +125,7 @@ def _find_columns(path: Path, file: Any) -> tuple[str, list[str], list[str]]:
         raise DataError(
             f"{path}: the parquet table has {len(numeric):,} numeric columns but no text column of ids; add one"
         )
-    return id_column, [name for name in text if name != id_column], numeric
+    return id_column, [name for name in dict.fromkeys([*text, *annotation]) if name != id_column], numeric
 
 
 def _genes_in_rows(

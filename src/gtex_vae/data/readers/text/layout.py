@@ -2,59 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from gtex_vae.data.genes.ids import parse_ensembl
+from gtex_vae.data.readers.column_names import describes_genes, describes_samples
 from gtex_vae.data.readers.orientation import are_ensembl
 from gtex_vae.data.readers.text.numbers import is_text
 from gtex_vae.data.readers.text.rows import RowParser, decode, split_fields
 from gtex_vae.errors import DataError
 
+log = logging.getLogger(__name__)
+
 _DELIMITERS = {b"\t": "tab", b",": "comma", b";": "semicolon", b"|": "bar", b" ": "space"}
-# columns between the id and the values; most are numbers that would be taken for samples
-_ANNOTATION = {
-    *(
-        "chr",
-        "chrom",
-        "chromosome",
-        "seqname",
-        "start",
-        "end",
-        "stop",
-        "strand",
-        "length",
-        "gene_length",
-        "tss",
-    ),
-    *(
-        "phenotype_id",
-        "pid",
-        "gid",
-        "gene_id",
-        "geneid",
-        "ensembl_id",
-        "ensembl",
-        "entrez_id",
-        "entrezgene",
-        "id",
-    ),
-    *(
-        "name",
-        "description",
-        "gene_name",
-        "gene_symbol",
-        "symbol",
-        "gene",
-        "biotype",
-        "gene_type",
-        "gene_biotype",
-    ),
-}
-GENE_NAME = ("gene_name", "gene_symbol", "symbol", "description", "name", "gene")
-_ID = ("gene_id", "geneid", "ensembl_id", "ensembl", "phenotype_id", "sample_id", "sampid", "sample", "id")
+GENE_NAME = (
+    *("gene_name", "gene_symbol", "symbol", "hgnc_symbol", "hugo_symbol", "external_gene_name"),
+    *("associated_gene_name", "description", "name", "gene"),
+)
+_ID = (
+    "gene_id",
+    "geneid",
+    "ensembl_id",
+    "ensembl_gene_id",
+    "ensembl",
+    "phenotype_id",
+    "sample_id",
+    "sampid",
+    "sample",
+    "id",
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +55,8 @@ class Layout:
         Columns before the values.
     id_at
         Position of the ids among them.
+    skipped
+        Positions, after these, of columns that describe the rows and are left out.
     """
 
     path: Path
@@ -83,11 +65,28 @@ class Layout:
     header: list[str]
     n_lead: int
     id_at: int
+    skipped: frozenset[int] = frozenset()
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns with values."""
+        """Names of the columns after the text columns."""
         return self.header[self.n_lead :]
+
+    @property
+    def value_names(self) -> list[str]:
+        """Names of the columns with values."""
+        return [name for at, name in enumerate(self.columns) if at not in self.skipped]
+
+    def target(self, wanted: np.ndarray | None = None) -> np.ndarray:
+        """Number the columns with values, or the wanted ones of them; -1 for all others, as in `RowParser`."""
+        takes = np.array([at not in self.skipped for at in range(len(self.columns))], bool)
+        if wanted is not None:
+            takes[takes] = wanted
+        return np.where(takes, np.cumsum(takes) - 1, -1).astype(np.int32)
+
+    def only(self, name: str) -> Layout:
+        """Leave out all columns with values but one."""
+        return replace(self, skipped=frozenset(range(len(self.columns))) - {self.columns.index(name)})
 
     def parser(self, kind: str, target: np.ndarray) -> RowParser:
         """Make a parser of rows; ``kind`` and ``target`` as in `RowParser`."""
@@ -118,7 +117,11 @@ def find_layout(path: Path, peeked: list[bytes]) -> tuple[Layout, list[list[str]
     if (
         names
         and not any(is_text(name) for name in names)
-        and (len(set(names)) < len(names) or any(not name.isdigit() for name in names))
+        and (
+            len(set(names)) < len(names)
+            or any(not name.isdigit() for name in names)
+            or parse_ensembl(header[0]) is not None
+        )
     ):
         raise DataError(
             f"{path}, line {number}: has numbers where the column names should be; add a header line"
@@ -128,9 +131,7 @@ def find_layout(path: Path, peeked: list[bytes]) -> tuple[Layout, list[list[str]
         raise DataError(
             f"{path}, line {number + 1}: {len(rows[0]):,} fields where the header has {len(header):,}; {_why(rows, header)}"
         )
-    n_lead = 1
-    while n_lead < len(header) and (header[n_lead].lower() in _ANNOTATION or _is_text_column(rows, n_lead)):
-        n_lead += 1
+    n_lead = _count_lead(header, rows)
     if n_lead == len(header):
         raise DataError(
             f"{path}: no numeric columns, so no matrix of expression values; is it an annotation table?"
@@ -139,7 +140,30 @@ def find_layout(path: Path, peeked: list[bytes]) -> tuple[Layout, list[list[str]
         raise DataError(
             f"{path}, line {number + 1}: text in every column, like a second header line; keep one header line"
         )
-    return Layout(path, number, delimiter, header, n_lead, _id_column(header[:n_lead], rows)), rows
+    later = range(n_lead, len(header))
+    skipped = [at for at in later if describes_genes(header[at]) or describes_samples(header[at])]
+    skipped += [at for at in later if at not in skipped and _is_text_column(rows, at)]
+    if len(skipped) == len(later):
+        raise DataError(f"{path}: all numeric columns describe genes or samples, so there is no expression")
+    if skipped:
+        log.info("left out columns that describe the rows: %s", ", ".join(header[at] for at in skipped[:10]))
+    id_at = _id_column(header[:n_lead], rows)
+    return Layout(
+        path, number, delimiter, header, n_lead, id_at, frozenset(at - n_lead for at in skipped)
+    ), rows
+
+
+def _count_lead(header: list[str], rows: list[list[str]]) -> int:
+    """Count the columns before the values: ids, text, and columns that describe genes or samples."""
+    genes_at = next((at for at, name in enumerate(header) if parse_ensembl(name)), 0)
+    if genes_at and are_ensembl(header[genes_at:]):
+        return genes_at
+    n_lead = 1
+    while n_lead < len(header) and (
+        describes_genes(header[n_lead]) or describes_samples(header[n_lead]) or _is_text_column(rows, n_lead)
+    ):
+        n_lead += 1
+    return n_lead
 
 
 def _find_delimiter(path: Path, number: int, header: bytes, lines: list[bytes]) -> bytes:

@@ -24,6 +24,7 @@ _MOST_DIGITS = np.uint64(19)
 _FLOAT32_TINY = float(np.finfo(np.float32).tiny)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 _MISSING = {"", "na", "nan", "n/a", "#n/a", "null", "none", "-", ".", "?"}
 _INFINITE = {"inf", "infinity"}
 
@@ -200,6 +201,13 @@ def parse_number(token: bytes | bytearray) -> float:
     if bare.lstrip("+-") in _INFINITE:
         raise ValueError(f"{shown} is infinite; only finite values are allowed")
     if not _NUMBER.fullmatch(text):
+        if _THOUSANDS.fullmatch(text):
+            if "." in text:
+                raise ValueError(f"{shown} has a thousands separator; write {text.replace(',', '')}")
+            raise ValueError(
+                f"{shown} has a thousands separator or a decimal comma; write {text.replace(',', '')} or "
+                f"{text.replace(',', '.')}"
+            )
         if _NUMBER.fullmatch(text.replace(",", ".")):
             raise ValueError(f"{shown} has a decimal comma; write decimal points")
         raise ValueError(f"{shown} is not a number")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import mmap
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,6 +186,8 @@ class RowParser:
         )
         if self.delimiter == b"," and abs(found - self.n_lead - numbers) <= max(1, numbers // 4):
             why = "perhaps decimal commas: write decimal points"
+        if re.search(rb'"\d{1,3}(,\d{3})+"', line.block[line.start : line.stop]):
+            why = 'thousands separators ("1,386"): write 1386'
         return DataError(
             f"{self.path}, line {line.number:,}: {found:,} fields where the header has {expected:,}; {why}"
         )
