@@ -1,4 +1,4 @@
-"""What a conditional model is told of the samples of a matrix.
+"""Covariates of the samples of a matrix, for a conditional model.
 
 Shapes: ``n`` samples, ``k`` columns of the covariates' design.
 """
@@ -24,21 +24,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CovariateInput:
-    """What a conditional model is told of samples.
+    """Covariates given to a conditional model.
 
     Attributes
     ----------
     c_nk
-        Design of their covariates.
+        Design of the covariates.
     supposed_nk
-        The same as if some were other than they are.
+        Design with the values of ``as_if``; None without it.
     """
 
     c_nk: np.ndarray
     supposed_nk: np.ndarray | None = None
 
     def for_rows(self, rows: slice) -> CovariateInput:
-        """What is told of a part of the samples."""
+        """Return the covariates of some of the samples."""
         return CovariateInput(self.c_nk[rows], None if self.supposed_nk is None else self.supposed_nk[rows])
 
 
@@ -49,21 +49,21 @@ def covariates_of(
     annotations: Sequence[str] = (),
     as_if: Mapping[str, Any] | None = None,
 ) -> CovariateInput | None:
-    """What a conditional model is told of a matrix's samples; None for a model that takes no covariates.
+    """Read the covariates of the samples of a matrix; None for a model without covariates.
 
     Parameters
     ----------
     model, matrix
-        The model and what was read.
+        Trained model and the matrix that was read.
     annotations
-        Tables with a column of sample or donor ids; what the matrix holds itself comes first.
+        Tables with a column of sample or donor ids; annotations in the matrix take precedence.
     as_if
-        Covariates that samples are to be given, by name.
+        Values of covariates to predict expression for, by name.
 
     Raises
     ------
     ConfigError
-        The model takes no covariates, and tables or values are given; or it does not know the names or values.
+        The model takes no covariates but tables or values are given, or a name or value is unknown.
     """
     if model.covariates is None:
         for key, value in (("annotations", list(annotations)), ("as_if", as_if)):

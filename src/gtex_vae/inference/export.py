@@ -1,4 +1,4 @@
-"""A model's encoder as a ``torch.export`` program: from expression to embedding without this package.
+"""Export of the encoder as a ``torch.export`` program that needs only PyTorch.
 
 Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions.
 """
@@ -22,7 +22,7 @@ GENES = "genes.json"
 
 
 class ExpressionEncoder(nn.Module):
-    """Expression in the model's unit (n, g) to posterior means (n, d); standardization inside."""
+    """Module from expression in the model's unit (n, g) to posterior means (n, d), with standardization."""
 
     def __init__(self, model: TrainedModel) -> None:
         super().__init__()
@@ -36,8 +36,8 @@ class ExpressionEncoder(nn.Module):
 def export(model: TrainedModel, path: Path) -> None:
     """Write a ``.pt2`` program for the CPU that takes any number of samples.
 
-    The extra file ``genes.json`` in it holds ``gene_ids``, ``gene_names`` and ``unit`` of its input; genes that are not
-    measured are to be given ``missing``, their training mean.
+    Its extra file ``genes.json`` contains ``gene_ids``, ``gene_names`` and ``unit`` of the input, and ``missing``: values
+    for unmeasured genes, their training means.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def export(model: TrainedModel, path: Path) -> None:
 
     Examples
     --------
-    How to use it, with nothing but PyTorch::
+    Use it with PyTorch alone::
 
         files = {"genes.json": ""}
         program = torch.export.load("model.pt2", extra_files=files)

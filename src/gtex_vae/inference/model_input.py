@@ -1,4 +1,4 @@
-"""Any matrix as a model's input: its genes in order, its unit, block by block of samples.
+"""Conversion of any matrix to a model's genes and unit, in blocks of samples.
 
 Shapes: n samples, g the model's genes, c columns of the matrix.
 """
@@ -25,16 +25,16 @@ log = logging.getLogger(__name__)
 
 
 class ModelInput:
-    """A matrix as a model takes it.
+    """Matrix in a model's genes and unit.
 
-    The unit is recognised where the matrix does not state it, and converted to the model's where that can be done
-    from the values alone; a matrix in the model's unit is taken as it is. Genes are found by id, symbol, former symbol
-    or alias, whatever their order; those that the matrix does not have are filled with the training mean.
+    If the matrix does not state its unit, it is recognised from the values. It is converted to the model's unit if the
+    values suffice for that. Genes are found by id, symbol, former symbol or alias, in any order. Missing genes are
+    filled with their training mean.
 
     Parameters
     ----------
     matrix
-        What was read, in memory or on disk.
+        The matrix that was read, in memory or on disk.
     gene_ids, gene_names
         The model's genes in order.
     unit
@@ -42,19 +42,19 @@ class ModelInput:
     mean_g
         Training mean of each gene in that unit, shape (g,).
     min_overlap
-        Share of the model's genes that the matrix must have, from 0 to 1.
+        Minimum share of the model's genes that the matrix must have, from 0 to 1.
 
     Attributes
     ----------
     present_g
-        Whether the matrix has the gene.
+        True for genes of the matrix.
     report
-        What ``alignment.json`` says: counts and examples, plain.
+        Content of ``alignment.json``: counts and examples, plain.
 
     Raises
     ------
     DataError
-        Too few of the model's genes, or a unit that cannot become the model's.
+        Too few of the model's genes, or a unit that cannot be converted to the model's.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ModelInput:
         min_overlap: float = MIN_OVERLAP,
     ) -> None:
         if not 0.0 <= min_overlap <= 1.0:
-            raise ConfigError(f"min_overlap={min_overlap} must lie between 0 and 1")
+            raise ConfigError(f"min_overlap={min_overlap} must be between 0 and 1")
         self.matrix, self.unit, self.mean_g = matrix, unit, mean_g
         self._found_unit = canonical_unit(matrix.unit)
         self._as_is = self._found_unit == canonical_unit(unit)
@@ -120,12 +120,12 @@ class ModelInput:
         return len(self.matrix.sample_ids)
 
     def blocks(self, size: int) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-        """Yield consecutive samples in the model's genes and unit, float32 (n, g), and where they stand.
+        """Yield rows and expression of consecutive samples in the model's genes and unit, float32 (n, g).
 
         Parameters
         ----------
         size
-            Samples in a block; memory is a few times one dense block.
+            Samples in a block; memory use is a few dense blocks.
         """
         if size < 1:
             raise ConfigError(f"batch_size={size} must be at least 1")
@@ -135,7 +135,7 @@ class ModelInput:
             yield rows, self._alignment.apply(part.x_ng, self.mean_g, unit=self.unit)
 
     def _converted(self, part: RawMatrix) -> RawMatrix:
-        """A part in memory, in the unit it can be brought to."""
+        """Convert a block in memory to the model's unit, as far as possible."""
         if self._as_is and self._found_unit not in UNITS:
             return part
         check_stated_unit(part.source.path, self._found_unit, part.first_negative)
@@ -150,7 +150,7 @@ class ModelInput:
     def _library(
         self, gene_ids: Sequence[str], gene_names: Sequence[str]
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64] | None]:
-        """Columns to use and their lengths; counts are scaled over what preprocess would scale them over."""
+        """Return columns and gene lengths; counts are scaled over the same genes as in preprocess."""
         matrix = self.matrix
         column_c = np.arange(len(matrix.gene_ids))
         if self._found_unit not in COUNT_UNITS or self._as_is:
@@ -174,10 +174,10 @@ class ModelInput:
 
 
 def wanted_genes(gene_ids: Sequence[str], gene_names: Sequence[str]) -> KeepGene | None:
-    """Predicate of the genes that a model can use: its own, and all of their biotypes.
+    """Return a predicate of the genes that a model can use: its own, and all genes of their biotypes.
 
-    The latter are what `gtex_vae.data.preprocess.prepare` scales counts over. None where the annotation knows none of the genes,
-    so that all are to be read.
+    The latter are what `gtex_vae.data.preprocess.prepare` scales counts over. None if the annotation contains none of the genes,
+    so that all genes must be read.
 
     Examples
     --------

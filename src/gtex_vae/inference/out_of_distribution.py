@@ -1,4 +1,4 @@
-"""Has the model seen anything like this sample? A score, and a verdict in words.
+"""Out-of-distribution score and verdict of each sample.
 
 Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions, ``k`` of their principal components, ``m`` training and
 ``v`` validation samples.
@@ -14,34 +14,35 @@ import pandas as pd
 from numpy.typing import NDArray
 
 VERDICTS = ("well inside", "at the edge", "outside")
-EDGE, OUTSIDE = 0.95, 0.995  # quantiles of the validation donors' scores
+EDGE, OUTSIDE = 0.95, 0.995  # quantiles of the scores of validation donors
 NEIGHBOURS, REGION = 5, 15
-COMPONENTS = 128  # of the embedding that distances are taken in; all of them up to this many dimensions
-SHARE = 0.1  # a gene adds no more to the mean square than this: silent genes that speak up tell a lot, but none alone
-LEAST_LIMIT = 5.0  # of a residual in units of its gene's usual one, where there are few genes
+COMPONENTS = 128  # of the embedding, for distances; all of them if it has fewer dimensions
+SHARE = 0.1  # maximum share of one gene in the mean squared residual; limits genes that are normally not expressed
+LEAST_LIMIT = (
+    5.0  # minimum clipping limit of a residual divided by its gene's root mean square, for few genes
+)
 FEWEST = 10
-BLOCK = 1024  # samples whose distances to all others are held at a time
+BLOCK = 1024  # samples per block of the distance matrix
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class SeenSamples:
-    r"""What the model has seen: where training samples lie, and how well validation donors are reproduced there.
+    r"""Training embeddings, and reconstruction errors of validation donors, as reference for new samples.
 
-    Two things are asked of a sample, each beside what is usual in its own region of the embedding. How much of its
-    expression does the model fail to reproduce, as
+    Two measures of a sample are compared with their values in its region of the embedding. The misfit is
 
     .. math:: e_n = \ln \frac{1}{G} \sum_g (r_{ng} / s_g)^2
 
-    with each gene's residual in units of its root mean square over the validation donors, less the mean of the 15
-    nearest validation samples? Both ways count: an average of many samples is smoother than any sample. And how far
-    is it from training samples: the logarithm of its mean distance to the five nearest, less the same of those five
-    themselves (a local density ratio, as in the local outlier factor)?
+    where residuals are divided by the gene's root mean square over validation donors, minus its mean over the 15
+    nearest validation samples. Too low a misfit counts as well: averages of many samples are smoother than any sample.
+    The isolation is the log mean distance to the five nearest training samples, minus the same of these five (a local
+    density ratio, as in the local outlier factor).
 
-    Both are put in units of their spread over validation donors (a sample's own donor left out of its region); the
-    larger one is the score. It is 1 at the 95 % quantile of the validation donors, the *edge*; a sample is *outside*
-    beyond their 99.5 % quantile.
+    Both are divided by their spread over validation donors (without a sample's own donor in its region). The larger one
+    is the score, scaled to 1 at the 95 % quantile of validation donors, the *edge*. Samples beyond their 99.5 %
+    quantile are *outside*.
 
     Parameters
     ----------
@@ -50,20 +51,20 @@ class SeenSamples:
     train_mk, valid_vk
         Training and validation embeddings on these axes.
     density_m
-        Logarithm of the mean distance of each training sample to its five nearest.
+        Log mean distance of each training sample to its five nearest.
     misfit_v
-        :math:`e` of the validation samples.
+        Misfit :math:`e` of the validation samples.
     rms_g
         Root mean square residual of each gene over validation samples, standardized units.
     spread
-        Median, and distance from it to the quantiles of 16 and 84 %, of the misfit and of the distance: shape (2, 3).
+        Median, and its distance from the 16 % and 84 % quantiles, of misfit and isolation: shape (2, 3).
     score_v
         Scores of the validation samples, sorted.
 
     References
     ----------
     Breunig et al. (2000), LOF: identifying density-based local outliers. Nalisnick et al. (2019), Do deep generative
-    models know what they don't know?, on why a likelihood alone does not do.
+    models know what they don't know?, on why a likelihood alone is not sufficient.
     """
 
     basis_dk: NDArray[np.float32]
@@ -83,7 +84,7 @@ class SeenSamples:
         residual_vg: NDArray[np.floating],
         donors: Sequence[object] | NDArray | pd.Series,
     ) -> SeenSamples:
-        """Take the measures from training embeddings and from the residuals of validation donors.
+        """Fit to training embeddings and to the residuals of validation donors.
 
         Parameters
         ----------
@@ -102,7 +103,7 @@ class SeenSamples:
         misfit_v = misfit(residual_vg, rms_g)
         density_m = np.log(_distances(train_mk, train_mk, NEIGHBOURS + 1)[0][:, 1:].mean(axis=1) + 1e-12)
         seen = cls(basis_dk, train_mk, valid_vk, density_m, misfit_v, rms_g, np.zeros((2, 3)), np.zeros(1))
-        # a sample's relatives are no independent witnesses of what is usual where it lies
+        # samples of one donor are not independent, so they do not count in each other's region
         donor_v = pd.factorize(np.asarray(donors, dtype=object), use_na_sentinel=False)[0]
         usual_v = seen._usual(valid_vk, donor_v if donor_v.max() > 0 else None)
         parts = np.column_stack([misfit_v - usual_v, seen._isolation(valid_vk)])
@@ -128,13 +129,13 @@ class SeenSamples:
         residual_ng
             Standardized expression less its reconstruction, shape (n, g).
         present_g
-            Genes that were measured; the others do not count.
+            Measured genes; only they count.
 
         Returns
         -------
         DataFrame
-            A row per sample: ``score`` (1 at the edge), ``percentile`` of the validation samples that score lower,
-            ``verdict`` (one of `VERDICTS`), and its two parts in units of their spread: ``misfit`` and ``isolation``.
+            A row per sample: ``score`` (1 at the edge), ``percentile`` (validation samples with a lower score),
+            ``verdict`` (one of `VERDICTS`), and ``misfit`` and ``isolation`` in units of their spread.
         """
         z_nk = np.asarray(z_nd, dtype=np.float32) @ self.basis_dk
         parts = np.column_stack(
@@ -155,7 +156,7 @@ class SeenSamples:
         )
 
     def _usual(self, z_nk: NDArray[np.float32], donor_v: NDArray[np.intp] | None = None) -> Array:
-        """Mean misfit of the validation samples nearest to each; of other donors', for those samples themselves."""
+        """Mean misfit of the nearest validation samples; with ``donor_v``, of those of other donors."""
         usual_n = np.empty(len(z_nk))
         for start in range(0, len(z_nk), BLOCK):
             rows = slice(start, start + BLOCK)
@@ -168,23 +169,23 @@ class SeenSamples:
         return usual_n
 
     def _isolation(self, z_nk: NDArray[np.float32]) -> Array:
-        """Local density ratio to the training samples nearest to each, as a logarithm."""
+        """Log density ratio to the nearest training samples."""
         distance, near = _distances(z_nk, self.train_mk, NEIGHBOURS)
         return np.asarray(np.log(distance.mean(axis=1) + 1e-12) - self.density_m[near].mean(axis=1))
 
     def _standard(self, parts: Array) -> Array:
-        """Parts in units of their spread over validation donors, on the side where they lie."""
+        """Divide by the spread over validation donors, below or above the median."""
         middle, below, above = self.spread.T
         return np.asarray((parts - middle) / np.where(parts < middle, below, above))
 
     def _combine(self, parts: Array) -> Array:
-        """The larger of the two; too good a fit counts as well as too bad a one."""
+        """Return the larger part; the misfit counts in both directions."""
         standard = self._standard(parts)
         return np.maximum(np.abs(standard[:, 0]), standard[:, 1])
 
 
 def usual_residual(residual_ng: NDArray[np.floating]) -> Array:
-    """Root mean square residual of each gene, shape (g,), no less than a tenth of the median gene's."""
+    """Compute the root mean square residual of each gene, shape (g,), at least a tenth of the median gene's."""
     rms_g = np.sqrt(np.square(residual_ng, dtype=np.float64).mean(axis=0))
     return np.asarray(np.maximum(rms_g, max(0.1 * float(np.median(rms_g)), 1e-6)))
 
@@ -192,7 +193,7 @@ def usual_residual(residual_ng: NDArray[np.floating]) -> Array:
 def misfit(
     residual_ng: NDArray[np.floating], rms_g: Array, present_g: NDArray[np.bool_] | None = None
 ) -> Array:
-    """Logarithm of the mean squared residual in units of each gene's usual one, per sample.
+    """Compute the log mean squared residual of each sample, in units of each gene's root mean square.
 
     Examples
     --------
@@ -207,7 +208,7 @@ def misfit(
 
 
 def sentence(verdicts: pd.Series) -> str:
-    """How many samples are what the model has seen, and what that means.
+    """Summarise verdicts in one sentence, with advice.
 
     >>> sentence(pd.Series(["outside"] * 3 + ["well inside"]))
     '3 of 4 samples (75 %) are outside what the model has seen: do not rely on their embeddings; 1 well inside'
@@ -226,7 +227,7 @@ def sentence(verdicts: pd.Series) -> str:
 
 
 def summary(judged: pd.DataFrame) -> dict[str, float]:
-    """Counts of the verdicts and the median score, under ``out_of_distribution/``."""
+    """Count the verdicts and compute the median score, as metrics ``out_of_distribution/...``."""
     counts = {
         f"out_of_distribution/{verdict.replace(' ', '_')}": int((judged["verdict"] == verdict).sum())
         for verdict in VERDICTS
@@ -235,7 +236,7 @@ def summary(judged: pd.DataFrame) -> dict[str, float]:
 
 
 def _squared(a_nk: NDArray[np.float32], b_mk: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Squared distances between all pairs."""
+    """Compute squared distances of all pairs."""
     squared = (
         np.square(a_nk).sum(axis=1)[:, None]
         + np.square(b_mk).sum(axis=1)[None]
@@ -247,7 +248,7 @@ def _squared(a_nk: NDArray[np.float32], b_mk: NDArray[np.float32]) -> NDArray[np
 def _distances(
     a_nk: NDArray[np.float32], b_mk: NDArray[np.float32], count: int
 ) -> tuple[Array, NDArray[np.intp]]:
-    """Distances and positions of the nearest rows of b, the nearest first."""
+    """Find distances and positions of the nearest rows of b, nearest first."""
     from sklearn.neighbors import NearestNeighbors
 
     finder = NearestNeighbors(n_neighbors=min(count, len(b_mk)), algorithm="brute").fit(b_mk)

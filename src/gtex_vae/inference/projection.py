@@ -1,4 +1,4 @@
-"""Projections by the contrastive part of a run: what its loss compared.
+"""Projections by the contrastive part of a run, as its loss compared them.
 
 Shapes: ``n`` samples or profiles, ``k`` donors, ``g`` genes, ``d`` latent dimensions, ``f`` features, ``p`` dimensions of
 a projection.
@@ -28,12 +28,12 @@ ALIGNMENT, PROJECTION = "alignment", "projection"
 
 
 class Projector:
-    """Projects samples block by block.
+    """Projection of samples, block by block.
 
     Attributes
     ----------
     side
-        What was projected, for people.
+        Description of the projected samples.
     """
 
     side = "samples"
@@ -42,17 +42,17 @@ class Projector:
         self._head = head
 
     def features(self, x_ng: Tensor, mu_nd: Tensor) -> Tensor:
-        """What is to be kept (n, f) of a block, of standardized expression and its embedding."""
+        """Compute features (n, f) of a block from standardized expression and its embedding."""
         features_nf: Tensor = self._head(mu_nd)
         return features_nf
 
     def finish(self, features_nf: Tensor) -> Tensor:
-        """Projections (n, p) from the features of all blocks."""
+        """Compute projections (n, p) from the features of all blocks."""
         return features_nf
 
 
 class DonorProjector(Projector):
-    """Samples of donors, such as pseudobulk or bulk, through the donors' side of an alignment."""
+    """Projection of samples of donors, such as pseudobulk or bulk, by the donor side of an alignment."""
 
     side = "donors"
 
@@ -66,15 +66,14 @@ class DonorProjector(Projector):
 
 
 class CellProjector(Projector):
-    """Cell-type profiles through the other side: pooled by donor, so that all profiles of a donor have one projection.
+    """Projection of cell-type profiles, pooled by donor: all profiles of a donor share one projection.
 
     Parameters
     ----------
     aligner
         Trained.
     donor_n, type_n
-        Number of each profile's donor and cell type, negative where unknown: such profiles take no part, and their rows
-        are NaN.
+        Codes of donor and cell type of each profile; rows with a negative (unknown) code are NaN.
     """
 
     side = "cell types, pooled by donor"
@@ -104,10 +103,10 @@ class CellProjector(Projector):
 
 
 def find_projector(model: TrainedModel, obs: pd.DataFrame) -> Projector | None:
-    """The projector of the run that a model was loaded from, for samples of which ``obs`` is known.
+    """Return the projector of the run that a model was loaded from, for samples with annotations ``obs``.
 
-    With an alignment, samples that name a donor and a cell type are taken for cell-type profiles, all others for
-    samples of donors. None for a run without a contrastive part, or whose loss saw the embedding itself.
+    With an alignment, samples with donor and cell type are projected as cell-type profiles, others as samples of
+    donors. None for a run without a contrastive part or without a projection head.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A trained model with all that is needed to apply it: genes in order, standardization, weights.
+"""Trained model with everything needed to apply it: weights, standardization and genes.
 
 Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions, ``k`` columns of the covariates' design.
 """
@@ -30,12 +30,12 @@ FORMAT, DESCRIPTION = 1, "model.json"
 
 
 class TrainedModel(nn.Module):
-    """VAE, scaler and genes.
+    """Trained VAE with its scaler and genes.
 
     Parameters
     ----------
     vae, scaler
-        The parts, fitted.
+        Trained network and fitted scaler.
     gene_ids, gene_names
         Ensembl ids without version and symbols, in the order of the input.
     unit
@@ -43,12 +43,12 @@ class TrainedModel(nn.Module):
     architecture
         Arguments of `VAE` without ``n_genes``, plain.
     covariates
-        What a conditional model takes beside the expression.
+        Covariates of a conditional model.
 
     Attributes
     ----------
     origin
-        Folder that it was loaded from; empty for a model that was not.
+        Folder that the model was loaded from; otherwise empty.
     """
 
     origin = ""
@@ -91,35 +91,35 @@ class TrainedModel(nn.Module):
         return mu_nd.float().cpu().numpy(), log_var_nd.float().cpu().numpy()
 
     def design(self, obs: pd.DataFrame) -> np.ndarray | None:
-        """Covariates (n, k) of the samples of a table of annotations; None for a model that takes none."""
+        """Design of the covariates (n, k) of annotated samples; None for a model without covariates."""
         return None if self.covariates is None else self.covariates.design(obs)
 
     def sizes(self, obs: pd.DataFrame) -> np.ndarray | None:
-        """Size factors (n,) of samples that were counted; None where the table does not say, or no count is asked for."""
+        """Size factors (n,) of samples; None without a likelihood of counts or without a column of sizes."""
         known = SIZE in obs and self.vae.likelihood.needs_size_factors
         return obs[SIZE].to_numpy(dtype=np.float32) if known else None
 
     def with_covariates(self, obs: pd.DataFrame) -> TrainedModel | ConditionedModel:
-        """The model for the samples of a table of annotations: itself, or a `ConditionedModel` where it is conditional."""
+        """Return the model for annotated samples: a `ConditionedModel` if it is conditional, else itself."""
         c_nk = self.design(obs)
         return self if c_nk is None else self.conditioned_on(c_nk)
 
     def conditioned_on(self, c_nk: np.ndarray) -> ConditionedModel:
-        """The conditional model for samples with these covariates (n, k)."""
+        """Return the conditional model for samples with these covariates (n, k)."""
         return ConditionedModel(self, c_nk)
 
     def for_rows(self, rows: slice) -> TrainedModel:
-        """The model for a part of the samples: itself."""
+        """Return the model for some of the samples: itself."""
         return self
 
     def _tensors(self, *arrays: np.ndarray | None) -> Iterator[Any]:
-        """Arrays on the model's device."""
+        """Yield arrays as tensors on the model's device."""
         device = self.scaler.center_g.device
         return (None if array is None else torch.as_tensor(array, device=device) for array in arrays)
 
     @property
     def digest(self) -> str:
-        """Hex sha256 of weights, genes, scaler and architecture, wherever the model lies."""
+        """Hex sha256 of weights, genes, scaler and architecture; independent of the folder."""
         digest = hashlib.sha256(json.dumps(self._description()).encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
@@ -127,7 +127,7 @@ class TrainedModel(nn.Module):
         return digest.hexdigest()
 
     def _description(self) -> dict[str, Any]:
-        """Everything but the weights."""
+        """Describe everything except the weights."""
         told = {} if self.covariates is None else {"covariates": self.covariates.columns}
         return {
             "format": FORMAT,
@@ -140,12 +140,12 @@ class TrainedModel(nn.Module):
         }
 
     def save(self, folder: Path) -> None:
-        """Write ``weights.safetensors`` and ``model.json``, whole or not at all."""
+        """Write ``weights.safetensors`` and ``model.json`` atomically."""
         write_part(folder, DESCRIPTION, self._description(), self.state_dict())
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """Read what `save` wrote.
+        """Load a saved model.
 
         Raises
         ------
@@ -179,25 +179,25 @@ class TrainedModel(nn.Module):
 
 @dataclass(frozen=True)
 class ConditionedModel:
-    """A conditional model with the covariates of certain samples, to be given these samples, or a `part` of them.
+    """Conditional model with the covariates of its samples.
 
     Parameters
     ----------
     model
         Conditional model.
     c_nk
-        Design of the samples' covariates, in their order.
+        Design of the covariates, in the order of the samples.
     """
 
     model: TrainedModel
     c_nk: np.ndarray
 
     def with_covariates(self, obs: pd.DataFrame) -> ConditionedModel | TrainedModel:
-        """The model for other samples."""
+        """Return the model for other samples."""
         return self.model.with_covariates(obs)
 
     def for_rows(self, rows: slice) -> ConditionedModel:
-        """The model for a part of the samples."""
+        """Return the model for some of the samples."""
         return ConditionedModel(self.model, self.c_nk[rows])
 
     def embed(self, x_ng: np.ndarray, observed_ng: np.ndarray | None = None) -> np.ndarray:

@@ -37,8 +37,8 @@ def test_missing_genes_are_predicted_and_present_ones_left_alone(pca, x_ng):
     method = on_present_genes(pca, PRESENT)
     assert isinstance(method, Embedder)
     # the data lies on the plane of the PCA, so that what is missing follows from the rest
-    np.testing.assert_allclose(method.complete(x_ng[:, PRESENT]), x_ng, atol=1e-2)
-    np.testing.assert_array_equal(method.complete(x_ng[:, PRESENT])[:, PRESENT], x_ng[:, PRESENT])
+    np.testing.assert_allclose(method.predict_missing(x_ng[:, PRESENT]), x_ng, atol=1e-2)
+    np.testing.assert_array_equal(method.predict_missing(x_ng[:, PRESENT])[:, PRESENT], x_ng[:, PRESENT])
     np.testing.assert_allclose(method.embed(x_ng[:, PRESENT]), pca.embed(x_ng), atol=1e-2)
     np.testing.assert_array_equal(method.embed(x_ng), pca.embed(x_ng))
 

@@ -152,7 +152,7 @@ def evaluate(
     result = Evaluation(metrics=scores.metrics)
     z_train_nd, z_test_nd = scores.embeddings[""]["train"], scores.embeddings[""]["test"]
     ours = with_covariates(methods[""], test_obs)
-    whole_ng = ours.complete(x_test_ng) if isinstance(ours, OnPresentGenes) else x_test_ng
+    whole_ng = ours.predict_missing(x_test_ng) if isinstance(ours, OnPresentGenes) else x_test_ng
     size_n = model.sizes(test_obs) if present_g.all() else None  # predicted genes have no counts
     result.metrics |= rate_metrics(model.vae, whole_ng, model.design(test_obs), size_n, seed=seed)
     del whole_ng

@@ -1,4 +1,4 @@
-"""All that is said of a latent space, as metrics and tables.
+"""Description of a latent space by metrics and tables.
 
 Shapes: ``n`` samples, ``d`` latent dimensions, ``f`` factors.
 """
@@ -24,7 +24,7 @@ from gtex_vae.inference.trained_model import TrainedModel
 if TYPE_CHECKING:
     from anndata import AnnData
 
-DIMENSIONS = 128  # the most varying ones, where there are more
+DIMENSIONS = 128  # at most; those of largest variance
 FEWEST_FOR_FACTORS = 30
 
 
@@ -64,11 +64,11 @@ def latent_tables(
     obs
         Annotations of the samples, with ``tissue`` and ``donor``.
     covariates
-        Columns whose information is looked for in each dimension.
+        Columns to compute the mutual information with.
     factors
-        Known truth, one column a factor, where the data is simulated: DCI and MIG are measured against it.
+        True factors of simulated data, one per column, for DCI and MIG.
     seed
-        Of shuffles, k-means, forests and draws.
+        Seed of shuffles, k-means, forests and draws.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def latent_tables(
 
 
 def known_factors(adata: AnnData) -> pd.DataFrame | None:
-    """The factors that simulated samples were made of; None for data whose truth nobody knows."""
+    """Return the true factors of simulated samples; None for real data."""
     if "truth_factors" not in adata.obsm:
         return None
     factors_nf = np.asarray(adata.obsm["truth_factors"], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Whether held-out figures can be trusted: nothing of the held-out samples may have been seen in training.
+"""Checks for leakage of held-out samples into training.
 
 Shapes: ``n`` samples, ``g`` genes.
 """
@@ -22,7 +22,7 @@ ROUNDING = 1e-4
 def audit(
     x_ng: NDArray[np.float32], obs: pd.DataFrame, scaler: Standardizer
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Look for what could have leaked from held-out samples into the model.
+    """Check for leakage from held-out samples into the model.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ def audit(
     obs
         Their annotations, with ``donor`` and ``split``.
     scaler
-        The model's.
+        Scaler of the model.
 
     Returns
     -------
     checks : DataFrame
-        ``check``, ``passed`` and ``finding`` in words.
+        ``check``, ``passed`` and ``finding``, a sentence.
     pairs : DataFrame
         Nearly identical samples in different splits: ``sample``, ``other``, ``correlation``, ``split``,
         ``other_split``, ``same_donor``.
@@ -51,7 +51,7 @@ def audit(
 
 
 def _shared_donors(obs: pd.DataFrame) -> tuple[str, bool, str]:
-    """Donors in two splits."""
+    """Check for donors in two splits."""
     donors = {split: set(obs.loc[obs["split"] == split, "donor"].dropna().astype(str)) for split in SPLITS}
     shared = {f"{a} and {b}": len(donors[a] & donors[b]) for a, b in combinations(SPLITS, 2)}
     finding = "; ".join(f"{count} donors in both {names}" for names, count in shared.items())
@@ -61,20 +61,20 @@ def _shared_donors(obs: pd.DataFrame) -> tuple[str, bool, str]:
 def _scaler_of_train(
     x_ng: NDArray[np.float32], obs: pd.DataFrame, scaler: Standardizer
 ) -> tuple[str, bool, str]:
-    """Whether the scaler is that of the training samples, and not of all."""
+    """Check that the scaler was fitted to training samples only."""
     rows = np.flatnonzero(obs["split"] == "train")
     refitted = Standardizer(x_ng.shape[1], **scaler.settings).fit(x_ng, rows)
     distance = float(((refitted.center_g - scaler.center_g.cpu()).abs() / refitted.scale_g).max())
     stretch = float((scaler.scale_g.cpu() / refitted.scale_g - 1).abs().max())
     finding = (
-        f"fitted again on the {len(rows)} training samples, centers move by at most {distance:.1e} standard "
-        f"deviations and scales by at most {stretch:.1e} of themselves"
+        f"refitted to the {len(rows)} training samples, centers change by at most {distance:.1e} standard deviations "
+        f"and scales by at most a factor of 1 + {stretch:.1e}"
     )
     return "scaler fitted on training samples only", max(distance, stretch) < ROUNDING, finding
 
 
 def _pairs_across(x_ng: NDArray[np.float32], obs: pd.DataFrame) -> pd.DataFrame:
-    """Nearly identical samples in different splits."""
+    """Find nearly identical samples in different splits."""
     pairs = near_duplicates(x_ng, obs.index, threshold=CORRELATION)
     for column, end in (("split", "sample"), ("other_split", "other")):
         pairs[column] = obs["split"].astype(str).reindex(pairs[end]).to_numpy()

@@ -1,6 +1,6 @@
-"""Methods that have to do without some of their genes, as samples from elsewhere make them.
+"""Methods applied to samples that lack some of their genes.
 
-Shapes: ``n`` samples, ``g`` genes of the method, ``p`` those of them that there are.
+Shapes: ``n`` samples, ``g`` genes of the method, ``p`` genes of the samples.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from gtex_vae.inference.predictors import Embedder, Reconstructor, for_rows, wit
 
 @dataclass(frozen=True)
 class OnPresentGenes:
-    """A method that is given, and asked for, some of its genes only; it has to do without the others.
+    """Method that is given, and predicts, only some of its genes.
 
     Parameters
     ----------
     method
-        Reconstructs all g genes from those that are observed.
+        Method that reconstructs all g genes from the observed ones.
     present_g
-        Genes that there are.
+        Genes of the samples.
     """
 
     method: Reconstructor
@@ -33,7 +33,7 @@ class OnPresentGenes:
     def reconstruct(
         self, x_np: NDArray[np.float32], observed_np: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float32]:
-        """Reconstruction of the genes that there are, shape (n, p); see `Reconstructor`."""
+        """Reconstruct the genes of the samples, shape (n, p); see `Reconstructor`."""
         x_hat_ng = self._all(x_np, observed_np)
         return np.ascontiguousarray(x_hat_ng[:, self.present_g])
 
@@ -45,14 +45,14 @@ class OnPresentGenes:
         """See `gtex_vae.inference.predictors.Conditional`."""
         return replace(self, method=for_rows(self.method, rows))
 
-    def complete(self, x_np: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Samples with the other genes as the method predicts them, shape (n, g)."""
+    def predict_missing(self, x_np: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return samples with the missing genes predicted, shape (n, g)."""
         whole_ng = np.array(self._all(x_np, None), dtype=np.float32)
         whole_ng[:, self.present_g] = x_np
         return whole_ng
 
     def _all(self, x_np: NDArray[np.float32], observed_np: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-        """Reconstruction of all genes."""
+        """Reconstruct all genes."""
         x_ng = np.zeros((len(x_np), len(self.present_g)), dtype=np.float32)
         x_ng[:, self.present_g] = x_np
         observed_ng = np.tile(self.present_g, (len(x_np), 1))
@@ -63,17 +63,17 @@ class OnPresentGenes:
 
 @dataclass(frozen=True)
 class EmbedderOnPresentGenes(OnPresentGenes):
-    """`OnPresentGenes` for a method that embeds; training samples with all genes it embeds as they are."""
+    """`OnPresentGenes` for a method that embeds; it embeds samples with all genes unchanged."""
 
     method: Embedder
 
     def embed(self, x_ng: NDArray[np.float32]) -> Any:
-        """Embedding (n, d) of samples with all genes, or with those that there are."""
-        return self.method.embed(x_ng if x_ng.shape[1] == len(self.present_g) else self.complete(x_ng))
+        """Embed samples with all genes or with ``present_g``, shape (n, d)."""
+        return self.method.embed(x_ng if x_ng.shape[1] == len(self.present_g) else self.predict_missing(x_ng))
 
 
 def on_present_genes(method: Reconstructor, present_g: NDArray[np.bool_]) -> Reconstructor:
-    """The method itself where no gene is missing, else behind `OnPresentGenes`."""
+    """Wrap a method in `OnPresentGenes`; return it unchanged if no gene is missing."""
     if present_g.all():
         return method
     if isinstance(method, Embedder):

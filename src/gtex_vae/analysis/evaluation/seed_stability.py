@@ -1,4 +1,4 @@
-"""Do runs that differ by the seed alone agree? Latents and neighbours of the same held-out samples, and of genes.
+"""Agreement of runs that differ only in the seed: latents, neighbours of held-out samples and of genes.
 
 Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions, ``k`` neighbours.
 """
@@ -29,7 +29,7 @@ NEIGHBOURS = 15
 
 
 def linear_cka(a_nd: NDArray[np.floating], b_nd: NDArray[np.floating]) -> float:
-    r"""Linear centered kernel alignment: 1 for embeddings equal up to rotation and scale, near 0 for unrelated ones.
+    r"""Compute linear centered kernel alignment: 1 for embeddings equal up to rotation and scale, near 0 if unrelated.
 
     .. math:: \frac{\lVert B^\top A \rVert_F^2}{\lVert A^\top A \rVert_F \lVert B^\top B \rVert_F}
 
@@ -51,11 +51,11 @@ def linear_cka(a_nd: NDArray[np.floating], b_nd: NDArray[np.floating]) -> float:
 
 
 def procrustes_r2(a_nd: NDArray[np.floating], b_nd: NDArray[np.floating]) -> float:
-    r"""Share of one embedding's variance that the other has after the best rotation, reflection and scale.
+    r"""Compute the variance that two embeddings share after the best rotation, reflection and scaling.
 
     .. math:: R^2 = \frac{(\sum_i \sigma_i(A^\top B))^2}{\lVert A \rVert_F^2 \lVert B \rVert_F^2}
 
-    with columns centered; the same in both directions.
+    with columns centered. It is symmetric.
 
     References
     ----------
@@ -67,7 +67,7 @@ def procrustes_r2(a_nd: NDArray[np.floating], b_nd: NDArray[np.floating]) -> flo
 
 
 def jaccard(a_nk: NDArray[np.integer], b_nk: NDArray[np.integer]) -> float:
-    """Mean over rows of what two lists of neighbours have in common, of all they name.
+    """Compute the Jaccard index of two lists of neighbours, averaged over rows.
 
     >>> jaccard(np.array([[1, 2], [3, 4]]), np.array([[2, 1], [4, 5]]))
     0.6666666666666666
@@ -79,13 +79,13 @@ def jaccard(a_nk: NDArray[np.integer], b_nk: NDArray[np.integer]) -> float:
 
 
 def chance(count: int, k: int) -> float:
-    """What `jaccard` is about for neighbours drawn at random, ``k`` of the ``count - 1`` others."""
+    """Approximate `jaccard` of random neighbours, ``k`` of the ``count - 1`` others."""
     shared = k * k / max(count - 1, 1)
     return shared / (2 * k - shared) if k else float("nan")
 
 
 def sample_neighbours(z_nd: NDArray[np.floating], k: int) -> NDArray[np.intp]:
-    """Nearest other samples of each, Euclidean; shape (n, k)."""
+    """Find the nearest other samples by Euclidean distance, shape (n, k)."""
     from sklearn.neighbors import NearestNeighbors
 
     found: NDArray[np.intp] = NearestNeighbors(n_neighbors=k).fit(z_nd).kneighbors(return_distance=False)
@@ -94,7 +94,7 @@ def sample_neighbours(z_nd: NDArray[np.floating], k: int) -> NDArray[np.intp]:
 
 @dataclass(frozen=True)
 class _View:
-    """What one run says of the held-out samples and of the genes."""
+    """Embeddings and neighbours of one run."""
 
     samples: tuple[str, ...]
     z_nd: NDArray[np.float32]
@@ -104,23 +104,23 @@ class _View:
 
 
 def stability(sweep_dir: Path, runs: Sequence[SweepRun], *, seed: int = 0) -> pd.DataFrame:
-    """Compare every pair of finished runs whose overrides differ by the seed alone.
+    """Compare every pair of finished runs whose overrides differ only in the seed.
 
     Parameters
     ----------
     sweep_dir
         Folder of the runs.
     runs
-        As `gtex_vae.runs.sweep.read_sweep` gives them.
+        Result of `gtex_vae.runs.sweep.read_sweep`.
     seed
-        Of the training samples at which the decoders' Jacobians are averaged.
+        Seed of the training samples over which decoder Jacobians are averaged.
 
     Returns
     -------
     DataFrame
         A row for each pair: ``setting``, ``run_a``, ``run_b``; ``latent_cka`` and ``latent_procrustes`` (`linear_cka`,
-        `procrustes_r2`), ``sample_neighbours`` and ``gene_neighbours`` (`jaccard` of 15) with what `chance` gives. Pairs
-        that held out different samples are left out.
+        `procrustes_r2`), ``sample_neighbours`` and ``gene_neighbours`` (`jaccard` of 15) with their `chance` values. Pairs
+        with different held-out samples are left out.
     """
     from tqdm import tqdm
 
@@ -139,7 +139,9 @@ def stability(sweep_dir: Path, runs: Sequence[SweepRun], *, seed: int = 0) -> pd
                 bar.update()
             for (a, run_a), (b, run_b) in itertools.combinations(zip(views, members, strict=True), 2):
                 if a.samples != b.samples or a.genes != b.genes:
-                    log.warning("%s and %s held out different samples: not compared", run_a.name, run_b.name)
+                    log.warning(
+                        "%s and %s are not compared: they held out different samples", run_a.name, run_b.name
+                    )
                     continue
                 rows.append(
                     {"setting": setting, "run_a": run_a.short, "run_b": run_b.short, **_agreement(a, b)}
@@ -148,7 +150,7 @@ def stability(sweep_dir: Path, runs: Sequence[SweepRun], *, seed: int = 0) -> pd
 
 
 def setting_of(run: SweepRun, runs: Sequence[SweepRun]) -> str:
-    """Overrides of a run in words, apart from the seed and from what all runs share."""
+    """Return the overrides of a run without the seed and without those that all runs share."""
     return " ".join(
         f"{key}={value}" for key, value in run.overrides.items()
         if key != SEED and len({other.overrides.get(key) for other in runs}) > 1

@@ -1,4 +1,4 @@
-"""What each latent dimension does to expression: decode samples with one dimension moved.
+"""Effect of each latent dimension on expression: decode samples with one dimension changed.
 
 Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions, ``s`` steps.
 """
@@ -20,10 +20,10 @@ ANCHORS, GENES = 64, 10
 def traversals(
     model: TrainedModel, z_nd: NDArray[np.floating], dimensions: NDArray[np.intp], *, seed: int = 0
 ) -> pd.DataFrame:
-    """Genes that a dimension moves most, up and down, as it goes from -2 to +2 standard deviations.
+    """Find the genes that change most when a dimension goes from -2 to +2 standard deviations.
 
-    The other dimensions stay where real samples have them: the path is the mean over 64 samples, since in a
-    non-linear decoder what a dimension does depends on the tissue.
+    The other dimensions keep the values of real samples. The path is the mean over 64 samples, because in a non-linear
+    decoder the effect of a dimension depends on the tissue.
 
     Parameters
     ----------
@@ -32,14 +32,14 @@ def traversals(
     z_nd
         Embeddings of real samples, shape (n, d).
     dimensions
-        Which to move.
+        Dimensions to change.
     seed
-        Of the choice of samples.
+        Seed of the choice of samples.
 
     Returns
     -------
     DataFrame
-        Indexed by ``dimension`` and ``rank`` (1 to 10 for the genes that go up, -1 to -10 for those that go down):
+        Indexed by ``dimension`` and ``rank`` (1 to 10 for increasing genes, -1 to -10 for decreasing ones):
         ``gene_id``, ``gene_name``, ``change`` from end to end in standard deviations of the gene, ``change_in_unit``
         in the model's unit, and ``at_-2`` ... ``at_2``, the gene's standardized expression along the path.
     """
@@ -60,7 +60,7 @@ def traversals(
             moved_nd = anchor_nd.clone()
             moved_nd[:, dimension] = float(mean_d[dimension] + step * sd_d[dimension])
             path_sf.append(model.vae.decode_features(moved_nd).mean(dim=0))
-        # from features to genes is linear: the mean goes first
+        # expand is linear, so the mean can be taken first
         path_sg = model.vae.expand(torch.stack(path_sf)).float().cpu().numpy()
         change_g = path_sg[-1] - path_sg[0]
         order = np.argsort(change_g, kind="stable")
