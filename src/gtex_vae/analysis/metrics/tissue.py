@@ -5,7 +5,9 @@ Shapes: n samples, d latent dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -51,7 +53,8 @@ def knn_predict(
 
     voters = min(neighbours, len(z_train_nd))
     classifier = KNeighborsClassifier(n_neighbors=voters, algorithm="brute")
-    return classifier.fit(z_train_nd, _strings(train_labels)).predict(z_test_nd)
+    with _expected_warnings():
+        return classifier.fit(z_train_nd, _strings(train_labels)).predict(z_test_nd)
 
 
 def logreg_predict(
@@ -82,9 +85,6 @@ def logreg_predict(
     ndarray of str
         Predicted labels, shape (n,).
     """
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     train = _strings(train_labels)
@@ -100,8 +100,7 @@ def logreg_predict(
     standard_nd = z_train_nd - mean_d
     standard_nd /= scale_d
     classifier = LogisticRegression(C=c, max_iter=max_iter)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with _expected_warnings():
         classifier.fit(standard_nd, train)
     return classifier.predict((z_test_nd - mean_d) / scale_d)
 
@@ -182,6 +181,17 @@ def several_classes(labels: Labels) -> bool:
     (True, False)
     """
     return len(np.unique(_strings(np.asarray(labels, dtype=object)[labelled(labels)]))) > 1
+
+
+@contextmanager
+def _expected_warnings() -> Iterator[None]:
+    """Ignore that an optimizer stopped early, and that a small cohort has many classes for its size."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%")
+        yield
 
 
 def labelled(labels: Labels) -> NDArray[np.bool_]:
