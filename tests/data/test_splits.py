@@ -125,7 +125,9 @@ def test_by_sample_donors_may_leak_but_only_when_asked_for() -> None:
     split = split_samples(obs["donor"], obs["tissue"], by="sample")
     assert pd.Series(split).groupby(obs["donor"].to_numpy()).nunique().max() > 1
     assert imbalance(split, obs["tissue"], 0.2) < 0.05
-    with pytest.raises(SplitError, match=r"is in more than one split .* data.split_by=sample only if"):
+    with pytest.raises(
+        SplitError, match=r"is in more than one split .* move all samples of a donor to one split"
+    ):
         check_split(split, obs["donor"], by="donor")
     check_split(split, obs["donor"], by="sample")
 

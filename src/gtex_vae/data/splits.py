@@ -159,7 +159,7 @@ def check_split(split: np.ndarray, donor: Iterable[str], *, by: Literal["donor",
             leaked = parts.index[parts > 1]
             raise SplitError(
                 f"donor {leaked[0]} is in more than one split ({len(leaked)} such donors): "
-                "metrics would be too optimistic; give data.split_by=sample only if you want that"
+                "metrics would be too optimistic; move all samples of a donor to one split in data.splits"
             )
 
 
