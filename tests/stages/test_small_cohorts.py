@@ -64,6 +64,20 @@ def test_a_stated_value_that_does_not_fit_is_refused_with_one_that_does(stated, 
     assert done.code == 0, done.stderr
 
 
+def test_a_killed_run_resumes_with_the_same_sizes(command, tmp_path):
+    run, saved = (
+        tmp_path / "run",
+        "gtex_vae.training.callbacks.checkpoints:AtomicCheckpointIO.save_checkpoint",
+    )
+    overrides = (*cohort(tmp_path, 30), "model.latent_dim=4", "trainer.max_epochs=4", f"hydra.run.dir={run}")
+    assert command("gtex_vae.train", *overrides, cwd=tmp_path, die=(saved, 3)).code != 0
+    assert (run / "checkpoints" / "last.ckpt").exists()
+    done = command("gtex_vae.train", f"run={run}", cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    assert "model.n_components=20 instead of 1024, data.batch_size=8 instead of 128" in done.stdout
+    assert json.loads((run / "model" / "model.json").read_text())["architecture"]["latent_dim"] == 4
+
+
 def test_a_search_draws_only_sizes_that_fit(command, tmp_path):
     pytest.importorskip("optuna", reason="the extra `search` is not installed")
     data = [override for override in cohort(tmp_path, 80) if "hidden_dims" not in override]

@@ -69,7 +69,7 @@ def split_samples(
     if by == "donor" and donor_series.isna().any():
         n_missing = int(donor_series.isna().sum())
         alternative = (
-            "; if every sample is of another donor, set data.split_by=sample"
+            "; if every sample is from a different donor, set data.split_by=sample"
             if n_missing == len(donor_series)
             else ""
         )
