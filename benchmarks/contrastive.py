@@ -1,12 +1,12 @@
-"""Contrastive learning beside what a user would take instead: three tables.
+"""Contrastive learning compared with baselines: three tables.
 
     python benchmarks/contrastive.py demo [--cell-seed 2]     # 981 simulated donors, 29 cell types
     python benchmarks/contrastive.py pbmc [--splits 10]       # 40 donors of OneK1K
-    python benchmarks/contrastive.py gtex [--seeds 0 1 2]     # tissue and views terms on GTEx v6, beside the same VAE without
+    python benchmarks/contrastive.py gtex [--seeds 0 1 2]     # terms of tissue and views on GTEx v6, compared with no term
 
-``demo`` and ``pbmc`` take a trained VAE by ``--run``, or train one first (on the demo, on GTEx v6). Donors of OneK1K are few:
-each split holds out a quarter, and a donor's figure is the mean over the splits that hold it out; intervals resample
-donors. Everything runs through the product's own commands; further ``key=value`` go to training.
+``demo`` and ``pbmc`` use the VAE of ``--run``, or train one first (on the demo or GTEx v6). OneK1K has few donors: each split
+holds out a quarter, and a donor's value is the mean over the splits that hold it out. Intervals resample donors. All steps
+run the package's commands; further ``key=value`` arguments go to training.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def run(*command: str) -> None:
 
 
 def train(folder: Path, *overrides: str) -> None:
-    """Train in a folder, unless that was done before."""
+    """Train in a folder, unless the run exists."""
     if not (folder / "SUCCESS").exists():
         run("gtex_vae.train", f"hydra.run.dir={folder}", *overrides)
 
@@ -61,7 +61,7 @@ def align(folder: Path, vae: str, *overrides: str) -> dict[str, float]:
 
 
 def trained(folder: Path, given: str | None, *overrides: str) -> str:
-    """The VAE that is given, or one trained here."""
+    """Return the given VAE, or train one."""
     if given is None:
         train(folder / "vae", *overrides)
     return given or str(folder / "vae")
@@ -121,7 +121,7 @@ def pbmc(folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def gtex(folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
-    """A VAE with each term beside the same VAE without."""
+    """Compare a VAE with each term with the same VAE without."""
     rows = []
     for seed in arguments.seeds:
         for name, experiment in TERMS.items():
@@ -135,7 +135,7 @@ def gtex(folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def read(where: Path, name: str, seed: int) -> dict[str, object]:
-    """Main figures of a run."""
+    """Read the main metrics of a run."""
     metrics = json.loads((where / "metrics.json").read_text())
     return {"model": name, "seed": seed, **{key: metrics[key] for key in KEYS}}
 

@@ -1,9 +1,9 @@
-"""A negative binomial of read counts beside Gaussians on log values: same data, split and networks, same metrics.
+"""Negative binomial of read counts compared with Gaussians of log values, on the same data, split and networks.
 
     python benchmarks/counts.py [key=value ...]
 
-Trains each with the product's own command on the demo. The Gaussians' ELBO is a density of standardized log2(TPM+1); with
-the derivative of counts by that, it becomes one of counts, and can be put beside the log probability of the counts.
+Trains each on the demo with the package's command. The ELBO of Gaussians is a density of standardized log2(TPM+1). The
+derivative of counts by these values converts it to a density of counts, comparable with the log probability of counts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LIKELIHOODS = ("negative_binomial", "per_gene", "per_sample")
 
 
 def log_slope(run: Path) -> float:
-    """Mean log of the counts' derivative by standardized expression, over the run's held-out donors."""
+    """Average the log derivative of counts by standardized expression over the run's held-out donors."""
     model = TrainedModel.load(run / "model")
     adata = open_samples(run, model)
     test = adata[(adata.obs["split"] == "test").to_numpy()]

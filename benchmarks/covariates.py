@@ -1,10 +1,10 @@
-"""What a conditional model's latent still knows about its covariates, beside the unconditional model.
+"""Prediction of covariates from the embedding of a conditional model, compared with the unconditional model.
 
     python benchmarks/covariates.py [--columns ischemic_time rin batch sex age] [--name demo] [key=value ...]
 
-Trains both with the product's own command and predicts each covariate from the embeddings of held-out donors: by ridge or
-logistic regression as evaluate does, and, where a linear map might miss it, by a random forest. Further overrides go to
-both trainings. On the demo, whose truth is known, the counterfactual at 0 minutes ischemic time is compared with it.
+Trains both with the package's command and predicts each covariate from the embeddings of held-out donors, by ridge or
+logistic regression as in evaluate, and by a random forest to find nonlinear dependence. Further overrides go to both
+trainings. On the demo, the counterfactual at 0 minutes of ischemic time is compared with the simulated truth.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LONG = 300.0  # minutes
 
 
 def forest_r2(z_nd: np.ndarray, values: pd.Series, donors: pd.Series) -> float:
-    """R2 of a random forest, on donors left out of its fit."""
+    """Compute R2 of a random forest on donors left out of its fit."""
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.model_selection import GroupKFold, cross_val_predict
 
@@ -50,7 +50,7 @@ def forest_r2(z_nd: np.ndarray, values: pd.Series, donors: pd.Series) -> float:
 
 
 def known_of(run: Path, columns: list[str], *, told: bool) -> dict[str, dict[str, float]]:
-    """How well each covariate is predicted from the embeddings of the run's held-out donors."""
+    """Score the prediction of each covariate from the embeddings of the run's held-out donors."""
     model = TrainedModel.load(run / "model")
     adata = open_samples(run, model)
     test = adata[(adata.obs["split"] == "test").to_numpy()]
@@ -68,7 +68,7 @@ def known_of(run: Path, columns: list[str], *, told: bool) -> dict[str, dict[str
 
 
 def counterfactual(run: Path, folder: Path) -> dict[str, float] | None:
-    """Expression at 0 minutes ischemic time against the simulated truth, held-out donors with long times alone."""
+    """Compare expression at 0 minutes of ischemic time with the simulated truth, on held-out donors with long times."""
     import anndata
 
     from gtex_vae.data.preprocess import processed
@@ -105,7 +105,7 @@ def counterfactual(run: Path, folder: Path) -> dict[str, float] | None:
 
 
 def main() -> None:
-    """Train both, then write what is known from each latent."""
+    """Train both models and write the predictions."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--columns", nargs="+", default=["ischemic_time", "rin", "batch", "sex", "age"])
     parser.add_argument("--name", default="demo", help="of the data, for the result file")

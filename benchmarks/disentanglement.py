@@ -1,9 +1,9 @@
-"""What beta, capacity, cycles and a total-correlation penalty buy in disentanglement, and what they cost in reconstruction.
+"""Effect of beta, capacity, cycles and a total-correlation penalty on disentanglement and reconstruction.
 
     python benchmarks/disentanglement.py [--seeds 0] [--figure docs/figures/disentanglement.png]
 
-Small trainings on the demo (1,500 samples x 2,000 genes, 10 known factors), measured on its held-out donors: R2, KL, DCI
-and MIG of the factors that the samples were made of, and the total correlation of the posterior means.
+Small trainings on the demo (1,500 samples x 2,000 genes, 10 known factors), measured on held-out donors: R2, KL, DCI and MIG
+of the known factors, and the total correlation of the posterior means.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class TotalCorrelation(Objective):
 
 
 def total_correlation(output: VAEOutput, samples: int) -> Tensor:
-    """Estimate of the total correlation in nats."""
+    """Estimate the total correlation in nats."""
     n = len(output.z_nd)
     off_nnd = output.z_nd[:, None] - output.mu_nd
     log_nnd = -0.5 * (
@@ -93,13 +93,13 @@ def total_correlation(output: VAEOutput, samples: int) -> Tensor:
 
 
 def gaussian_total_correlation(z_nd: np.ndarray) -> float:
-    """Total correlation of a Gaussian with the same correlations, in nats, over the dimensions that vary."""
+    """Compute the total correlation of a Gaussian with the same correlations, in nats, over dimensions that vary."""
     active_nd = z_nd[:, z_nd.var(0) > 0.01]
     return float(-0.5 * np.linalg.slogdet(np.corrcoef(active_nd.T))[1]) if active_nd.shape[1] > 1 else 0.0
 
 
 def describe(z_nd: np.ndarray, factors: Any, **known: float) -> dict[str, float]:
-    """Everything that is reported of one embedding of the held-out samples."""
+    """Compute all values of one embedding of the held-out samples."""
     found = {
         **known,
         "active_units": active_units(z_nd),
@@ -110,7 +110,7 @@ def describe(z_nd: np.ndarray, factors: Any, **known: float) -> dict[str, float]
 
 
 def train(config: dict[str, Any], datamodule: Any, pca: PCA, extra: float) -> VAEModule:
-    """One training, as the product's own command does it."""
+    """Train once, as the package's command does."""
     torch.manual_seed(config["seed"])
     module = VAEModule(
         config["model"], config["objective"], config["optimizer"], config["learning_rate"], genes=datamodule.genes,
@@ -177,12 +177,12 @@ def main() -> None:
 
 
 def r2(x_ng: Tensor, left_ng: Tensor) -> float:
-    """Share of the variance that is reconstructed."""
+    """Compute the share of variance that is reconstructed."""
     return 1.0 - float(left_ng.square().sum() / (x_ng - x_ng.mean()).square().sum())
 
 
 def pca_rows(pca: PCA, x_ng: Tensor, factors: Any) -> list[dict[str, Any]]:
-    """The components that every training starts from, and what they score by chance."""
+    """Score the principal components that initialize every training, and shuffled factors."""
     left_ng = x_ng - torch.from_numpy(pca.reconstruct(x_ng.numpy()))
     scores_nd = pca.embed(x_ng.numpy()) / np.sqrt(pca.variance_d)
     shuffled = factors.sample(frac=1.0, random_state=0).set_axis(factors.index)
@@ -193,7 +193,7 @@ def pca_rows(pca: PCA, x_ng: Tensor, factors: Any) -> list[dict[str, Any]]:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Disentanglement and MIG against R2, the seeds of a setting averaged."""
+    """Draw disentanglement and MIG against R2, averaged over seeds."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.6), constrained_layout=True)

@@ -1,10 +1,10 @@
-"""Embedding the published profiles (981 donors and 28,449 donor x cell-type profiles, 19,797 genes): four ways.
+"""Four ways to embed 981 donor profiles and 28,449 donor x cell-type profiles of 19,797 genes.
 
-``gtex_vae``: ``python -m gtex_vae.encode`` on the two .h5ad files, as a user types it, imports and the digest of the
-input included. ``gtex_vae_default``: the same with the default architecture (basis, members) in these widths, and with
-verdicts, as in every run of today. ``anndata_torch``: the whole .h5ad into memory, standardized, one forward pass after another at batch 64.
-``pandas_torch``: the same from CSV with ``pandas.read_csv``, on as many profiles as ``--csv-rows`` says; its seconds for
-all profiles are extrapolated in proportion, without its imports. Each runs in processes of its own; memory is the largest of them.
+``gtex_vae``: ``python -m gtex_vae.encode`` on the two .h5ad files, including imports and the digest of the input.
+``gtex_vae_default``: the same with the default architecture (basis, members) in these widths, and with verdicts.
+``anndata_torch``: read the complete .h5ad, standardize, and encode in batches of 64. ``pandas_torch``: the same from CSV with
+``pandas.read_csv``, on ``--csv-rows`` profiles; the seconds for all profiles are extrapolated, without imports. All run in
+processes of their own; memory is the maximum.
 
     python benchmarks/encode.py
 """
@@ -29,7 +29,7 @@ RUNS: dict[str, dict[str, object]] = {
     "gtex_vae": {},
     "gtex_vae_default": {"n_components": 1024, "n_members": 4, "likelihood": "per_sample", "mode_steps": 2},
 }
-SEEN = 600, 200  # training and validation samples that verdicts are from
+SEEN = 600, 200  # training and validation samples for verdicts
 THREADS = "2"
 UNIT = "log2(TPM+1)"
 
@@ -107,7 +107,7 @@ def anndata_torch(folder: Path, name: str) -> int:
 
 
 def pandas_torch(folder: Path) -> float:
-    """Read the CSV and encode it; seconds without the imports."""
+    """Read the CSV and encode it; return seconds without imports."""
     import numpy as np
     import pandas as pd
     import torch  # noqa: F401
@@ -120,7 +120,7 @@ def pandas_torch(folder: Path) -> float:
 
 
 def timed(*arguments: str, folder: Path) -> dict[str, float]:
-    """Wall seconds and peak memory of one process, and the seconds that it prints itself."""
+    """Return wall seconds and peak memory of one process, and the seconds that it prints."""
     environ = {**os.environ, "OMP_NUM_THREADS": THREADS}
     before = time.perf_counter()
     process = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environ, stdout=subprocess.PIPE)

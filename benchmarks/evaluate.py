@@ -1,10 +1,10 @@
-"""Where the time of evaluate and analyze goes, and what memory they take, on a run.
+"""Time and memory of evaluate and analyze, by part.
 
     python benchmarks/evaluate.py RUN --genesets ../shared/data/genesets/*.gmt
     python benchmarks/evaluate.py --samples 17000 --genes 20000       # simulated, a small model of two epochs
 
-Each stage runs as a user runs it, in a process of its own. Parts are timed from outside, by name; what is in none of them
-is the rest: imports, Hydra, tables. The peak of a part is that of the whole process while it ran.
+Each stage runs as a user runs it, in its own process. Functions are timed by name; the remainder (imports, Hydra, tables) is
+the rest. The peak of a part is the peak of the process during the part.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SMALL = (
 
 
 def timed(name: str, function: Callable[..., Any], parts: dict[str, dict[str, float]]) -> Callable[..., Any]:
-    """The function, with its seconds and peak added to the parts, and the peak before it to the rest."""
+    """Wrap a function to add its seconds and peak memory to its part."""
 
     def wrapped(*arguments: Any, **how: Any) -> Any:
         parts["rest"]["peak_gb"] = round(max(parts["rest"]["peak_gb"], peak_gb()), 2)
@@ -104,7 +104,7 @@ def simulated(folder: Path, samples: int, genes: int) -> Path:
 
 
 def main() -> None:
-    """Run both stages and write where their time goes."""
+    """Run both stages and write the times."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,11 +1,11 @@
-"""Whether speed lost anything: validation curves of the fast path and of plain float32 on real GTEx v6, over seeds.
+"""Validation curves of the fast path and of plain float32 on GTEx v6, over seeds.
 
     OMP_NUM_THREADS=1 python benchmarks/fast_path.py [--seeds 0 1 2 3 4] [--epochs 10] [key=value ...]
 
-Fast: the default model as ``gtex_vae.train`` trains it, bfloat16 products where the processor has them, kept buffers and the
-fused optimizer. Plain: the same command in float32 with torch's own linear layers, its optimizer one parameter at a time and
-the allocator as it is. Same split, seeds and order of batches; R2 and the ELBO of the validation donors after every epoch.
-Each training is a process of its own, the two ways in turn.
+Fast: the default model as ``gtex_vae.train`` trains it: bfloat16 products if the processor supports them, reused buffers and
+the fused optimizer. Plain: the same command in float32 with torch's linear layers, the unfused optimizer and the default
+allocator. Both have the same split, seeds and order of batches. R2 and ELBO of validation donors are measured after every
+epoch. Trainings run in processes of their own, in alternation.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RESULT = Path(__file__).parent / "results" / "fast_path.json"
 
 
 def one(way: str, overrides: list[str]) -> dict[str, Any]:
-    """Train in this process: the curve, CPU seconds of all of it, the share of training spent on validation."""
+    """Train in this process; return the curve, CPU seconds, and the share of validation."""
     from lightning.pytorch import Callback
 
     from gtex_vae.nn import linear
@@ -73,7 +73,7 @@ def one(way: str, overrides: list[str]) -> dict[str, Any]:
 
 
 def compared(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """For every epoch and metric: the mean of fast minus plain, its standard error, and the spread over seeds of plain."""
+    """Compute per epoch and metric the mean of fast minus plain, its standard error, and the standard deviation of plain."""
     rows = []
     for epoch in range(len(runs["plain"][0]["curve"])):
         row: dict[str, Any] = {"epoch": epoch + 1}
@@ -89,7 +89,7 @@ def compared(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def draw(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Every seed's curve."""
+    """Draw the curves of all seeds."""
     import matplotlib
 
     matplotlib.use("agg")

@@ -33,7 +33,7 @@ NAMES = ["decoder_loadings", "output_weights", "pca", "expression"]
 
 
 def main() -> None:
-    """Judge the embeddings, gather the tables, and print the means."""
+    """Score the embeddings, collect the tables, and print the means."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--terms", type=int, default=100)

@@ -1,9 +1,9 @@
-"""The default model on the real GTEx v6 extract, three seeds, beside PCA with as many components.
+"""Default model on the GTEx v6 extract, three seeds, compared with PCA with as many components.
 
     python benchmarks/gtex_v6.py [--seeds 0 1 2] [key=value ...]
 
-Trains with the product's own command on the training donors and evaluates on the held-out donors of the same split;
-PCA is fitted on the same training samples and given the same masked inputs. Further overrides go to training.
+Trains and evaluates with the package's commands. PCA is fitted on the same training samples and gets the same masked
+inputs. Further overrides go to training.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RESULT = Path(__file__).parent / "results" / "gtex_v6.json"
 
 
 def run(*command: str) -> float:
-    """Run one of the product's commands; its seconds."""
+    """Run a command of the package; return its seconds."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", *command], check=True)
     return time.perf_counter() - start

@@ -1,8 +1,7 @@
-"""From a processed file of GTEx size to standardized, split data: seconds and peak memory, beside reading its bytes.
+"""Time and memory to load a processed file of GTEx size, compared with reading its bytes.
 
-Each reading runs in a process of its own, several times and in turn. Seconds are those of the fastest runs, without
-imports; peak memory is what the process took beyond its imports. The file was read before, so that the disk counts for
-neither.
+Each method runs several times in a process of its own, in alternation. Seconds are those of the fastest runs without
+imports. Peak memory excludes imports. The file is in the page cache.
 
     python benchmarks/load.py
 """

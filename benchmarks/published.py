@@ -1,10 +1,9 @@
-"""The published configurations beside the default on real GTEx v6, and what lies between them, change by change.
+"""Published configurations and the default on GTEx v6, with the changes between them one by one.
 
     python benchmarks/published.py [--epochs 12] [--only NAME ...]
 
-Each trains with the product's own command for the same small number of epochs, on the same donors, and is measured on the
-same held-out donors. `seed_19797` gets as many latent dimensions as there are genes. Rows of the same number of epochs that
-were measured before stay.
+Each trains with the package's command for the same small number of epochs on the same donors. `seed_19797` has as many latent
+dimensions as there are genes. Rows measured before with the same number of epochs are kept.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ RESULT = Path(__file__).parent / "results" / "published.json"
 
 
 def measured(overrides: tuple[str, ...], epochs: int) -> dict[str, float]:
-    """Train once; the metrics on held-out donors, and what it took."""
+    """Train once; return metrics on held-out donors, time and memory."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:
         command = ["data=gtex_v6_shared", f"trainer.max_epochs={epochs}", f"hydra.run.dir={folder}/run"]

@@ -1,4 +1,4 @@
-"""What every result file says of the machine, and how it is written."""
+"""Result files, with a description of the machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def machine(loads: Sequence[float], packages: Sequence[str]) -> dict[str, Any]:
-    """Processor, cores, the range of the load while it was measured, and versions."""
+    """Describe processor, cores, range of the load, and versions."""
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
@@ -26,7 +26,7 @@ def machine(loads: Sequence[float], packages: Sequence[str]) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Family and model as the kernel names them: ratios are those of a kind of processor."""
+    """Return family and model of the processor."""
     told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     first = dict(line.split(":", 1) for line in told.partition("\n\n")[0].splitlines() if ":" in line)
     found = {key.strip(): value.strip() for key, value in first.items()}
@@ -41,9 +41,9 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 
 def command(*arguments: str) -> dict[str, float]:
-    """Run ``python -m`` with these arguments: its seconds, CPU seconds and peak memory.
+    """Run ``python -m`` with these arguments; return seconds, CPU seconds and peak memory.
 
-    Its output goes to standard error. Ends this process where it fails.
+    Its output goes to standard error. Exits if the command fails.
     """
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", *arguments], stdout=sys.stderr)
@@ -58,11 +58,11 @@ def command(*arguments: str) -> dict[str, float]:
 
 
 def peak_gb() -> float:
-    """Most memory of this process since `reset_peak`."""
+    """Return the peak memory of this process since `reset_peak`."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
 
 
 def reset_peak() -> None:
-    """Count the peak of this process from now on."""
+    """Reset the peak memory of this process."""
     Path("/proc/self/clear_refs").write_text("5")

@@ -1,12 +1,11 @@
-"""What each stage costs against samples, genes, latent dimensions and width, in CPU seconds and in memory.
+"""CPU seconds and memory of each stage against samples, genes, latent dimensions and width.
 
     OMP_NUM_THREADS=1 python benchmarks/scaling.py [--largest 100000]
 
-One quantity moves at a time around 1,000 samples x 2,000 genes, 64 dimensions, hidden layers [512, 128]; stages: reading to
-standardized data, the PCA with 256 components that a model starts from, an epoch of the default kind of model (two
-members), and embedding all samples. The exponent is the slope of log seconds over log size: 1 is linear. What a million
-samples would take is extrapolated from the largest size, linearly, and said to be. Each size is a process of its own; memory is
-the peak of the process during a stage, beyond what imports had taken.
+One quantity varies at a time, starting from 1,000 samples x 2,000 genes, 64 dimensions and hidden layers [512, 128]. Stages:
+reading and standardizing, the PCA with 256 components, an epoch of the default kind of model (two members), and embedding
+all samples. The exponent is the slope of log seconds over log size; 1 is linear. A million samples are extrapolated linearly
+from the largest size. Each size runs in its own process. Memory is the peak during a stage, without imports.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ STAGES = ("setup", "pca", "epoch", "encode")
 
 
 def measure(size: dict[str, int], folder: Path) -> dict[str, float]:
-    """CPU seconds and peak memory of all stages at one size."""
+    """Measure CPU seconds and peak memory of all stages at one size."""
     import torch
 
     from gtex_vae.data.datamodule import ExpressionDataModule
@@ -85,7 +84,7 @@ def measure(size: dict[str, int], folder: Path) -> dict[str, float]:
 
 
 def grid(largest: int) -> dict[str, list[int]]:
-    """Sizes of each quantity, powers of two apart."""
+    """List sizes of each quantity in powers of two."""
     return {
         "samples": [n for n in (1000, 2000, 4000, 8000, 16000, 32000, 100_000) if n <= largest],
         "genes": [2000, 4000, 8000, 20_000],
@@ -95,12 +94,12 @@ def grid(largest: int) -> dict[str, list[int]]:
 
 
 def exponent(sizes: list[int], values: list[float]) -> float:
-    """Slope of log value over log size."""
+    """Fit the slope of log value over log size."""
     return float(np.polyfit(np.log(sizes), np.log(np.maximum(values, 1e-4)), 1)[0])
 
 
 def draw(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """CPU seconds and memory of each stage against each quantity."""
+    """Draw CPU seconds and memory of each stage against each quantity."""
     import matplotlib
 
     matplotlib.use("agg")

@@ -1,9 +1,9 @@
-"""Where the start of each stage goes: imports by package, and the whole of a tiny run.
+"""Startup time of each stage: imports by package, and a tiny run.
 
     python benchmarks/startup.py [--repeats 3] [--jobs 100]
 
-Each stage is run as a job runs it, in a new process, on data so small that little but the start is left; the first of
-the runs warms the disk cache and is not counted. Imports are ``python -X importtime``'s own seconds, summed by package.
+Each stage runs like a job in a new process, on data so small that startup dominates. The first run fills the page cache and is
+not counted. Import times are those of ``python -X importtime``, summed by package.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SHOWN = 8
 
 
 def run(folder: Path, module: str, arguments: tuple[str, ...], *flags: str) -> tuple[float, str]:
-    """Seconds and stderr of one command."""
+    """Run a command; return seconds and stderr."""
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, *flags, "-m", module, *arguments],
@@ -49,7 +49,7 @@ def run(folder: Path, module: str, arguments: tuple[str, ...], *flags: str) -> t
 
 
 def imports(stderr: str) -> Counter[str]:
-    """Seconds of importing, by top package."""
+    """Sum import times by top package."""
     seconds: Counter[str] = Counter()
     for own, name in re.findall(r"^import time:\s+(\d+) \|\s+\d+ \|\s*(\S+)$", stderr, re.MULTILINE):
         seconds[name.split(".")[0]] += int(own) / 1e6
@@ -57,7 +57,7 @@ def imports(stderr: str) -> Counter[str]:
 
 
 def measure(repeats: int) -> dict[str, object]:
-    """All stages, in the order in which they need each other."""
+    """Measure all stages in order."""
     result: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -78,7 +78,7 @@ def measure(repeats: int) -> dict[str, object]:
 
 
 def submission(folder: Path, jobs: int) -> float | None:
-    """Seconds from typing a sweep until SLURM has all its jobs; ``None`` where there is no SLURM."""
+    """Measure the seconds to submit a sweep to SLURM; ``None`` without SLURM."""
     if subprocess.run("sinfo", shell=True, capture_output=True).returncode != 0:
         return None
     start = time.perf_counter()

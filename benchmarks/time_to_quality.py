@@ -2,13 +2,12 @@
 
     python benchmarks/time_to_quality.py [--seconds 120] [--threads 1] [--scvi PYTHON]
 
-Ours: the default model as ``gtex_vae.train`` trains it, from the start of its PCA on. Beside it the published loop (see
-`loops.published`; the published widths), scvi-tools' SCVI with a normal likelihood and two layers of 2,048 (on
-log2(RPKM+1), because its mean cannot be negative) and scikit-learn's PCA with 64 components. All see the same training
-samples, as many latent dimensions and batches of 128. R2 is of the posterior mean, over all entries of the validation
-donors, standardized with training statistics. Validation, reading and imports are not counted; seconds are CPU seconds of
-the process, so that other work on the machine counts for little, and wall seconds beside them. Each method trains until it
-has had its seconds or its epochs, in a process of its own, one after the other.
+Ours: the default model as ``gtex_vae.train`` trains it, including its PCA. Compared with the published loop (see
+`loops.published`; the published widths), scvi-tools' SCVI with a normal likelihood and two layers of 2,048 (on log2(RPKM+1),
+because its mean cannot be negative), and scikit-learn's PCA with 64 components. All have the same training samples, latent
+dimensions and batches of 128. R2 is that of the posterior mean over all entries of the validation donors, standardized with
+training statistics. Validation, reading and imports are not counted. CPU seconds are the main measure, because they depend
+little on other programs; wall seconds are also recorded. Each method trains for its seconds or epochs in its own process.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "time_to_quality.png"
 
 
 class Clock:
-    """Seconds of training, stopped while it is measured, and the curve."""
+    """Curve and training time, stopped during validation."""
 
     def __init__(self, budget: float) -> None:
         self.budget, self.curve = budget, []
@@ -50,7 +49,7 @@ class Clock:
         self.cpu += time.process_time() - self._cpu
 
     def note(self, r2: float) -> bool:
-        """Add a point; whether the budget is spent."""
+        """Add a point; return True if the time is used up."""
         self.curve.append(
             {"cpu_seconds": round(self.cpu, 2), "seconds": round(self.wall, 2), "r2": round(r2, 4)}
         )
@@ -59,24 +58,24 @@ class Clock:
 
 
 def r2(x_ng: np.ndarray, x_hat_ng: np.ndarray) -> float:
-    """Share of the variance over all entries that is explained."""
+    """Compute the share of variance over all entries that is explained."""
     left = np.square(x_ng - x_hat_ng, dtype=np.float64).sum()
     return float(1.0 - left / np.square(x_ng - x_ng.mean(dtype=np.float64), dtype=np.float64).sum())
 
 
 def settings(folder: Path) -> dict[str, Any]:
-    """Config of a training run whose files lie in a folder."""
+    """Compose the config of a training run in a folder."""
     work = Workload(0, BATCH, ("data=gtex_v6_shared", f"paths.data={folder}", f"paths.outputs={folder}"))
     return work.config("null")
 
 
 def matrices(folder: Path) -> list[np.ndarray]:
-    """Training and validation samples, standardized; center and scale."""
+    """Load standardized training and validation samples, center and scale."""
     return [np.load(folder / f"{name}.npy") for name in ("train", "val", "center", "scale")]
 
 
 def ours(folder: Path, budget: float) -> Clock:
-    """The product's own training, cut off by a callback."""
+    """Train with the package, stopped by a callback."""
     from lightning.pytorch import Callback
 
     from gtex_vae.training import environment
@@ -99,7 +98,7 @@ def ours(folder: Path, budget: float) -> Clock:
 
 
 def published_loop(folder: Path, budget: float) -> Clock:
-    """The published loop on the genes, looked at once an epoch."""
+    """Run the published loop on genes, measured once per epoch."""
     import torch
 
     x_train_ng, x_val_ng, *_ = matrices(folder)
@@ -179,7 +178,7 @@ METHODS: dict[str, Callable[[Path, float], Clock]] = {
 
 
 def prepare(folder: Path) -> None:
-    """Split and standardize once, for those who do not do so themselves."""
+    """Split and standardize the data for the other methods."""
     from gtex_vae.config import build
 
     data = build(settings(folder)["data"], under="gtex_vae.data")
@@ -192,12 +191,12 @@ def prepare(folder: Path) -> None:
 
 
 def reached(curve: list[dict[str, float]], level: float) -> dict[str, float] | None:
-    """The first point at or above a level."""
+    """Return the first point at or above a level."""
     return next((point for point in curve if point["r2"] >= level), None)
 
 
 def draw(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """R2 against CPU seconds."""
+    """Draw R2 against CPU seconds."""
     import matplotlib
 
     matplotlib.use("agg")

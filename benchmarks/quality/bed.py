@@ -2,8 +2,8 @@
 
     python benchmarks/quality/bed.py FOLDER VARIANT [--fold 11] [--epochs 12] [--members 2] [--save]
 
-The product's own modules are trained in coordinates by a plain loop with the product's schedules, and scored on the
-fold's validation donors. Each run adds a row to ``FOLDER/rows.jsonl``.
+The package's modules are trained on coordinates in a plain loop with the package's schedules, and scored on the fold's
+validation donors. Each run adds a row to ``FOLDER/rows.jsonl``.
 """
 
 from __future__ import annotations

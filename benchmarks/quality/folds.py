@@ -1,10 +1,10 @@
-"""Real GTEx v6 for choosing a model: folds of the donors that the default split does not hold out for testing.
+"""Folds of GTEx v6 for model selection, without the test donors of the default split.
 
     python benchmarks/quality/folds.py FOLDER --seeds 11 12 13 [--components 1024]
 
-The test donors of ``data.split_seed=0`` are left out altogether, so that nothing chosen here has seen them. A fifth of
-the other donors is to validate on, the rest trains. Written are coordinates in the basis of principal components,
-standardized genes of the validation samples, and what the baseline PCA scores.
+The test donors of ``data.split_seed=0`` are excluded, so that no choice depends on them. A fifth of the other donors is for
+validation, the rest for training. Writes coordinates in the basis of principal components, standardized genes of the
+validation samples, and the scores of PCA.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""In which rounds of imputation steps towards the posterior mode are worth their time.
+"""Benefit of posterior-mode steps in the rounds of imputation.
 
     python benchmarks/quality/imputation.py FOLDER VARIANT [--fold 11] [--members 4] [--plans 2222 0002]
 
-``VARIANT_FOLD.pt`` must lie in the folder (``bed.py --save``). A plan has a digit for each round: its number of steps.
+``VARIANT_FOLD.pt`` must be in the folder (``bed.py --save``). A plan has one digit per round, its number of steps.
 """
 
 from __future__ import annotations

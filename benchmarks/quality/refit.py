@@ -1,13 +1,13 @@
-"""What closed-form regressions on the latent code would add to a saved variant's reconstruction, and where.
+"""Gain in reconstruction from closed-form regressions on the latent code of a saved variant.
 
     python benchmarks/quality/refit.py FOLDER VARIANT [--fold 11] [--members 2]
 
-``VARIANT_FOLD.pt`` must lie in the folder (``bed.py --save``). Regressed on the training samples' posterior modes are the
-coordinates in the basis and, of each sample, what lies outside it, which no decoder is trained to give. Printed is what
-R2 of all entries gains on the validation donors, within the basis (beyond its first components, which the decoders have
-nearly exactly) and outside. Kernels: the decoders' last hidden layers, whose regression is a refit of the last linear
-layer; and a Gaussian of the distance in the latent space, its square divided by the median. Of what is predicted outside the basis, the part in its leading directions
-alone is given too (reduced-rank regression): a model would keep these beside its basis.
+``VARIANT_FOLD.pt`` must be in the folder (``bed.py --save``). The coordinates in the basis, and the residual outside the basis, which decoders do
+not predict, are regressed on the posterior modes of the training samples. Prints the gain in R2 of all entries on the
+validation donors, within the basis (without its first components, which decoders reconstruct almost exactly) and outside.
+Kernels: the decoders' last hidden layers, which refits the last linear layer; and a Gaussian of the squared distance in the
+latent space divided by its median. The gain from the leading directions outside the basis alone (reduced-rank regression) is
+also printed, because a model could store these.
 """
 
 from __future__ import annotations

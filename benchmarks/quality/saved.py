@@ -1,4 +1,4 @@
-"""A variant that ``bed.py --save`` has left in the folder, for the scripts that look at it again."""
+"""Loading of a variant saved by ``bed.py --save``."""
 
 from __future__ import annotations
 

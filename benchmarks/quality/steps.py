@@ -1,9 +1,9 @@
-"""What steps towards the posterior mode give a saved variant, with another number of them or another metric.
+"""Effect of the number and the metric of posterior-mode steps on a saved variant.
 
     python benchmarks/quality/steps.py FOLDER VARIANT [--fold 11] [--members 2] [--steps 1 2 3] [--powers 0.5]
 
-``VARIANT_FOLD.pt`` must lie in the folder (``bed.py --save``). A power other than 0 gives every component a precision of
-its own, its mean squared training residual to that power, as generalised least squares would with power 1.
+``VARIANT_FOLD.pt`` must be in the folder (``bed.py --save``). A power other than 0 gives each component its own precision: the
+mean squared training residual to this power. Power 1 is generalized least squares.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is varied around the default recipe: a name to settings that `bed.train` reads."""
+"""Variants of the default recipe: names and settings for `bed.train`."""
 
 from __future__ import annotations
 

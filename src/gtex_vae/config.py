@@ -79,16 +79,19 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
 
 
 def nearest(name: str, valid: Iterable[str], *, listed: Iterable[str] | None = None) -> str:
-    """Suggest the most similar valid name, ``; did you mean 'latent_dim'?``, else list ``listed`` or all valid names.
+    """Suggest the most similar valid name, ``; did you mean 'latent_dim'?``, else list ``listed`` or all valid names, if any.
 
     >>> nearest("latnt_dim", ["latent_dim", "dropout"])
     "; did you mean 'latent_dim'?"
+    >>> nearest("batch", [])
+    ''
     """
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; valid: {', '.join(names if listed is None else sorted(listed))}"
+    shown = names if listed is None else sorted(listed)
+    return f"; valid: {', '.join(shown)}" if shown else ""
 
 
 def find_target(target: str, under: str | tuple[str, ...] = TARGETS) -> Callable[..., Any]:
