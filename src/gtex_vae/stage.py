@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -14,18 +15,17 @@ from typing import Any, NoReturn, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gtex_vae import provenance
+from gtex_vae import provenance, runtime
 from gtex_vae.analysis.report.sweep_summary import summarize_sweep
 from gtex_vae.config import check_fields, full_keys, nearest, register_resolvers, to_plain
-from gtex_vae.errors import ConfigError, GtexVaeError, PrunedError
+from gtex_vae.errors import GtexVaeError, PrunedError
 from gtex_vae.files import write_json
 from gtex_vae.paths import conf_dir
-from gtex_vae.runs import directory, submission
+from gtex_vae.runs import continuation, directory, submission
 from gtex_vae.runs.sweep import separate_data
 
 log = logging.getLogger(__name__)
 
-TERMINATED = 128 + 15  # exit status of a shell after SIGTERM; Lightning exits with 0
 Settings = TypeVar("Settings")
 Body = Callable[[Settings, Path], float | None]
 
@@ -62,7 +62,8 @@ def stage(
                 overrides = list(hydra_config.overrides.task)
                 return run_stage(
                     body, schema, config, run_dir, overrides,
-                    resumable=resumable, again=hydra_config.mode is RunMode.MULTIRUN,
+                    resume_with=f"python -m gtex_vae.{name}" if resumable else None,
+                    again=hydra_config.mode is RunMode.MULTIRUN,
                 )  # fmt: skip
             except Exception as error:
                 if hydra_config.mode is not RunMode.RUN:
@@ -123,28 +124,33 @@ def run_stage(
     run_dir: Path,
     overrides: list[str],
     *,
-    resumable: bool = False,
+    resume_with: str | None = None,
     again: bool = False,
 ) -> float | None:
     """Check the config, claim the run directory, run the body, and write SUCCESS or FAILED.
 
     Errors are logged with their traceback, written to ``FAILED`` and raised again, so that the scheduler sees a failed
-    job. A process that receives SIGTERM leaves its run unfinished; the same command resumes it. With ``again``, as in a
-    repeated sweep, a finished run is skipped.
+    job. A process that is interrupted leaves its run unfinished, and prints the command that resumes it. With ``again``, as
+    in a repeated sweep, a finished run is skipped. ``resume_with`` is the command that takes ``run=`` to resume a run.
     """
+    resumable = resume_with is not None
     plain = to_plain(config)
     if again:
         separate_data(plain, run_dir)
-    per_call = ("overwrite", "run") if resumable else ("overwrite",)
+    per_call = continuation.PER_CALL if resumable else ("overwrite",)
     if again and not plain.get("overwrite") and directory.is_done(run_dir, plain, per_call):
         log.info("already finished: %s", run_dir)
         return directory.result(run_dir)
     check_fields(plain, schema)
     starts_from_it = plain.get("run") == plain.get("pretrained")
+    continued = False
     if resumable and plain.get("run") is not None and not starts_from_it:
-        plain = _resumed_config(plain, run_dir, overrides)
+        plain, continued = continuation.resumed_config(plain, run_dir, overrides)
     if not directory.is_first_process():
         return _follow_first_process(body, schema, plain, run_dir)
+    if continued:
+        continuation.reopen(run_dir)
+        directory.write_config(run_dir, plain)
     resumed = directory.claim(run_dir, plain, per_call=per_call)
     if resumed:
         log.info("resuming the unfinished run in %s", run_dir)
@@ -152,7 +158,8 @@ def run_stage(
     try:
         if submission.VARIABLE in os.environ:
             submission.check(Path(os.environ[submission.VARIABLE]))
-        result = body(schema(**plain), run_dir)
+        with runtime.exit_on_sigterm():
+            result = body(schema(**plain), run_dir)
     except PrunedError as pruned:
         log.info("%s", pruned)
         directory.mark(run_dir, str(pruned), marker=directory.PRUNED)
@@ -160,17 +167,19 @@ def run_stage(
     except BaseException as error:
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
             error = error.__context__  # Lightning exits silently on Ctrl-C
+        if isinstance(error, KeyboardInterrupt) and resume_with is not None:
+            error = KeyboardInterrupt(_resume_advice(run_dir, resume_with))
         if isinstance(
             error, SystemExit
         ):  # SIGTERM, or the scheduler's signal before the time limit: the run has not failed
-            log.warning("stopped before its end; repeat the command to resume %s", run_dir)
-            raise SystemExit(error.code or TERMINATED) from None
+            log.warning("stopped before its end: %s", _resume_advice(run_dir, resume_with))
+            raise SystemExit(error.code or runtime.TERMINATED) from None
         if isinstance(error, GtexVaeError):
             error.args = (full_keys(str(error), plain),)
         directory.mark(run_dir, f"{explain(error, '')}\n\n{traceback.format_exc()}")
         _log_to_file(traceback.format_exc())
         if (run_dir / directory.REPLACED).exists():
-            log.warning("the run that overwrite=true was to replace is in %s", run_dir / directory.REPLACED)
+            log.warning("the former results are in %s", run_dir / directory.REPLACED)
         raise error
     directory.mark(run_dir, result=result)
     return result
@@ -190,12 +199,11 @@ def _follow_first_process(
         return None
 
 
-def _resumed_config(plain: dict[str, Any], run_dir: Path, overrides: list[str]) -> dict[str, Any]:
-    """Config of the run to resume; other overrides are refused."""
-    others = [override for override in overrides if not override.startswith(("run=", "overwrite="))]
-    if others:
-        raise ConfigError(f"run= resumes with the config in {run_dir}: leave out {', '.join(others)}")
-    return {**directory.read_config(run_dir), "run": plain["run"], "overwrite": plain.get("overwrite", False)}
+def _resume_advice(run_dir: Path, resume_with: str | None) -> str:
+    """Tell how to resume an interrupted run."""
+    if resume_with is None:
+        return f"repeat the command to resume {run_dir}"
+    return f"resume {run_dir} with `{resume_with} {shlex.quote(f'run={run_dir}')}`"
 
 
 def _log_to_file(text: str) -> None:
@@ -222,7 +230,7 @@ def explain(error: BaseException, config_name: str) -> str:
     if isinstance(error, OmegaConfBaseException):  # raised by Hydra before the config is checked
         return f"{error.full_key or 'an override'}: {str(error).splitlines()[0]}"
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; repeat the command to resume the run"
+        return f"interrupted; {error}" if str(error) else "interrupted; repeat the command to resume the run"
     if type(error).__name__ == "UncompletedJobError":  # of submitit, when it does not requeue the job
         return f"{error} Increase hydra.launcher.timeout_min or hydra.launcher.max_num_timeout and repeat the command to resume the run"
     if isinstance(error, OSError):

@@ -28,6 +28,7 @@ class TrainConfig:
     seed: int
     run: str | None
     overwrite: bool
+    finish: bool = False
     compile: bool
     metrics_seed: int
     input: str | None

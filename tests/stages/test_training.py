@@ -101,7 +101,8 @@ def test_interrupted_with_ctrl_c_it_says_how_to_go_on(train, tmp_path):
     done = train(tmp_path, "trainer.max_epochs=200", meanwhile=interrupt)
     assert done.code != 0
     assert "Traceback" not in done.stdout + done.stderr
-    assert done.stderr.strip().splitlines()[-1] == "error: interrupted; repeat the command to resume the run"
+    resume = f"`python -m gtex_vae.train run={tmp_path}`"
+    assert done.stderr.strip().splitlines()[-1] == f"error: interrupted; resume {tmp_path} with {resume}"
     assert "interrupted" in (tmp_path / "FAILED").read_text().splitlines()[0]
 
 

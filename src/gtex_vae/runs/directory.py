@@ -89,8 +89,8 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
     """Claim a directory for a new or a resumed run.
 
     The config is written first, so that the same command recognises its own unfinished run. A finished run is kept
-    unless ``config["overwrite"]``; it is then set aside until the new run succeeds, see `mark`. An unfinished run with
-    another config is kept too, unless it failed before its first checkpoint.
+    unless ``config["overwrite"]``. An unfinished run with another config is kept too, unless it failed before its first
+    checkpoint. A run that is replaced is set aside until the new one succeeds, see `mark`.
 
     Parameters
     ----------
@@ -127,13 +127,20 @@ def claim(run_dir: Path, config: dict[str, Any], *, per_call: Sequence[str] = ("
         raise RunError(f"{run_dir} contains a {state} run: set {way_out}")
     if resumed:
         remove_temporaries(run_dir)
-    elif state == "finished":
+    elif state == "finished" or (
+        state != "new" and config.get("overwrite") and not (run_dir / REPLACED).exists()
+    ):
         set_aside(run_dir)
     elif state != "new":
-        clear(run_dir)
+        clear(run_dir)  # what is set aside already is worth more than this unfinished attempt
     (run_dir / FAILED).unlink(missing_ok=True)
-    write_text(run_dir / CONFIG, yaml.safe_dump(config, sort_keys=False))
+    write_config(run_dir, config)
     return resumed
+
+
+def write_config(run_dir: Path, config: dict[str, Any]) -> None:
+    """Write the config of a run."""
+    write_text(run_dir / CONFIG, yaml.safe_dump(config, sort_keys=False))
 
 
 def clear(run_dir: Path) -> None:
@@ -142,10 +149,11 @@ def clear(run_dir: Path) -> None:
         _remove(entry)
 
 
-def set_aside(run_dir: Path) -> None:
-    """Move a finished run into ``.replaced`` until the new run succeeds."""
-    (run_dir / REPLACED).mkdir(exist_ok=True)
-    for entry in _entries(run_dir):
+def set_aside(run_dir: Path, only: Sequence[str] | None = None) -> None:
+    """Move a run, or only some of its files, into ``.replaced`` until the new run succeeds."""
+    entries = _entries(run_dir) if only is None else [run_dir / name for name in only]
+    for entry in [entry for entry in entries if entry.exists()]:
+        (run_dir / REPLACED).mkdir(exist_ok=True)
         _remove(run_dir / REPLACED / entry.name)
         entry.rename(run_dir / REPLACED / entry.name)
 

@@ -13,6 +13,7 @@ from gtex_vae.errors import ConfigError
 from gtex_vae.runs import directory
 from gtex_vae.training import devices, environment
 from gtex_vae.training.build import build_trainer, check_values
+from gtex_vae.training.callbacks.stop_now import StopNow
 from gtex_vae.training.cohort_size import fit_to_cohort
 from gtex_vae.training.finish import finish_run
 from gtex_vae.training.start import choose_batches, fit_pca, initial_module, read_data
@@ -41,6 +42,8 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path, *, stated: Collection[st
     nodes = ("model", "objective", "optimizer", "learning_rate", "contrastive", "trainer")
     check_values(*(settings[node] for node in nodes))
     trainer = build_trainer(settings["trainer"], settings["callbacks"], settings["logger"], run_dir)
+    if settings.get("finish"):
+        trainer.callbacks.append(StopNow())  # type: ignore[attr-defined]
     datamodule = read_data(settings["data"], run_dir)
     settings = fit_to_cohort(
         settings, len(datamodule.rows("train")), datamodule.adata.n_vars,

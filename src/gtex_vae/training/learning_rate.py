@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -66,6 +66,33 @@ def reduce_on_plateau(
         raise ConfigError(f"learning_rate.patience={patience} must not be negative")
     scheduler = ReduceLROnPlateau(optimizer, factor=factor, patience=patience)
     return {"scheduler": scheduler, "monitor": monitor, "interval": "epoch"}
+
+
+def reset_rates(
+    optimizer: Optimizer, settings: Sequence[Mapping[str, Any]], schedulers: Iterable[Any], step: int
+) -> None:
+    """Replace the restored settings of an optimizer and its schedules by those of the config.
+
+    Parameters
+    ----------
+    optimizer
+        After a checkpoint was restored.
+    settings
+        Learning rate, weight decay and so on of each parameter group.
+    schedulers
+        Of the optimizer.
+    step
+        Steps so far.
+    """
+    for group, values in zip(optimizer.param_groups, settings, strict=True):
+        group.update(values)
+        group["initial_lr"] = values["lr"]
+    for scheduler in schedulers:
+        if isinstance(scheduler, LambdaLR):
+            scheduler.base_lrs = [values["lr"] for values in settings]
+            scheduler.last_epoch = step
+            for group, factor in zip(optimizer.param_groups, scheduler.lr_lambdas, strict=True):
+                group["lr"] = group["initial_lr"] * factor(step)
 
 
 def step_on_metrics(configs: Iterable[Any], metrics: Mapping[str, Tensor]) -> None:

@@ -15,6 +15,7 @@ from gtex_vae.data.loading.memory import Batch
 from gtex_vae.models.vae import VAE
 from gtex_vae.training.cuda_graphs import CapturedStep
 from gtex_vae.training.gradients import clip
+from gtex_vae.training.learning_rate import reset_rates
 from gtex_vae.training.loss import StepKind
 from gtex_vae.training.parameter_groups import parameter_groups
 
@@ -35,6 +36,7 @@ class OptimizedModule(LightningModule):
         self.optimizer_config, self.learning_rate_config = optimizer, learning_rate
         self._captured: CapturedStep | None = None
         self._first_step = False
+        self.continued = False  # with other settings than those of the checkpoint
 
     def _loss(
         self,
@@ -51,6 +53,10 @@ class OptimizedModule(LightningModule):
         """Build the optimizer and its schedule."""
         groups = parameter_groups(self.vae, self.parameters(), self.optimizer_config["lr"])
         optimizer = build(self.optimizer_config, under="torch.optim", params=groups)
+        self._group_settings = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in optimizer.param_groups
+        ]
         if self.learning_rate_config is None:
             return optimizer
         total_steps = int(self.trainer.estimated_stepping_batches)
@@ -63,6 +69,22 @@ class OptimizedModule(LightningModule):
                 total_steps=total_steps,
             ),
         }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note whether the run continues with another optimizer, learning rate or length than the checkpoint's."""
+        before = checkpoint["hyper_parameters"]
+        targets = [(before[key] or {}).get("_target_") for key in ("optimizer", "learning_rate")]
+        optimizer, learning_rate = self.optimizer_config, self.learning_rate_config
+        self.continued = (before["optimizer"], before["learning_rate"]) != (optimizer, learning_rate)
+        self.continued |= checkpoint.get("epochs_planned", self.trainer.max_epochs) != self.trainer.max_epochs
+        if targets[0] != optimizer["_target_"]:
+            checkpoint["optimizer_states"] = []
+        if targets[1] != (learning_rate or {}).get("_target_"):
+            checkpoint["lr_schedulers"] = []
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record the planned length of the training, on which the schedules depend."""
+        checkpoint["epochs_planned"] = self.trainer.max_epochs
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step the schedules that depend on the step alone; `step_on_metrics` steps the others after a validation.
@@ -83,12 +105,15 @@ class OptimizedModule(LightningModule):
             clip(self, optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_start(self) -> None:
-        """Capture steps as CUDA graphs on a single GPU.
+        """Capture steps as CUDA graphs on a single GPU; apply the settings of a continued run.
 
         Compiled models, several processes and fp16, which rescales losses, run their steps normally.
         """
         self._first_step = True
         trainer = self.trainer
+        if self.continued:
+            schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+            reset_rates(trainer.optimizers[0], self._group_settings, schedulers, trainer.global_step)
         alone = self.device.type == "cuda" and trainer.world_size == trainer.accumulate_grad_batches == 1
         if alone and trainer.precision != "16-mixed" and not self.hparams["compile"]:
             trained = [p for p in self.parameters() if p.requires_grad]

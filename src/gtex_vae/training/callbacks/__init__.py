@@ -4,5 +4,5 @@
 - checkpoints, early_stopping, search: decisions by a validation metric (monitored checks that it exists)
 - console, retrieval_lines, figures: reports during training
 - resumed_curves, unfinished_hparams: TensorBoard of resumed and unfinished runs
-- finite_loss: stop at NaN
+- finite_loss: stop at NaN; stop_now: stop at once
 """

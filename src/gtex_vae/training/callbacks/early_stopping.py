@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
@@ -49,9 +49,21 @@ class PatientStopping(EarlyStopping):
         )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop a resumed run that had stopped early: Lightning restores the reason, but not the stop itself."""
+        """Stop a resumed run that had stopped early: Lightning restores the reason, but not the stop itself.
+
+        A run that is continued with other settings starts to wait again.
+        """
+        if getattr(pl_module, "continued", False):
+            self.wait_count, self.stopped_epoch = 0, 0
+            self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
         if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
             trainer.should_stop = True
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state, but use the patience of the config."""
+        patience = self.patience
+        super().load_state_dict(state_dict)
+        self.patience = patience
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the metric after the warm-up.
