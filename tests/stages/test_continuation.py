@@ -40,7 +40,9 @@ def test_more_epochs_and_another_learning_rate(train, command, tmp_path, finishe
 
 
 def test_an_unfinished_run_is_finished_with_its_best_weights(train, command, tmp_path):
-    assert train(tmp_path, "trainer.max_epochs=20", "callbacks.kl_annealing.ratio=0.05", die=(STEP, 18)).code < 0
+    assert (
+        train(tmp_path, "trainer.max_epochs=20", "callbacks.kl_annealing.ratio=0.05", die=(STEP, 18)).code < 0
+    )
     before = last(tmp_path)
     done = command("gtex_vae.train", f"run={tmp_path}", "finish=true")
     assert done.code == 0, done.stderr
