@@ -153,7 +153,6 @@ class ExpressionDataModule(LightningDataModule):
             return
         matrix = StandardizedMatrix(self.processed, self.memory_gib)
         self.adata = matrix.adata
-        self._fill_donors()
         split = self._split()
         self.adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
         self._samples = self.adata.obs[["donor", "split"]]
@@ -184,26 +183,11 @@ class ExpressionDataModule(LightningDataModule):
     def training_size(self) -> tuple[int, int]:
         """Return the numbers of training samples and genes of the processed file, without reading X."""
         self.adata = DiskMatrix(self.processed).adata
-        self._fill_donors()
         return int((self._split() == "train").sum()), self.adata.n_vars
-
-    def _fill_donors(self) -> None:
-        """Give samples without a donor donors of their own, with a warning that names them."""
-        obs = self.adata.obs
-        missing = obs["donor"].isna()
-        obs["donor"] = fill_donors(obs["donor"])
-        alone = list(obs.index[missing & obs["donor"].notna()])
-        if not alone or self.split_by == "sample":
-            return
-        log.warning(
-            "%d samples have no donor, so each is treated as a donor of its own: %s. If some are of a donor in the data, "
-            "add the donors (data.prepare.annotations=[TABLE]) or remove the samples (data.prepare.blacklist=[ID,...]): "
-            "otherwise that donor may be in two splits",
-            len(alone), ", ".join(alone[:10]) + (", ..." if len(alone) > 10 else ""),
-        )  # fmt: skip
 
     def _split(self) -> np.ndarray:
         obs = self.adata.obs
+        obs["donor"] = fill_donors(obs["donor"], warn=self.split_by == "donor")
         if self.splits is not None:
             split = read_splits(self.splits, list(self.adata.obs_names))
             check_split(split, obs["donor"], by=self.split_by)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,10 @@ import pandas as pd
 
 from gtex_vae.errors import SplitError
 
+log = logging.getLogger(__name__)
+
 SPLITS = ("train", "val", "test")
+NAMED = 10  # samples named in a warning
 
 # Weights of the size of a split relative to its tissues, tried in order: with few donors of many tissues, balance by
 # tissue alone can leave a small split nearly empty.
@@ -117,15 +121,32 @@ def _place(counts_dt: np.ndarray, order: np.ndarray, fractions: np.ndarray, size
     return chosen
 
 
-def fill_donors(donor: pd.Series) -> pd.Series:
+def fill_donors(donor: pd.Series, *, warn: bool = False) -> pd.Series:
     """Give each sample without a donor a donor of its own, named after the sample; unchanged if no sample has one.
 
+    Parameters
+    ----------
+    donor
+        Donor of each sample, indexed by sample id.
+    warn
+        Log a warning that names the samples.
+
+    Examples
+    --------
     >>> fill_donors(pd.Series(["a", None], index=["s1", "s2"])).tolist()
     ['a', 's2']
     """
     missing = donor.isna()
     if not missing.any() or missing.all():
         return donor
+    alone = donor.index[missing].astype(str)
+    if warn:
+        log.warning(
+            "%d samples have no donor, so each is treated as a donor of its own: %s. If some are of a donor in the data, "
+            "add the donors (data.prepare.annotations=[TABLE]) or remove the samples (data.prepare.blacklist=[ID,...]): "
+            "otherwise that donor may be in two splits",
+            len(alone), ", ".join(alone[:NAMED]) + (", ..." if len(alone) > NAMED else ""),
+        )  # fmt: skip
     own = pd.Series(donor.index.astype(str), index=donor.index)
     return donor.astype(object).where(~missing, own).astype("category")
 
