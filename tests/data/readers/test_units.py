@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from gtex_vae.data.readers.units import recognise_unit
+from gtex_vae.data.readers.units import check_floor, recognise_unit
 from gtex_vae.errors import DataError
 
 PATH = Path("matrix.tsv")
@@ -40,6 +40,13 @@ CASES = {
     "scanpy, 10^4": (np.log1p(CPM / 100), "ln(cp10k+1)"),
     "scanpy, 10^6": (np.log1p(CPM), "ln(cpm+1)"),
     "scanpy, tpm": (np.log1p(TPM), "ln(tpm+1)"),
+    "part of cpm": (CPM[:, ::2], "cpm"),
+    "part of log2(cpm+1)": (np.log2(CPM + 1)[:, ::2], "log2(cpm+1)"),
+    "part of ln(cp10k+1)": (np.log1p(CPM / 100)[:, ::2], "ln(cp10k+1)"),
+    "scanpy, median": (
+        np.log1p(COUNTS / COUNTS.sum(1, keepdims=True) * np.median(COUNTS.sum(1))),
+        "ln(cp10k+1)",
+    ),
     "sparse counts": (sp.csr_matrix(COUNTS), "counts"),
 }
 
@@ -73,3 +80,10 @@ def test_refused(name: str) -> None:
     x_ng, message = REFUSED[name]
     with pytest.raises(DataError, match=message):
         recognise_unit(PATH, x_ng, negative(x_ng))
+
+
+def test_log_cpm_is_not_accepted_as_the_unit_of_toil() -> None:
+    log_cpm = np.log2(CPM + 0.05)
+    with pytest.raises(DataError, match=r"has its lowest value at -9\.97"):
+        check_floor(PATH, "log2(tpm+0.001)", log_cpm, "line 1")
+    check_floor(PATH, "log2(tpm+0.001)", np.log2(TPM + 0.001), "line 1")

@@ -9,7 +9,7 @@ from gtex_vae.data.genes.ids import describe_ids
 from gtex_vae.data.readers.matrix import KeepGene, RawMatrix
 from gtex_vae.data.readers.registry import FORMATS, ReadOptions
 from gtex_vae.data.readers.sniff import sniff
-from gtex_vae.data.readers.units import convert_on_reading, recognise_unit
+from gtex_vae.data.readers.units import check_floor, convert_on_reading, recognise_unit
 from gtex_vae.data.units import check_stated_unit
 from gtex_vae.errors import ConfigError, DataError
 
@@ -106,4 +106,6 @@ def read_matrix(
     elif not matrix.unit:
         matrix = matrix.with_unit(*recognise_unit(path, matrix.x_ng, matrix.first_negative))
     matrix = replace(matrix, unit=check_stated_unit(path, matrix.unit, matrix.first_negative))
+    if unit is not None:
+        check_floor(path, matrix.unit, matrix.x_ng, matrix.first_negative)
     return convert_on_reading(matrix, in_place=True)

@@ -58,10 +58,7 @@ def recognise_unit(path: Path, x_ng: Any, first_negative: str | None) -> tuple[s
     DataError
         The values fit no unit, or more than one; the user must state ``unit=``.
     """
-    n = x_ng.shape[0]
-    rows = np.unique(np.linspace(0, max(n - 1, 0), min(n, _SAMPLES_EXAMINED)).astype(int))
-    few = x_ng[rows]
-    x_sg = np.asarray(few.toarray() if hasattr(few, "toarray") else few, np.float32)
+    x_sg = _examined(x_ng)
     if not x_sg.size or not x_sg.any():
         raise _unsure(path, "every value is zero" if x_sg.size else "no values were read")
     highest = float(x_sg.max())
@@ -84,6 +81,11 @@ def recognise_unit(path: Path, x_ng: Any, first_negative: str | None) -> tuple[s
         return _recognise_log(path, x_sg)
     if highest <= _LOG2_COUNT_CEILING and _are_counts(np.exp2(x_sg, dtype=np.float64) - 1):
         return _LOG2_COUNTS
+    if np.median(totals) <= 1.05 * MILLION and _are_scaled_counts(x_sg, x_sg):
+        return (
+            "cpm",
+            "the values of a sample are multiples of one smallest value, and add up to less than a million",
+        )
     if np.median(totals) <= 1.05 * MILLION:
         return (
             "tpm/rpkm",
@@ -103,6 +105,24 @@ def recognise_unit(path: Path, x_ng: Any, first_negative: str | None) -> tuple[s
         ("counts",),
         "if these are estimated or normalised counts (RSEM, Salmon, DESeq2)",
     )
+
+
+def check_floor(path: Path, unit: str, x_ng: Any, first_negative: str | None) -> None:
+    """Refuse negative values in a matrix stated as log2(TPM+0.001) that has no value at the floor of this unit.
+
+    Raises
+    ------
+    DataError
+        The matrix is something else: log-CPM, standardized values or log-ratios.
+    """
+    if unit != "log2(tpm+0.001)" or first_negative is None:
+        return
+    x_sg = _examined(x_ng)
+    if float(x_sg.min()) < _FLOOR - 0.01 or not (np.abs(x_sg - _FLOOR) < 0.01).any():
+        raise DataError(
+            f"{path}: unit={unit} has its lowest value at {_FLOOR:.2f}, but the lowest one here is {x_sg.min():.2f}; "
+            "give counts, CPM or TPM"
+        )
 
 
 def convert_on_reading(matrix: RawMatrix, *, in_place: bool) -> RawMatrix:
@@ -136,6 +156,14 @@ def convert_on_reading(matrix: RawMatrix, *, in_place: bool) -> RawMatrix:
     return replace(matrix, x_ng=LazyRows(x_ng.shape, read), unit=unit, unit_reason=reason)
 
 
+def _examined(x_ng: Any) -> np.ndarray:
+    """Select up to 256 evenly spaced samples, dense."""
+    n = x_ng.shape[0]
+    rows = np.unique(np.linspace(0, max(n - 1, 0), min(n, _SAMPLES_EXAMINED)).astype(int))
+    few = x_ng[rows]
+    return np.asarray(few.toarray() if hasattr(few, "toarray") else few, np.float32)
+
+
 def _recognise_log(path: Path, x_sg: np.ndarray) -> tuple[str, str]:
     """Recognise non-negative values that are low enough for logarithms."""
     highest = float(x_sg.max())
@@ -162,6 +190,13 @@ def _recognise_log(path: Path, x_sg: np.ndarray) -> tuple[str, str]:
         if scale == MILLION:
             return "ln(tpm+1)", evidence
         raise _unsure(path, evidence, (counts_unit,), "if they were scaled from counts")
+    part = "are multiples of one smallest value, as scaled counts of a part of the genes"
+    if _are_scaled_counts(natural_sg, x_sg) and _are_multiples(natural_sg):
+        return "ln(cp10k+1)", f"the values of a sample, as e^x - 1, {part}"
+    unlogged_sg = np.exp2(x_sg, dtype=np.float64) - 1
+    if _are_scaled_counts(unlogged_sg, x_sg) and _are_multiples(unlogged_sg):
+        return "log2(cpm+1)", f"the values of a sample, as 2^x - 1, {part}"
+    del natural_sg, unlogged_sg
     if highest > _LN_CEILING and np.median(unlogged) <= 1.05 * MILLION:
         return (
             "log2(tpm/rpkm+1)",
@@ -229,6 +264,18 @@ def _are_scaled_counts(linear_sg: np.ndarray, given_sg: np.ndarray) -> bool:
     same = len(steps) > 1 and np.ptp(steps) < 1e-3 * np.median(steps)
     decimal = (np.abs(powers - np.rint(powers)) < 1e-4).mean() > 0.5
     return not (even and (same or decimal))
+
+
+def _are_multiples(linear_sg: np.ndarray) -> bool:
+    """Check whether low values are multiples of the smallest value of their sample; few are with another base."""
+    shares = []
+    for linear_g in linear_sg:
+        positive = linear_g[linear_g > 0]
+        ratio = positive[positive < 20.5 * positive.min(initial=np.inf)] / positive.min(initial=np.inf)
+        ratio = ratio[ratio > 2.5]
+        if ratio.size >= _MIN_LOW_VALUES:
+            shares.append(float((np.abs(ratio - np.rint(ratio)) < 0.05).mean()))
+    return bool(shares) and float(np.median(shares)) > 0.95
 
 
 def _unsure(path: Path, what: str, candidates: Sequence[str] = UNITS, when: str = "") -> DataError:
