@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gtex_vae.analysis.metrics.latent import active_units, kl_per_dimension
 from gtex_vae.analysis.metrics.tissue import (
     accuracy,
     cluster_metrics,
@@ -104,24 +103,3 @@ def test_clusters_of_blobs_and_of_noise():
     assert shuffled["cluster/silhouette_tissue"] < 0
     assert cluster_metrics(z, ["one"] * 500) == {}
     assert cluster_metrics(z, np.arange(500)) == {}
-
-
-def test_active_units_counts_dimensions_above_the_threshold():
-    random = np.random.default_rng(6)
-    scales = np.array([0, 0.05, 0.09, 0.11, 1, 3])
-    mu_nd = random.normal(100, 1, (4000, 6))
-    mu_nd = (mu_nd - mu_nd.mean(0)) / mu_nd.std(0) * scales + 100
-    assert active_units(mu_nd) == 3
-    assert active_units(mu_nd, threshold=0.002) == 5
-
-
-def test_kl_agrees_with_torch():
-    import torch
-    from torch.distributions import Normal, kl_divergence
-
-    random = np.random.default_rng(7)
-    mu_nd, logvar_nd = random.normal(size=(50, 8)), random.normal(size=(50, 8))
-    posterior = Normal(torch.tensor(mu_nd), torch.tensor(np.exp(logvar_nd / 2)))
-    expected = kl_divergence(posterior, Normal(0.0, 1.0)).mean(0).numpy()
-    np.testing.assert_allclose(kl_per_dimension(mu_nd, logvar_nd), expected, rtol=1e-10)
-    assert (kl_per_dimension(np.zeros((3, 2)), np.zeros((3, 2))) == 0).all()
