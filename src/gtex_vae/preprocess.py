@@ -26,6 +26,7 @@ class PreprocessConfig:
 def main(config: PreprocessConfig, run_dir: Path) -> None:
     """Make the processed file and log its path and content."""
     from gtex_vae.data.loading.disk_matrix import DiskMatrix, check_memory
+    from gtex_vae.data.preprocess.near_duplicates import warn_of_duplicates
     from gtex_vae.data.preprocess.processed import make_processed
 
     check_memory(config.data["memory_gib"])
@@ -38,6 +39,7 @@ def main(config: PreprocessConfig, run_dir: Path) -> None:
         in_chunks=config.data["memory_gib"] is not None,
     )
     adata = DiskMatrix(processed).adata
+    warn_of_duplicates(adata)
     log.info(
         "%s %s: %d samples of %d donors and %d tissues x %d genes, %s",
         "made" if made else "up to date:", processed, adata.n_obs, adata.obs["donor"].nunique(),

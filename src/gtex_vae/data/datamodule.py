@@ -22,6 +22,7 @@ from gtex_vae.data.loading.disk_matrix import DiskMatrix, check_memory
 from gtex_vae.data.loading.memory import Batch, BatchLoader
 from gtex_vae.data.loading.standardized import StandardizedMatrix
 from gtex_vae.data.preprocess import processed as processed_data
+from gtex_vae.data.preprocess.near_duplicates import warn_of_duplicates
 from gtex_vae.data.rows import RowMatrix
 from gtex_vae.data.splits import SPLITS, check_fractions, check_split, fill_donors, read_splits, split_samples
 from gtex_vae.data.standardize import Method, Standardizer
@@ -160,6 +161,7 @@ class ExpressionDataModule(LightningDataModule):
             "%s: %d samples of %d donors x %d genes; train/val/test %s samples", self.name, self.adata.n_obs,
             self.adata.obs["donor"].nunique(), self.adata.n_vars, _sizes(split),
         )  # fmt: skip
+        warn_of_duplicates(self.adata)
         train = self.rows("train")
         self.conditions = Covariates.fit(self.adata.obs.iloc[train], self.covariates)
         if self.conditions is not None:

@@ -9,8 +9,8 @@ from typing import Any
 import h5py
 import pytest
 
-from gtex_vae.data.preprocess import fingerprint
-from gtex_vae.data.preprocess.fingerprint import PREPARE_VERSION
+from gtex_vae import provenance
+from gtex_vae.data.preprocess.fingerprint import PREPARE_VERSION, fingerprint, why_stale
 from gtex_vae.data.preprocess.processed import make_processed
 
 PREPARE: dict[str, Any] = {
@@ -29,29 +29,37 @@ def path(tmp_path: Path) -> Path:
 def test_a_correction_of_preprocessing_reaches_existing_files(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fingerprint, "PREPARE_VERSION", PREPARE_VERSION + 1)
-    monkeypatch.setattr("gtex_vae.data.preprocess.processed.PREPARE_VERSION", PREPARE_VERSION + 1)
+    for module in ("fingerprint", "processed"):
+        monkeypatch.setattr(f"gtex_vae.data.preprocess.{module}.PREPARE_VERSION", 99)
     with caplog.at_level(logging.INFO, "gtex_vae"):
         assert make_processed(path, PREPARE)
-    assert (
-        f"by version {PREPARE_VERSION} of preprocessing, the present version is {PREPARE_VERSION + 1}"
-        in caplog.text
-    )
+    assert f"made by version {PREPARE_VERSION} of preprocessing, the present version is 99" in caplog.text
     assert not make_processed(path, PREPARE)
+
+
+def test_a_file_without_the_version_is_made_again(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["uns/provenance/prepare_version"]
+        file["uns/provenance/settings"][()] = provenance.fingerprint({**FORMER, "source": []})
+    with caplog.at_level(logging.INFO, "gtex_vae"):
+        assert make_processed(path, PREPARE)
+    assert "made by version 1 of preprocessing" in caplog.text
 
 
 def test_a_moved_module_keeps_files_valid(path: Path) -> None:
     assert not make_processed(path, FORMER)
 
 
-def test_a_file_of_the_version_before_the_key_is_made_again(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_whose_source_is_gone_is_used_as_it_is(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = path.with_name("raw.txt")
+    source.write_text("")
+    prepare = {**PREPARE, "path": str(source)}
     with h5py.File(path, "r+") as file:
-        del file["uns/provenance/prepare_version"]
-    with caplog.at_level(logging.INFO, "gtex_vae"):
-        assert make_processed(path, PREPARE)
-    assert "made by version 1 of preprocessing" in caplog.text
+        file["uns/provenance/settings"][()] = fingerprint(prepare)
+    source.unlink()
+    assert why_stale(path, prepare) is None
+    assert "raw.txt does not exist" in caplog.text
+    assert "n_genes" in str(why_stale(path, {**prepare, "n_genes": 70}))
 
 
 def test_the_log_names_the_settings_that_differ(path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ from gtex_vae import provenance
 log = logging.getLogger(__name__)
 
 # Raise this when a correction of preprocessing changes its output: existing processed files are then made again.
+# 1: files without the key. 2: units such as CPM and log2(count+1) are recognised, retired gene ids get a length.
 PREPARE_VERSION = 2
 SOURCES = ("path", "annotations", "gene_list")  # arguments that name files
 
@@ -43,6 +44,8 @@ def stored_fingerprint(processed: Path) -> str | None:
 def why_stale(processed: Path, prepare: Mapping[str, Any]) -> str | None:
     """Return why an existing processed file must be made again, or None if it is valid.
 
+    A file whose sources are missing cannot be made again; it is valid if its settings are the same.
+
     Parameters
     ----------
     processed
@@ -53,9 +56,6 @@ def why_stale(processed: Path, prepare: Mapping[str, Any]) -> str | None:
     stored = stored_fingerprint(processed)
     if stored is None:
         return "it was not written by preprocess"
-    version = int(_read_text(processed, "prepare_version") or 1)
-    if version != PREPARE_VERSION:
-        return f"it was made by version {version} of preprocessing, the present version is {PREPARE_VERSION}"
     if stored == fingerprint(prepare):
         return None
     made_with = json.loads(_read_text(processed, "record") or "{}").get("config") or {}
@@ -63,10 +63,16 @@ def why_stale(processed: Path, prepare: Mapping[str, Any]) -> str | None:
     different = [key for key in keys if made_with.get(key) != prepare.get(key)]
     if different:
         return f"other settings: {', '.join(different)}"
+    version = int(_read_text(processed, "prepare_version") or 1)
     missing = [source for source in _sources(prepare) if not Path(source).exists()]
     if missing:
-        log.info("%s is used without its source files: %s does not exist", processed, missing[0])
+        log.warning(
+            "%s, made by version %d of preprocessing (now %d), is used as it is: its source file %s does not exist",
+            processed, version, PREPARE_VERSION, missing[0],
+        )  # fmt: skip
         return None
+    if version != PREPARE_VERSION:
+        return f"it was made by version {version} of preprocessing, the present version is {PREPARE_VERSION}"
     return "its source files changed"
 
 

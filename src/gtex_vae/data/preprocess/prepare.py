@@ -23,6 +23,7 @@ from gtex_vae.data.genes.harmonise import Harmonised, KeepGenes, plan_genes
 from gtex_vae.data.genes.table import GeneTable
 from gtex_vae.data.preprocess.filters import filter_matrix
 from gtex_vae.data.preprocess.in_chunks import convert_in_chunks, open_wanted
+from gtex_vae.data.preprocess.near_duplicates import search, to_json
 from gtex_vae.data.preprocess.qc import write_qc
 from gtex_vae.data.readers import RawMatrix, read_matrix
 from gtex_vae.data.rows import StreamedAnnData, stack, take_columns, take_rows
@@ -157,8 +158,9 @@ def prepare_matrix(
         drop_outliers=drop_outliers,
         min_detected=min_detected,
     )
+    duplicates = search(made.x_ng, obs.index)
     if qc is not None:
-        write_qc(qc, made.x_ng, obs, unit=unit_now, reason_n=kept.reason_n)
+        write_qc(qc, made.x_ng, obs, unit=unit_now, reason_n=kept.reason_n, duplicates=duplicates)
     for column in OBS:
         if column not in obs:
             obs[column] = pd.Categorical([None] * len(obs))
@@ -177,6 +179,7 @@ def prepare_matrix(
                 annotations=annotation_report,
                 unit={"found": matrix.unit, "reason": matrix.unit_reason},
                 gene_table=table.source,
+                near_duplicates=to_json(duplicates),
             ),
         },
     )

@@ -23,6 +23,8 @@ from gtex_vae.data.preprocess.fingerprint import (
     why_stale,
 )
 from gtex_vae.data.preprocess.gene_lists import write_lists
+from gtex_vae.data.preprocess.near_duplicates import STORED as DUPLICATES
+from gtex_vae.data.preprocess.near_duplicates import search, to_json
 from gtex_vae.data.rows import StreamedAnnData
 from gtex_vae.errors import DataError
 from gtex_vae.files import write_beside
@@ -80,8 +82,8 @@ def make_processed(
             write_lists(processed, common_with)
             return True
         adata: AnnData = build(prepare)
-        adata.uns["provenance"] = _record(adata, prepare, settings)
         check(adata, str(processed))
+        adata.uns["provenance"] = _record(adata, prepare, settings)
         with write_beside(processed) as temporary:
             adata.write_h5ad(temporary)
         write_lists(processed, common_with)
@@ -108,9 +110,13 @@ def _write_in_chunks(processed: Path, made: StreamedAnnData, prepare: dict[str, 
 
 def _record(adata: AnnData, prepare: dict[str, Any], settings: str) -> dict[str, str]:
     """Return ``uns["provenance"]``: texts, because HDF5 has no null and no empty list."""
-    record = adata.uns.get("provenance") or provenance.describe()
+    record = dict(adata.uns.get("provenance") or provenance.describe())
+    duplicates = record.pop(DUPLICATES, None)
+    if duplicates is None and adata.X is not None:
+        duplicates = to_json(search(adata.X, adata.obs_names))
     text = json.dumps({**record, "config": prepare})
-    return {"settings": settings, "prepare_version": str(PREPARE_VERSION), "record": text}
+    made = {"settings": settings, "prepare_version": str(PREPARE_VERSION), "record": text}
+    return made if duplicates is None else {**made, DUPLICATES: duplicates}
 
 
 def write_made(

@@ -5,7 +5,6 @@ Shape suffixes: n samples, g genes.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from gtex_vae.data.genes.columns import Matrix
-from gtex_vae.data.preprocess.near_duplicates import near_duplicates
+from gtex_vae.data.preprocess.near_duplicates import search
 from gtex_vae.data.preprocess.sample_stats import outliers, sample_stats
-from gtex_vae.data.rows import take_rows
 from gtex_vae.files import write_beside
 
 if TYPE_CHECKING:
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, which colour-blind people can distinguish
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
 TISSUES_SHOWN = 60
-MOST_COMPARED = 50_000  # all pairs of these take minutes
-
-log = logging.getLogger(__name__)
 
 
 def qc_table(
@@ -80,6 +75,7 @@ def write_qc(
     *,
     unit: str,
     reason_n: npt.NDArray[Any] | None = None,
+    duplicates: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Compute the quality measures of a matrix and write ``qc.png``, ``qc_samples.csv`` and ``qc_near_duplicates.csv``.
 
@@ -95,6 +91,8 @@ def write_qc(
         Unit of ``x_ng``.
     reason_n
         Reason to drop each sample; empty for kept ones.
+    duplicates
+        Result of :func:`~gtex_vae.data.preprocess.near_duplicates.search`, if it is already known.
 
     Returns
     -------
@@ -102,16 +100,7 @@ def write_qc(
         Result of :func:`qc_table`.
     """
     stats = sample_stats(x_ng, unit)
-    filled = np.flatnonzero(stats["library_size"].to_numpy() > 0)
-    if len(filled) <= MOST_COMPARED:
-        duplicates = near_duplicates(take_rows(x_ng, filled), obs.index[filled])
-    else:
-        log.info(
-            "no search for near-duplicates among %d samples: more than %d would take too long",
-            len(filled),
-            MOST_COMPARED,
-        )
-        duplicates = pd.DataFrame({"sample": [], "other": [], "correlation": []})
+    duplicates = search(x_ng, obs.index) if duplicates is None else duplicates
     table = qc_table(stats, obs, reason_n=reason_n, duplicates=duplicates)
     folder = Path(folder)
     with write_beside(folder / "qc_samples.csv") as temporary:
