@@ -1,4 +1,4 @@
-"""One browser for all pages."""
+"""Browser shared by all tests of pages."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from webdriver import CHROMIUM, DRIVER, Browser, wait_for
 
 @pytest.fixture
 def browser(chromium: Browser) -> Iterator[Browser]:
-    """The browser, with no page left open that would go on drawing."""
+    """Yield the browser, and close the page afterwards."""
     yield chromium
     chromium.leave()
 
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory) -> Iterator[Browser]:
-    """A new Chromium; skipped where there is none."""
+    """Start Chromium; skip the test if it is not installed."""
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("no chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
     folder = tmp_path_factory.mktemp("browser")

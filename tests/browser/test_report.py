@@ -1,4 +1,4 @@
-"""The report in a real browser: drawn without errors, and its controls do what they say."""
+"""The report in a browser: no errors, and all controls work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-# how many of the canvas's pixels are painted, and a sum that changes with the picture
+# number of painted pixels of the canvas, and a checksum
 PAINTED = """
 const canvas = document.getElementById("canvas");
 const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
@@ -18,7 +18,7 @@ SETTLE = "return new Promise(done => requestAnimationFrame(() => requestAnimatio
 
 
 class Report:
-    """The page, and what a reader does with it."""
+    """The page and its controls."""
 
     def __init__(self, browser) -> None:
         self.browser = browser
@@ -90,7 +90,7 @@ def test_methods_and_colours_change_the_map(report):
 
 
 def test_legend_hides_and_shows(report):
-    for _ in range(4):  # a canvas that is read often is soon drawn by other means, with other edges
+    for _ in range(4):  # Chromium renders a canvas differently after several reads
         report.click("#reset-view")
         before = report.painted()
     report.click("#legend button")

@@ -1,4 +1,4 @@
-"""TensorBoard over two runs: what its server answers, and what a real browser draws."""
+"""TensorBoard of two runs: answers of its server, and its pages in a browser."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.browser
 
 
 def squeeze(text: str) -> str:
-    """Without blanks: pages break long tags into several elements."""
+    """Remove blanks, because pages split long tags into several elements."""
     return re.sub(r"\s", "", text)
 
 
 @pytest.fixture(scope="module")
 def outputs(train, tmp_path_factory) -> Path:
-    """Two runs of a sweep over dropout."""
+    """Run a sweep over two values of dropout."""
     outputs = tmp_path_factory.mktemp("outputs")
     how = (f"paths.outputs={outputs}", "callbacks.figures.every_n_epochs=2")
     done = train(None, *how, "model.dropout=0.1,0.2", "-m")
@@ -36,7 +36,7 @@ def outputs(train, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(outputs, tmp_path_factory) -> Iterator[str]:
-    """Address of a TensorBoard on a free port."""
+    """Start TensorBoard on a free port and yield its address."""
     log = tmp_path_factory.mktemp("tensorboard") / "log"
     line = ("-m", "tensorboard.main", "--logdir", str(outputs), "--host", "127.0.0.1", "--port", "0")
     with log.open("w") as stream:

@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to in the W3C WebDriver protocol."""
+"""Headless Chromium, controlled by the W3C WebDriver protocol."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLAGS = (
     "--disable-component-update", "--disable-sync", "--window-size=1500,1100",
     "--enable-unsafe-swiftshader", "--use-gl=angle", "--use-angle=swiftshader",  # WebGL for the projector
 )  # fmt: skip
-# the text of a page, in its shadow roots and frames too; and how many of its pictures have come
+# text of a page including shadow roots and frames, and the number of loaded images
 LOOK = """
 function* walk(node) {
   for (const child of [...(node.shadowRoot ? [node.shadowRoot] : []), ...node.childNodes]) {
@@ -36,7 +36,7 @@ return [all.filter(n => n.nodeType === 3).map(n => n.data.trim()).filter(s => s)
 
 
 def call(url: str, body: Any = None, method: str | None = None) -> Any:
-    """JSON answer of a server."""
+    """Request JSON from a server."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(
         url, data, {"Content-Type": "application/json"} if data else {}, method=method
@@ -46,7 +46,7 @@ def call(url: str, body: Any = None, method: str | None = None) -> Any:
 
 
 def wait_for(process: subprocess.Popen[str], log: Path, pattern: str) -> str:
-    """First group of the pattern in what a server prints."""
+    """Wait until a server prints the pattern, and return its first group."""
     for _ in range(600):
         match = re.search(pattern, log.read_text())
         if match:
@@ -57,7 +57,7 @@ def wait_for(process: subprocess.Popen[str], log: Path, pattern: str) -> str:
 
 
 class Browser:
-    """A headless Chromium, spoken to in the W3C WebDriver protocol."""
+    """Headless Chromium, controlled by the W3C WebDriver protocol."""
 
     def __init__(self, address: str, profile: Path) -> None:
         options = {"binary": CHROMIUM, "args": [*FLAGS, f"--user-data-dir={profile}"]}
@@ -66,7 +66,7 @@ class Browser:
         self.session = f"{address}/session/{answer['value']['sessionId']}"
 
     def open(self, url: str) -> None:
-        """Load a page anew, even where only the fragment differs."""
+        """Load a page, also if only the fragment differs."""
         self.leave()
         self.errors()
         call(f"{self.session}/url", {"url": url})
@@ -76,16 +76,16 @@ class Browser:
         call(f"{self.session}/url", {"url": "about:blank"})
 
     def look(self) -> tuple[str, int]:
-        """Text and number of pictures that are to be seen."""
+        """Return visible text and the number of visible images."""
         text, pictures = self.run(LOOK)
         return text, pictures
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """What a script returns in the page."""
+        """Run a script in the page and return its result."""
         return call(f"{self.session}/execute/sync", {"script": script, "args": list(arguments)})["value"]
 
     def errors(self) -> list[str]:
-        """Errors in the console since the last call."""
+        """Return errors in the console since the last call."""
         entries = call(f"{self.session}/se/log", {"type": "browser"})["value"]
         return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 

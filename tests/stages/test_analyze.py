@@ -23,7 +23,7 @@ VOID = {"meta", "link", "input", "img", "br"}
 
 
 class Page(HTMLParser):
-    """Elements of a page; refuses one whose tags do not match."""
+    """Elements of a page; fails if tags do not match."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def test_page_is_whole_small_and_asks_for_nothing(text):
             assert attributes[name].startswith(("#", "data:")), (tag, name)
     assert not re.search(r"https?://|url\(|@import|fetch\(|XMLHttp|import\(", text)
     figures = [a for tag, a in page.elements if tag == "img"]
-    assert len(figures) == len(FIGURES) - 3  # the maps are drawn by the page itself
+    assert len(figures) == len(FIGURES) - 3  # the page's script draws the maps
     assert all(a["alt"] for a in figures)
     assert "{{" not in text
 

@@ -10,7 +10,7 @@ from gtex_vae.data.covariates import as_number
 
 @pytest.fixture(scope="module")
 def cohort() -> tuple[np.ndarray, pd.DataFrame]:
-    """A latent that holds the tissue, the sex and the ischemic time, but neither age nor noise."""
+    """Latent with information on tissue, sex and ischemic time, but not on age or noise."""
     random = np.random.default_rng(2)
     n = 900
     donor_n = random.integers(120, size=n)
@@ -53,7 +53,7 @@ def test_predictability_tells_what_the_latent_knows_beyond_the_tissue(cohort):
     assert table.loc["sex", "latent"] > 0.95 > table.loc["sex", "tissue"]
     assert abs(table.loc["age", "latent"]) < 0.1
     assert table.loc["ischemic_time", "samples"] == 810
-    # within a tissue the time varies by 200 and the latent tells it to 0.3 * 200
+    # within a tissue, the SD of time is 200 and that of the latent's error 0.3 * 200
     assert table.loc["ischemic_time", "latent"] > 0.95
     assert 0.6 < table.loc["ischemic_time", "tissue"] < 0.85
     assert table.loc["coin", "latent"] == pytest.approx(0.5, abs=0.08)
@@ -62,7 +62,7 @@ def test_predictability_tells_what_the_latent_knows_beyond_the_tissue(cohort):
 
 def test_no_donor_is_in_training_and_test(cohort):
     _, obs = cohort
-    # the latent names the donor outright: age follows from it only where the donor was seen
+    # the latent identifies the donor, so age is predictable only for donors in training
     z_nd = np.eye(120)[obs["donor"].astype(int)]
     table = predictability(z_nd, obs, ["age", "donor"])
     assert table.loc["age", "latent"] < 0.05

@@ -28,7 +28,7 @@ def test_separable_blobs_are_told_apart_and_shuffled_labels_are_chance(predict):
     z_test, test = blobs(600, seed=1)
     assert accuracy(predict(z_train, z_test, train), test) == 1
     shuffled = np.random.default_rng(2).permutation(train)
-    # the training samples of one blob share a vote, so test samples of a blob rise and fall together
+    # all test samples of a blob have the same neighbours, so their predictions are not independent
     assert accuracy(predict(z_train, z_test, shuffled), test) < 0.5
 
 

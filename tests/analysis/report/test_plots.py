@@ -1,4 +1,4 @@
-"""Figures hold what they say."""
+"""Figures show the values and labels of their data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from gtex_vae.analysis.report.plots import latent_map, reconstruction_scatter, tissue_colors, tissue_markers
 
 TISSUES = [f"group {i // 3:02d} - detail {i:02d}" for i in range(53)]
-# Machado et al. (2009), severity 1: linear RGB as the colour-blind see it
+# Machado et al. (2009), severity 1: linear RGB with color vision deficiency
 SIGHT = {
     "full": np.eye(3),
     "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
@@ -23,7 +23,7 @@ TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 
 
 
 def lab(rgb: np.ndarray, sight: str) -> np.ndarray:
-    """CIELAB of sRGB colours, shape (n, 3), as seen with one kind of sight."""
+    """Convert sRGB colors to CIELAB, shape (n, 3), for one kind of color vision."""
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     xyz = np.clip(linear @ np.asarray(SIGHT[sight]).T, 0, 1) @ TO_XYZ.T / TO_XYZ.sum(1)
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
@@ -39,7 +39,7 @@ def test_53_tissues_are_told_apart_by_shape_or_colour(sight):
     distance = np.linalg.norm(seen[:, None] - seen[None], axis=2)
     alike = (shape[:, None] == shape[None]) & ~np.eye(53, dtype=bool)
     assert distance[alike].min() > 8.0  # CIE76; 2.3 is just noticeable
-    assert np.linalg.norm(seen - [100, 0, 0], axis=1).min() > 20  # none fades into the paper
+    assert np.linalg.norm(seen - [100, 0, 0], axis=1).min() > 20  # no color is close to white
 
 
 def test_details_of_a_group_are_alike_in_hue_and_differ_in_shape():
@@ -65,7 +65,7 @@ def test_map_is_sklearns_pca(shape):
     drawn = {artist.get_label(): artist.get_offsets() for artist in axes.collections}
     assert set(drawn) == set(tissue)
     for name, xy in drawn.items():
-        for k in range(2):  # the sign of a component means nothing, but is one for all tissues
+        for k in range(2):  # the sign of a component is arbitrary, but equal for all tissues
             np.testing.assert_allclose(np.abs(xy[:, k]), np.abs(expected[tissue == name, k]), atol=1e-8)
     whole = np.concatenate([drawn[name] for name in sorted(drawn)])
     order = np.concatenate([expected[tissue == name] for name in sorted(drawn)])
@@ -76,7 +76,7 @@ def test_map_is_sklearns_pca(shape):
 
 def test_legend_names_all_53_tissues_inside_the_figure():
     rng = np.random.default_rng(0)
-    names = [name.ljust(41, "x") for name in TISSUES]  # as long as the longest of GTEx
+    names = [name.ljust(41, "x") for name in TISSUES]  # length of the longest name in GTEx
     figure = latent_map(rng.normal(size=(106, 8)), names * 2)
     figure.savefig(io.BytesIO())  # lays out
     (legend,) = figure.legends

@@ -7,7 +7,7 @@ from gtex_vae.analysis.report import projections
 
 
 def islands(n: int = 90, d: int = 6) -> np.ndarray:
-    """Three well separated groups, one after the other."""
+    """Make three well separated groups."""
     rng = np.random.default_rng(0)
     return rng.normal(size=(n, d)) + 30.0 * np.eye(d)[np.arange(n) * 3 // n]
 

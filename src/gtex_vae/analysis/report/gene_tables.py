@@ -1,4 +1,4 @@
-"""What evaluate wrote of genes, as tables and a figure for the report.
+"""Tables and a figure of gene embeddings for the report.
 
 Shapes: ``d`` latent dimensions.
 """
@@ -21,7 +21,7 @@ NAMES = {
     "pca": "PCA loadings",
     "expression": "raw profiles",
 }
-# of the palette of Okabe and Ito, each with a marker of its own
+# Okabe and Ito's palette, with markers
 STYLES = {
     "decoder_loadings": ("#0072B2", "o"),
     "output_weights": ("#009E73", "s"),
@@ -29,9 +29,9 @@ STYLES = {
     "expression": ("#555555", "v"),
 }
 DESCRIPTIONS = {
-    "decoder_loadings": "the decoder's Jacobian averaged over training samples, in units of the scatter of samples "
-    "around their neighbours, without its mean over genes, largely whitened",
-    "output_weights": "the weights of the decoder's last layer, without their mean over genes, largely whitened",
+    "decoder_loadings": "decoder loadings, the average change of each gene's predicted expression along each latent "
+    "dimension (Jacobian of the decoder), centered over genes and partly whitened",
+    "output_weights": "weights of the decoder's last layer, centered over genes and partly whitened",
 }
 SETS_NAMED = 3
 
@@ -39,7 +39,7 @@ Rows = tuple[list[str], list[list[Any]], int]
 
 
 def gene_function_rows(table: pd.DataFrame) -> Rows:
-    """AUROC of each collection and embedding, with interval, matched for level, and by chance."""
+    """List the AUROC of each collection and embedding, with interval, matched for expression, and of random sets."""
     difference = "{minus_pca:+.3f} ({minus_pca_low:+.3f} to {minus_pca_high:+.3f})"
     rows: list[list[Any]] = [
         [
@@ -61,8 +61,8 @@ def gene_function_rows(table: pd.DataFrame) -> Rows:
         "embedding",
         "gene sets",
         "AUROC",
-        "95 %",
-        "same level",
+        "95 % interval",
+        "same expression level",
         "random sets",
         "minus PCA",
     ]
@@ -70,7 +70,7 @@ def gene_function_rows(table: pd.DataFrame) -> Rows:
 
 
 def supervised_rows(table: pd.DataFrame) -> Rows:
-    """Mean AUROC of predicted gene sets, by collection."""
+    """Average the AUROC of predicted gene sets by collection."""
     names = [name for name in NAMES if name in table]
     grouped = table.groupby("collection")
     means = grouped[names].mean()
@@ -83,7 +83,7 @@ def supervised_rows(table: pd.DataFrame) -> Rows:
 
 
 def enrichment_rows(table: pd.DataFrame) -> Rows:
-    """Gene sets that rise and fall with each dimension, those of the smallest q first."""
+    """List increasing and decreasing gene sets per dimension, sorted by the smallest q."""
     rows: list[list[Any]] = []
     found = table[table["q"] < SIGNIFICANT]
     best = found.groupby("dimension")["q"].min().sort_values(kind="stable")
@@ -94,11 +94,11 @@ def enrichment_rows(table: pd.DataFrame) -> Rows:
             side = part[part["sign"] == sign].sort_values("p", kind="stable").head(SETS_NAMED)
             named.append(", ".join(f"{row['set']} (q {row['q']:.0e})" for row in side.to_dict("records")))
         rows.append([dimension, *named])
-    return ["dimension", "gene sets that rise with it", "gene sets that fall"], rows, 3
+    return ["dimension", "increasing gene sets", "decreasing gene sets"], rows, 3
 
 
 def gene_function_figure(table: pd.DataFrame) -> Figure:
-    """AUROC of every collection and embedding with its interval; random sets as a band."""
+    """Draw the AUROC of every collection and embedding with its interval, and random sets as a band."""
     collections = list(dict.fromkeys(table["collection"]))
     embeddings = [name for name in NAMES if (table["embedding"] == name).any()]
     figure = blank_figure(9.0, 1.6 + 0.16 * len(collections) * (len(embeddings) + 1.5))
@@ -119,6 +119,6 @@ def gene_function_figure(table: pd.DataFrame) -> Figure:
         )
     axes.set_yticks(range(len(collections)), collections)
     axes.invert_yaxis()
-    plain_axes(axes, "AUROC of a set's genes by similarity to its other genes, mean over sets")
+    plain_axes(axes, "mean AUROC of genes ranked by similarity to the other genes of their set")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
