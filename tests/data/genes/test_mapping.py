@@ -227,3 +227,12 @@ def test_genes_of_another_species_are_taken_by_their_symbols_but_not_without_a_w
     caplog.clear()
     plan_gene_mapping(matrix(1, 3), labels, names, labels, min_overlap=0.1)  # a model of that species
     assert not caplog.text
+
+
+@pytest.mark.parametrize("copies", [2, 5])
+def test_exons_and_long_tables_are_refused(copies):
+    genes = [str(gene) for gene in bundled_genes().of_biotype().frame.index[:150]]
+    labels = [gene for gene in genes for _ in range(copies)]
+    with pytest.raises(DataError, match=r"genes repeat another one.*exons, probes or a long table"):
+        harmonise(np.ones((1, len(labels)), np.float32), labels, None, bundled_genes(), unit="counts")
+    harmonise(np.ones((1, 160), np.float32), [*genes, *genes[:10]], None, bundled_genes(), unit="counts")

@@ -22,8 +22,12 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from gtex_vae.data.genes.ids import parse_ensembl
+from gtex_vae.errors import DataError
 
 ROWS = 64
+# more repeated genes than these, in number and as a share, are no accident
+MOST_REPEATED = 100
+MOST_REPEATED_SHARE = 0.2
 EVIDENCE = ("id", "symbol", "previous symbol", "alias")
 # dense float32 array, or CSR matrix or array
 Matrix: TypeAlias = Any
@@ -169,6 +173,11 @@ def choose(
         Genes of the result, each once.
     x_nc
         The matrix; read only where the evidence is equal.
+
+    Raises
+    ------
+    DataError
+        So many genes repeat that the rows of the table are not genes.
     """
     position = {gene: g for g, gene in enumerate(genes)}
     source_g = np.full(len(genes), -1, dtype=np.intp)
@@ -198,4 +207,10 @@ def choose(
         added += [(g, c) for c in copies[:1] if kind_of[source_g[g]] == "id"]
         used = {int(source_g[g])} | {c for gene, c in added if gene == g}
         left_out += [(g, c) for c in columns if c not in used]
+    if len(left_out) > max(MOST_REPEATED, MOST_REPEATED_SHARE * sum(gene is not None for gene in gene_of)):
+        again = labels[left_out[0][1]]
+        raise DataError(
+            f"{len(left_out):,} of {len(labels):,} genes repeat another one, such as {again!r}: exons, probes or a long "
+            "table? Sum them to genes, or pivot the table to one column per sample"
+        )
     return Columns(source_g, tuple(added), tuple(left_out))

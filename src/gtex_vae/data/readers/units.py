@@ -204,7 +204,9 @@ def _recognise_log(path: Path, x_sg: np.ndarray) -> tuple[str, str]:
             f"up to {np.median(unlogged):,.0f} per sample, as for a part of the genes or RPKM",
         )
     raise _unsure(
-        path, f"the values are fractional and at most {highest:.4g}, linear or logarithms of some base"
+        path,
+        f"the values are fractional and at most {highest:.4g}, linear or logarithms of some base",
+        ("tpm", "log2(tpm+1)", "log2(cpm+1)", "ln(tpm+1)", "ln(cp10k+1)", "log10(tpm+1)"),
     )
 
 
