@@ -1,6 +1,7 @@
 """Training with Lightning.
 
 - fit: training of a VAE, as a story; start and finish are its first and last part
+- warm_start: a start from trained weights instead of a PCA
 - module: the LightningModule; loss, validation, optimization, gradients, step_report, cuda_graphs are its parts
 - parameter_groups, learning_rate: what the optimizer uses
 - build, devices, environment: trainer, processes and precision

@@ -17,6 +17,7 @@ from gtex_vae.training.callbacks.stop_now import StopNow
 from gtex_vae.training.cohort_size import fit_to_cohort
 from gtex_vae.training.finish import finish_run
 from gtex_vae.training.start import choose_batches, fit_pca, initial_module, read_data
+from gtex_vae.training.warm_start import find_pretrained, with_architecture
 
 
 def fit_vae(settings: Mapping[str, Any], run_dir: Path, *, stated: Collection[str] = ()) -> float | None:
@@ -50,8 +51,10 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path, *, stated: Collection[st
         processes=devices.number(settings["trainer"]), stated=stated,
     )  # fmt: skip
     datamodule.batch_size = settings["data"]["batch_size"]
+    pretrained = find_pretrained(settings, datamodule)
+    settings = with_architecture(settings, pretrained, stated)
     pca = fit_pca(datamodule, settings["model"]["latent_dim"], settings["model"]["n_components"])
-    module = initial_module(settings, datamodule, pca)
+    module = initial_module(settings, datamodule, pca, pretrained)
     choose_batches(module, datamodule, trainer.callbacks)  # type: ignore[attr-defined]
     last = run_dir / directory.LAST
     trainer.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None, weights_only=True)

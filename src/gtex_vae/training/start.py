@@ -25,11 +25,13 @@ from gtex_vae.data.loading.standardized import BLOCK
 from gtex_vae.data.rows import blocks_of
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import ConfigError, RunError
+from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.models.conditioning import start_conditional
 from gtex_vae.models.pca import PCA
 from gtex_vae.nn.likelihoods import Likelihood
 from gtex_vae.runs import data_paths, directory
 from gtex_vae.training.module import VAEModule
+from gtex_vae.training.warm_start import load_weights
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +91,12 @@ def fit_pca(datamodule: ExpressionDataModule, latent_dim: int, n_components: int
     return PCA.fit(datamodule.lazily("train"), latent_dim, basis=n_components)
 
 
-def initial_module(settings: Mapping[str, Any], datamodule: ExpressionDataModule, pca: PCA) -> VAEModule:
+def initial_module(
+    settings: Mapping[str, Any],
+    datamodule: ExpressionDataModule,
+    pca: PCA,
+    pretrained: TrainedModel | None = None,
+) -> VAEModule:
     """Build the module with its initial weights.
 
     Parameters
@@ -100,10 +107,14 @@ def initial_module(settings: Mapping[str, Any], datamodule: ExpressionDataModule
         After setup.
     pca
         Of the training samples.
+    pretrained
+        Model whose weights replace the start from the PCA.
     """
     seed_everything(settings["seed"], workers=True, verbose=False)
     module = VAEModule(
-        with_components(settings["model"], len(pca.components_dg)),
+        settings["model"]
+        if pretrained is not None
+        else with_components(settings["model"], len(pca.components_dg)),
         settings["objective"],
         settings["optimizer"],
         settings["learning_rate"],
@@ -116,11 +127,14 @@ def initial_module(settings: Mapping[str, Any], datamodule: ExpressionDataModule
         covariates=None if datamodule.conditions is None else datamodule.conditions.columns,
     )
     module.scaler.load_state_dict(datamodule.scaler.state_dict())
+    if pretrained is None or module.vae.basis_fg is None:
+        module.vae.start_from_pca(
+            *(torch.from_numpy(part) for part in (pca.components_dg, pca.variance_d, pca.mean_g))
+        )
+    if pretrained is not None:
+        load_weights(module.vae, datamodule.genes["ids"], pretrained)
     if module.vae.likelihood.needs_size_factors:
         use_counts(module.vae.likelihood, datamodule)
-    module.vae.start_from_pca(
-        *(torch.from_numpy(part) for part in (pca.components_dg, pca.variance_d, pca.mean_g))
-    )
     if datamodule.conditions is not None:
         start_conditional(module.vae, *training_samples(module, datamodule))
     if module.contrastive is not None:
