@@ -15,7 +15,7 @@ from gtex_vae.errors import ConfigError, RunError
 from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.models.vae import VAE
 from gtex_vae.training.start import fit_pca, initial_module
-from gtex_vae.training.warm_start import find_pretrained, with_architecture
+from gtex_vae.training.warm_start import check_data, find_pretrained, with_architecture
 
 
 def trained(genes: list[str], unit: str, **architecture: Any) -> TrainedModel:
@@ -40,7 +40,8 @@ def settings(folder: Path, **model: Any) -> dict[str, Any]:
 
 
 def start(data: ExpressionDataModule, given: dict[str, Any], stated: tuple[str, ...] = ()) -> Any:
-    model = find_pretrained(given, data)
+    model = find_pretrained(given)
+    check_data(model, data)
     given = with_architecture(given, model, stated)
     pca = fit_pca(data, given["model"]["latent_dim"], given["model"]["n_components"])
     return initial_module(given, data, pca, model)

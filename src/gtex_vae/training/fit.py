@@ -17,7 +17,7 @@ from gtex_vae.training.callbacks.stop_now import StopNow
 from gtex_vae.training.cohort_size import fit_to_cohort
 from gtex_vae.training.finish import finish_run
 from gtex_vae.training.start import choose_batches, fit_pca, initial_module, read_data
-from gtex_vae.training.warm_start import find_pretrained, with_architecture
+from gtex_vae.training.warm_start import check_data, find_pretrained, with_architecture
 
 
 def fit_vae(settings: Mapping[str, Any], run_dir: Path, *, stated: Collection[str] = ()) -> float | None:
@@ -42,6 +42,7 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path, *, stated: Collection[st
     environment.quiet_libraries()
     nodes = ("model", "objective", "optimizer", "learning_rate", "contrastive", "trainer")
     check_values(*(settings[node] for node in nodes))
+    pretrained = find_pretrained(settings)
     trainer = build_trainer(settings["trainer"], settings["callbacks"], settings["logger"], run_dir)
     if settings.get("finish"):
         trainer.callbacks.append(StopNow())  # type: ignore[attr-defined]
@@ -51,7 +52,7 @@ def fit_vae(settings: Mapping[str, Any], run_dir: Path, *, stated: Collection[st
         processes=devices.number(settings["trainer"]), stated=stated,
     )  # fmt: skip
     datamodule.batch_size = settings["data"]["batch_size"]
-    pretrained = find_pretrained(settings, datamodule)
+    check_data(pretrained, datamodule)
     settings = with_architecture(settings, pretrained, stated)
     pca = fit_pca(datamodule, settings["model"]["latent_dim"], settings["model"]["n_components"])
     module = initial_module(settings, datamodule, pca, pretrained)

@@ -28,22 +28,34 @@ FREE = (
 MIN_OVERLAP = 0.5  # of the genes
 
 
-def find_pretrained(settings: Mapping[str, Any], datamodule: ExpressionDataModule) -> TrainedModel | None:
+def find_pretrained(settings: Mapping[str, Any]) -> TrainedModel | None:
     """Load the model of ``pretrained=``; None if the training starts from a PCA.
 
     Raises
     ------
-    RunError, ConfigError
-        There is no such model, or it cannot be used for this data.
+    RunError
+        There is no such model.
     """
     if settings.get("pretrained") is None:
         return None
     try:
         folder = find_model(str(settings["pretrained"]), Path(settings["paths"]["outputs"]))
-        model = TrainedModel.load(folder)
+        return TrainedModel.load(folder)
     except RunError as error:
         raise RunError(str(error).replace("run=", "pretrained=", 1)) from error
-    where = f"pretrained={settings['pretrained']}"
+
+
+def check_data(model: TrainedModel | None, datamodule: ExpressionDataModule) -> None:
+    """Refuse a trained model that cannot be used for the data.
+
+    Raises
+    ------
+    ConfigError
+        Covariates, unit or genes do not fit.
+    """
+    if model is None:
+        return
+    where = f"pretrained={model.origin}"
     if model.covariates is not None or datamodule.conditions is not None:
         raise ConfigError(
             f"{where}: a conditional model cannot start from trained weights; leave out pretrained="
@@ -59,7 +71,6 @@ def find_pretrained(settings: Mapping[str, Any], datamodule: ExpressionDataModul
         )
     if common < MIN_OVERLAP * len(genes):
         raise ConfigError(f"{where} has only {common} of the data's {len(genes)} genes")
-    return model
 
 
 def with_architecture(
