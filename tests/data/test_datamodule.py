@@ -1,4 +1,4 @@
-"""The data module: split, standardized on training rows, refused early when a value is impossible."""
+"""DataModule: split, standardization on training rows, and early refusal of impossible values."""
 
 from __future__ import annotations
 

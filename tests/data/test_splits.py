@@ -1,4 +1,4 @@
-"""Splits: no donor in two of them, every sample in one, tissues as balanced as whole donors allow."""
+"""Splits: no donor in two of them, every sample in one, tissues as balanced as whole donors permit."""
 
 from __future__ import annotations
 

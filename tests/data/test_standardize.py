@@ -1,4 +1,4 @@
-"""Standardization: statistics of training rows alone, as numpy has them in double precision."""
+"""Standardization: statistics of training rows only, equal to those of numpy in double precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloads against a real server on this machine that breaks every rule; nothing reaches out."""
+"""Downloads from a misbehaving server on this machine; no network is used."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Server:
         chunked: bool = False,
         stubborn: bool = False,
     ) -> None:
-        """Answer properly, or as told: `cut` bytes at most, from `shift` bytes beside what was asked."""
+        """Answer correctly, or with at most `cut` bytes, or from `shift` bytes off the requested position."""
         if etag is not None:
             self.etag = etag
         if content is not None:

@@ -1,4 +1,4 @@
-"""Training from disk: the same samples and values as from memory, in an order of the seed and the epoch alone."""
+"""Training from disk: the same samples and values as from memory, in an order that depends only on seed and epoch."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_batches_hold_the_rows_that_they_name() -> None:
     assert len(data) == 15
     for batch in data:
         assert torch.equal(batch.x_nf[:, 0], batch.row_n.float())
-    # and still do when the buffers have been filled anew
+    # also after the buffers have been refilled
     assert len({float(x) for batch in data for x in batch.x_nf[:, 0]}) == 60
 
 

@@ -1,4 +1,4 @@
-"""The loader: every sample once an epoch, in an order of the seed and the epoch alone."""
+"""Loader of a matrix in memory: every sample once per epoch, in an order that depends only on seed and epoch."""
 
 from __future__ import annotations
 

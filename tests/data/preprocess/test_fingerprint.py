@@ -1,4 +1,4 @@
-"""Fingerprints of processed files: what keeps an existing file valid, and the line that says why one is made again."""
+"""Fingerprints of processed files: when an existing file is valid, and the log line if it is made again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published gene lists lie beside the processed file, and say what several data sets share."""
+"""Gene lists next to the processed file, and the genes that several data sets have in common."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_common_genes_of_processed_files_and_matrices(processed: Path, tmp_path:
     write_lists(processed, [str(tmp_path / "other.h5ad")])
     common = gene_lists_folder(processed) / "common_gene.txt"
     assert lines(common.parent, common.name) == ["ENSG00000000419", "ENSG00000000457"]
-    # without making the matrix anew
+    # without making the matrix again
     before = processed.stat().st_mtime_ns
     prepare = {**TSV, "path": str(tmp_path / "raw.tsv")}
     assert not make_processed(processed, prepare, common_with=[str(tmp_path / "symbols.csv"), str(processed)])

@@ -1,4 +1,4 @@
-"""A matrix that is prepared a block of samples at a time is the one that is prepared in memory."""
+"""A matrix prepared a block of samples at a time equals the one prepared in memory."""
 
 from __future__ import annotations
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 from gtex_vae.data.datamodule import ExpressionDataModule
-from gtex_vae.data.preprocess.near_duplicates import warn_of_duplicates
+from gtex_vae.data.preprocess.near_duplicates import near_duplicates, warn_of_duplicates
 from gtex_vae.data.preprocess.processed import make_processed, read
 
 N, G = 60, 40
@@ -72,3 +74,23 @@ def test_a_file_without_the_record_is_searched_and_a_clean_one_says_nothing(
         caplog.clear()
         warn_of_duplicates(adata[4:30].copy())
     assert not caplog.text
+
+
+@pytest.mark.parametrize("layout", [np.asarray, sp.csr_array])
+def test_near_duplicates_are_found_and_only_they(tissue_data: Any, layout: Any) -> None:
+    x, obs = tissue_data(n=60)
+    rng = np.random.default_rng(1)
+    x[10] = x[40] + rng.normal(0, 0.02, x.shape[1])
+    x[11] = x[12]
+    found = near_duplicates(layout(x), obs.index)
+    assert [{row["sample"], row["other"]} for _, row in found.iterrows()] == [{"s11", "s12"}, {"s10", "s40"}]
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    np.testing.assert_allclose(found["correlation"], [1.0, np.corrcoef(z[10], z[40])[0, 1]], atol=1e-5)
+
+
+def test_projection_misses_no_pair(tissue_data: Any) -> None:
+    x, obs = tissue_data(n=150, g=80)
+    x[75:] = x[:75] + np.random.default_rng(2).normal(0, 0.35, (75, 80)).astype(np.float32)
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    exact = np.triu(np.corrcoef(z), k=1) >= 0.9
+    assert len(near_duplicates(x, obs.index, threshold=0.9)) == exact.sum() > 10

@@ -1,4 +1,4 @@
-"""The processed AnnData: made once, made again when its settings change, refused when it is not one."""
+"""Processed AnnData: made once, made again when its settings change, refused if it is not one."""
 
 from __future__ import annotations
 
