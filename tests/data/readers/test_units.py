@@ -40,6 +40,12 @@ CASES = {
     "scanpy, 10^4": (np.log1p(CPM / 100), "ln(cp10k+1)"),
     "scanpy, 10^6": (np.log1p(CPM), "ln(cpm+1)"),
     "scanpy, tpm": (np.log1p(TPM), "ln(tpm+1)"),
+    "rpkm rounded": (RPKM.round(3), "tpm/rpkm"),
+    "rpkm rounded, few genes low": (RPKM.round(2)[:, RPKM.mean(0) > 0.5], "tpm/rpkm"),
+    "log2(rpkm+1) rounded": (
+        np.rint(256 * np.log2(RPKM * (RPKM.sum(1, keepdims=True) ** -1) * 7e5 + 1)) / 256,
+        "log2(tpm/rpkm+1)",
+    ),
     "part of cpm": (CPM[:, ::2], "cpm"),
     "part of log2(cpm+1)": (np.log2(CPM + 1)[:, ::2], "log2(cpm+1)"),
     "part of ln(cp10k+1)": (np.log1p(CPM / 100)[:, ::2], "ln(cp10k+1)"),

@@ -244,11 +244,10 @@ def _are_counts(x_sg: np.ndarray) -> bool:
 def _are_scaled_counts(linear_sg: np.ndarray, given_sg: np.ndarray) -> bool:
     """Check whether the values of a sample are multiples of one smallest value, as counts over a library size are.
 
-    Rounding to some decimals also leaves few distinct low values, but with even steps as given, which are the same in
-    all samples or a power of ten.
+    Rounding to some decimals also leaves few distinct low values. These lie on a grid as given, whose step is the same
+    in all samples or a power of ten.
     """
-    found, steps = [], []
-    even = True
+    found, steps, grid = [], [], []
     for linear_g, given_g in zip(linear_sg, given_sg, strict=True):
         positive = linear_g > 0
         if not positive.any():
@@ -258,14 +257,15 @@ def _are_scaled_counts(linear_sg: np.ndarray, given_sg: np.ndarray) -> bool:
         found.append(low.sum() >= _MIN_LOW_VALUES and 1 < len(values) <= 20)
         if found[-1]:
             gaps = np.diff(values.astype(np.float64))
-            steps.append(float(np.median(gaps)))
-            even = even and bool(np.ptp(gaps) < 0.05 * steps[-1])
+            steps.append(float(gaps.min()))
+            ratios = gaps / steps[-1]
+            grid.append(bool((np.abs(ratios - np.rint(ratios)) < 0.02).all()))
     if not found or np.mean(found) < 0.5:
         return False
     powers = np.log10(steps)
-    same = len(steps) > 1 and np.ptp(steps) < 1e-3 * np.median(steps)
-    decimal = (np.abs(powers - np.rint(powers)) < 1e-4).mean() > 0.5
-    return not (even and (same or decimal))
+    decimal = (np.abs(powers - np.rint(powers)) < 1e-3).mean() >= 0.5
+    same = len(steps) > 1 and (np.abs(np.array(steps) / np.median(steps) - 1) < 1e-3).mean() >= 0.9
+    return not (np.mean(grid) >= 0.5 and (decimal or same))
 
 
 def _are_multiples(linear_sg: np.ndarray) -> bool:
