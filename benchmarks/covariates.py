@@ -124,7 +124,9 @@ def main() -> None:
                 "metrics": {key: metrics[key] for key in KEYS},
                 "covariates": known_of(run, arguments.columns, told=True),
             }
-        models["conditional, not told"] = {"covariates": known_of(run, arguments.columns, told=False)}
+        models["conditional, unknown covariates"] = {
+            "covariates": known_of(run, arguments.columns, told=False)
+        }
         if "ischemic_time" in arguments.columns:
             result["counterfactual"] = counterfactual(run, Path(folder, "encoded"))
         loads.append(os.getloadavg()[0])

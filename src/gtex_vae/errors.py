@@ -21,6 +21,10 @@ class RunError(GtexVaeError):
     """A run directory is missing, unfinished, in use or not of the required kind."""
 
 
+class MissingDataError(RunError):
+    """The data that a run was trained on cannot be read."""
+
+
 class NonFiniteLossError(GtexVaeError):
     """The training loss is NaN or infinite; the message names step, batch and likely cause."""
 

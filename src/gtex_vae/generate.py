@@ -1,4 +1,4 @@
-"""New profiles from a trained model: ``python -m gtex_vae.generate run=<run>|latest [how=tissue|prior|interpolation]``."""
+"""Generate profiles with a trained model: ``python -m gtex_vae.generate run=<run>|latest [how=tissue|prior|interpolation]``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from gtex_vae.errors import MissingDataError, RunError
 from gtex_vae.stage import stage
 
 log = logging.getLogger(__name__)
@@ -29,9 +30,10 @@ class GenerateConfig:
 
 @stage("generate", GenerateConfig)
 def main(config: GenerateConfig, run_dir: Path) -> None:
-    """Draw synthetic samples, write them as preprocess would, and measure them on held-out donors."""
+    """Draw synthetic samples, write them as a processed AnnData and audit them on held-out donors."""
     from gtex_vae.analysis.evaluation.run_samples import open_samples
-    from gtex_vae.analysis.synthetic.synthesis import audit_synthetic, sentence, synthesize
+    from gtex_vae.analysis.genes.embedding_file import genes_table
+    from gtex_vae.analysis.synthetic.synthesis import audit_synthetic, draw_from_prior, sentence, synthesize
     from gtex_vae.data.preprocess.processed import write_made
     from gtex_vae.files import write_beside, write_json
     from gtex_vae.inference.trained_model import TrainedModel
@@ -41,18 +43,30 @@ def main(config: GenerateConfig, run_dir: Path) -> None:
     run = find_run(config.run, Path(config.paths["outputs"]))
     data_paths.move(run, config.data)
     model = TrainedModel.load(run / "model")
-    samples = open_samples(run, model)
-    synthetic = synthesize(
-        model, samples, how=config.how, n_samples=config.n_samples, tissues=config.tissues,
-        between=config.between, seed=config.seed,
-    )  # fmt: skip
+    try:
+        samples = open_samples(run, model)
+    except MissingDataError as error:
+        if config.how != "prior":
+            raise RunError(
+                f"how={config.how} needs the training data: {error}; how=prior does not"
+            ) from error
+        log.warning("%s; left out: nearest tissues and the audit", error)
+        samples = None
+        synthetic = draw_from_prior(model, config.n_samples, seed=config.seed)
+        var = genes_table(model)[["gene_name"]]
+    else:
+        synthetic = synthesize(
+            model, samples, how=config.how, n_samples=config.n_samples, tissues=config.tissues,
+            between=config.between, seed=config.seed,
+        )  # fmt: skip
+        var = samples.var.filter(items=["gene_name", "biotype"])
     path = run_dir / "synthetic.h5ad"
     write_made(
-        path, synthetic.x_ng, synthetic.obs, samples.var.filter(items=["gene_name", "biotype"]), unit=model.unit,
+        path, synthetic.x_ng, synthetic.obs, var, unit=model.unit,
         record={"config": asdict(config), "run": str(run), "model": model.digest}, obsm={"X_latent": synthetic.z_nd},
     )  # fmt: skip
     log.info("%d synthetic samples, %s: %s", config.n_samples, config.how, path)
-    if config.how == "interpolation":
+    if samples is None or config.how == "interpolation":
         return
     log.info("auditing them on held-out donors")
     table, metrics = audit_synthetic(model, samples, synthetic, seed=config.seed)

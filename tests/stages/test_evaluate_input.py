@@ -10,6 +10,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from gtex_vae.inference.calibration import FILE
 
@@ -112,6 +113,49 @@ def test_annotations_bring_the_labels_back(evaluated, command):
     judged = pd.read_csv(evaluated / "run/evaluation/bare/out_of_distribution.csv", index_col=0)
     right = (judged["nearest_tissue"] == judged["tissue"]).mean()
     assert found["tissue/knn_accuracy"] == pytest.approx(right)
+
+
+@pytest.fixture
+def without_data(evaluated, tmp_path) -> Path:
+    """Copy of the run whose training data is gone."""
+    shutil.copytree(evaluated / "run", tmp_path / "run")
+    (tmp_path / "run/data_paths.json").unlink(missing_ok=True)
+    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    config["data"] |= {"prepare": None, "processed": str(tmp_path / "gone.h5ad")}
+    (tmp_path / "run/config.yaml").write_text(yaml.safe_dump(config))
+    return tmp_path
+
+
+def test_without_the_training_data_all_else_is_measured(evaluated, without_data, command):
+    for name, share in (("whole.h5ad", 1.0), ("bare.tsv.gz", 0.75)):
+        done = command("gtex_vae.evaluate", "run=run", f"input={evaluated / name}", UNIT, cwd=without_data)
+        assert done.code == 0, done.stderr
+        assert "gone.h5ad" in done.stdout and "left out: tissue accuracies" in done.stdout
+        folder = without_data / "run/evaluation" / name.split(".")[0]
+        found, expected = metrics(folder), metrics(evaluated / "run/evaluation" / name.split(".")[0])
+        assert found["genes_present"] == share
+        for key in (
+            "reconstruction/r2",
+            "imputation/r2_20",
+            "rate/kl_nats",
+            "baseline/pca/reconstruction/r2",
+        ):
+            assert found[key] == pytest.approx(expected[key], abs=1e-5), key
+        assert found["tissue/knn_accuracy"] is None and "baseline/knn/imputation/r2_20" not in found
+        judged = pd.read_csv(folder / "out_of_distribution.csv", index_col=0)
+        assert (judged["verdict"] == "outside").mean() < 0.2
+
+
+def test_without_the_training_data_profiles_are_drawn_from_the_prior(without_data, command):
+    done = command(
+        "gtex_vae.generate", "run=run", "how=prior", "n_samples=5", "hydra.run.dir=made", cwd=without_data
+    )
+    assert done.code == 0, done.stderr
+    assert "left out: nearest tissues and the audit" in done.stdout
+    assert anndata.read_h5ad(without_data / "made/synthetic.h5ad").shape == (5, 120)
+    done = command("gtex_vae.generate", "run=run", "hydra.run.dir=refused", cwd=without_data)
+    assert done.code == 1
+    assert "how=tissue needs the training data" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_too_few_genes_are_one_line(evaluated, command):

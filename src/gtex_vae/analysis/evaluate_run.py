@@ -53,7 +53,7 @@ def evaluate_run(
         splits["test"],
         pca=run_pca(run, splits["train"][0], model.vae.latent_dim, seed=seed),
         gene_sets=gene_sets,
-        reference=Calibration.load_or_fit(run, model, splits),
+        calibration=Calibration.load_or_fit(run, model, splits),
         factors=factors,
         supervised_terms=supervised_terms,
         seed=seed,

@@ -76,7 +76,7 @@ def test_samples_of_training_donors_and_unknown_tissues_are_said(caplog):
     with caplog.at_level(logging.WARNING):
         assert warn_about_training_donors(obs, train, {"lung", "skin"}) == 2
     assert "2 of 3 samples are of donors that the model was trained on" in caplog.text
-    assert "none of the tissues (heart, liver, ...)" in caplog.text
+    assert "no tissue of the matrix (heart, liver, ...)" in caplog.text
     caplog.clear()
     assert warn_about_training_donors(obs.iloc[[1]].assign(tissue="skin"), train, {"lung", "skin"}) == 0
     assert not caplog.text

@@ -1,6 +1,6 @@
-"""A matrix from elsewhere, brought to a model's genes so that it can be scored like held-out donors.
+"""Evaluation of a run on a matrix other than its own data.
 
-Shapes: ``n`` samples, ``g`` the model's genes, ``p`` those of them that the matrix has.
+Shapes: ``n`` samples, ``g`` the model's genes, ``p`` genes of the matrix.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from gtex_vae.analysis.metrics.catalogue import TISSUE_KEYS
 from gtex_vae.data.annotations import annotate
 from gtex_vae.data.genes.mapping import MIN_OVERLAP
 from gtex_vae.data.readers.backed import open_matrix
+from gtex_vae.errors import MissingDataError
 from gtex_vae.files import write_json
-from gtex_vae.inference.calibration import Calibration
+from gtex_vae.inference.calibration import Calibration, Splits
 from gtex_vae.inference.encoding import model_input
 from gtex_vae.inference.model_input import wanted_genes
-from gtex_vae.inference.predictors import Embedder
+from gtex_vae.inference.predictors import BATCH_SIZE, Embedder, with_covariates
 from gtex_vae.inference.trained_model import TrainedModel
+from gtex_vae.models.pca import PCA
 
 log = logging.getLogger(__name__)
-
-BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class OtherMatrix:
     Parameters
     ----------
     x_np
-        Standardized expression of the genes that the matrix has, float32.
+        Standardized expression of the genes present, float32.
     present_g
-        Which of the model's genes these are.
+        True for genes of the model that the matrix has.
     obs
-        Annotations, as preprocess would make them, by sample id.
+        Annotations with the column names of preprocess, by sample id.
     report
-        What ``alignment.json`` says.
+        Content of ``alignment.json``.
     """
 
     x_np: NDArray[np.float32]
@@ -66,7 +66,7 @@ def read_other_matrix(
     layer: str | None = None,
     min_overlap: float = MIN_OVERLAP,
 ) -> OtherMatrix:
-    """Read a matrix and align it to a model.
+    """Read a matrix and map it to a model's genes and unit.
 
     Parameters
     ----------
@@ -75,14 +75,14 @@ def read_other_matrix(
     path, unit, orientation, layer
         See `gtex_vae.data.readers.read_matrix`.
     annotations
-        Tables with a column of sample or donor ids; what the matrix holds itself comes first.
+        Tables with a column of sample or donor ids; annotations in the matrix take precedence.
     min_overlap
-        Share of the model's genes that the matrix must have.
+        Minimum share of the model's genes that the matrix must have.
 
     Raises
     ------
     DataError
-        The matrix or a table cannot be used; the message says why.
+        The matrix or a table cannot be used.
     """
     keep = wanted_genes(model.gene_ids, model.gene_names)
     with open_matrix(path, keep_gene=keep, unit=unit, orientation=orientation, layer=layer) as matrix:
@@ -90,7 +90,7 @@ def read_other_matrix(
         obs, report = annotate(matrix.sample_ids, annotations, own=matrix.obs)
         present_g = data.present_g
         x_np = np.empty((len(data), int(present_g.sum())), dtype=np.float32)
-        for rows, x_ng in data.blocks(BATCH):
+        for rows, x_ng in data.blocks(BATCH_SIZE):
             x_np[rows] = model.scaler.apply_(np.ascontiguousarray(x_ng, dtype=np.float32).copy())[
                 :, present_g
             ]
@@ -98,7 +98,7 @@ def read_other_matrix(
 
 
 def complete_labels(obs: pd.DataFrame) -> pd.DataFrame:
-    """Annotations with a ``tissue`` column, and every sample of unknown donor a donor of its own."""
+    """Add a ``tissue`` column if it is missing, and a donor of its own to each sample without one."""
     obs = obs.copy()
     if "tissue" not in obs:
         obs["tissue"] = pd.Series([None] * len(obs), index=obs.index, dtype=object)
@@ -109,68 +109,60 @@ def complete_labels(obs: pd.DataFrame) -> pd.DataFrame:
 
 
 def warn_about_training_donors(obs: pd.DataFrame, train_obs: pd.DataFrame, model_tissues: set[str]) -> int:
-    """Warn of samples that the model was trained on, and of tissues that it cannot know; count the former."""
+    """Warn about samples of training donors and about unknown tissues; return the number of such samples."""
     known = obs.index.astype(str).isin(train_obs.index.astype(str))
     donors = set(train_obs["donor"].dropna().astype(str))
     seen = known | obs["donor"].astype(str).isin(donors).to_numpy()
     if seen.any():
         log.warning(
-            "%d of %d samples are of donors that the model was trained on: no figure here is of held-out donors",
+            "%d of %d samples are of donors that the model was trained on: their metrics are not those of held-out donors",
             seen.sum(), len(seen),
         )  # fmt: skip
     tissues = set(obs["tissue"].dropna().astype(str))
-    if tissues and not tissues & model_tissues:
+    if tissues and model_tissues and not tissues & model_tissues:
         log.warning(
-            "none of the tissues (%s, ...) is one that the model was trained on (%s, ...): tissue accuracies are null",
+            "no tissue of the matrix (%s, ...) is a tissue of the training samples (%s, ...): tissue accuracies are null",
             ", ".join(sorted(tissues)[:3]), ", ".join(sorted(model_tissues)[:3]),
         )  # fmt: skip
     return int(seen.sum())
 
 
-def evaluate_matrix(
-    run: Path, model: TrainedModel, external: OtherMatrix, folder: Path, *, seed: int = 0
-) -> Evaluation:
-    """Evaluate a run on another matrix, in the same way as on its held-out donors, and write it to a folder.
+def evaluate_matrix(run: Path, model: TrainedModel, other: OtherMatrix, *, seed: int = 0) -> Evaluation:
+    """Evaluate a run on another matrix in the same way as on its held-out donors.
 
-    Genes that the matrix does not have are hidden from the model and from the baselines, and none is asked for;
-    intervals and verdicts are then taken anew from the validation donors, as they look without these genes. What needs tissues or donors that it does not have is null in the metrics; a sample without a donor is a donor of
-    its own.
+    Genes that the matrix lacks are hidden from the model and from the baselines, and are not scored; the calibration is
+    then refitted to validation donors without these genes. Metrics that need tissues or donors which the matrix lacks
+    are null; samples without a donor count as donors of their own. If the data of the run cannot be read, everything
+    that needs it is left out, with a warning.
 
     Parameters
     ----------
     run, model
-        A finished training run, whose data is still there, and its model.
-    external
-        The matrix, aligned.
-    folder
-        Where to write tables, metrics and ``alignment.json``.
+        Finished training run and its model.
+    other
+        The matrix.
     seed
         As for `evaluate`.
     """
-    parts, _ = open_splits(run, model)
-    train_obs = parts["train"][1]
-    tissues = set(train_obs["tissue"].dropna().astype(str))
-    obs = complete_labels(external.obs)
-    known = warn_about_training_donors(obs, train_obs, tissues)
-    if external.present_g.all():
-        reference = Calibration.load_or_fit(run, model, parts)
+    splits = _splits_of(run, model)
+    obs = complete_labels(other.obs)
+    if splits is None:
+        train, pca = None, _saved_pca(run)
+        train_obs = pd.read_csv(run / "splits.csv", index_col="sample").query("split == 'train'")
+        tissues: set[str] = set()
+        calibration = Calibration.load(run / "model") if other.present_g.all() else None
     else:
-        ours = on_present_genes(model, external.present_g)
-        assert isinstance(ours, Embedder)
-        x_valid_ng, valid_obs = parts["val"]
-        reference = Calibration.fit_splits(
-            ours, parts["train"], (x_valid_ng[:, external.present_g], valid_obs)
-        )
+        train, train_obs = splits["train"], splits["train"][1]
+        pca = run_pca(run, train[0], model.vae.latent_dim, seed=seed)
+        tissues = set(train_obs["tissue"].dropna().astype(str))
+        calibration = _calibration(run, model, splits, other.present_g)
+    known = warn_about_training_donors(obs, train_obs, tissues)
     result = evaluate(
-        model,
-        parts["train"],
-        (external.x_np, obs),
-        pca=run_pca(run, parts["train"][0], model.vae.latent_dim, seed=seed),
-        gene_sets={},
-        reference=reference,
-        present_g=external.present_g,
+        model, train, (other.x_np, obs), pca=pca, gene_sets={}, calibration=calibration, present_g=other.present_g,
         seed=seed,
-    )
+    )  # fmt: skip
+    if splits is None and calibration is None:
+        _add_verdicts_of_genes_present(result, run, model, other, obs)
     if not tissues & set(obs["tissue"].dropna().astype(str)):
         result.forget("tissue/")
     for prefix in ("", "baseline/pca/"):
@@ -181,8 +173,71 @@ def evaluate_matrix(
     result.metrics |= {
         "samples": len(obs),
         "samples_of_training_donors": known,
-        "genes_present": float(external.present_g.mean()),
+        "genes_present": float(other.present_g.mean()),
     }
-    write_json(folder / "alignment.json", external.report)
+    return result
+
+
+def _splits_of(run: Path, model: TrainedModel) -> Splits | None:
+    """Read the samples of a run; None, with a warning, if its data cannot be read."""
+    try:
+        return open_splits(run, model)[0]
+    except MissingDataError as error:
+        log.warning(
+            "%s; left out: tissue accuracies and clusters, nearest tissues, and the baselines of neighbours and tissue "
+            "means; without all of the model's genes also interval coverage", error,
+        )  # fmt: skip
+        return None
+
+
+def _saved_pca(run: Path) -> PCA | None:
+    """Load the PCA that training saved; None for runs of versions that saved none."""
+    path = run / "model" / PCA.FILE
+    return PCA.load(path) if path.is_file() else None
+
+
+def _calibration(
+    run: Path, model: TrainedModel, splits: Splits, present_g: NDArray[np.bool_]
+) -> Calibration | None:
+    """Return the calibration of a run, refitted to the genes present if some are missing."""
+    if present_g.all():
+        return Calibration.load_or_fit(run, model, splits)
+    ours = on_present_genes(model, present_g)
+    assert isinstance(ours, Embedder)
+    x_valid_ng, valid_obs = splits["val"]
+    return Calibration.fit_splits(ours, splits["train"], (x_valid_ng[:, present_g], valid_obs))
+
+
+def _add_verdicts_of_genes_present(
+    result: Evaluation, run: Path, model: TrainedModel, other: OtherMatrix, obs: pd.DataFrame
+) -> None:
+    """Add out-of-distribution verdicts from the saved calibration and the genes present."""
+    calibration = Calibration.load(run / "model")
+    if calibration is not None:
+        x_ng = np.zeros((len(obs), len(other.present_g)), dtype=np.float32)
+        x_ng[:, other.present_g] = other.x_np
+        ours = with_covariates(model, obs)
+        result.add_verdicts(calibration.score_samples(ours, x_ng, other.present_g), None, obs)
+
+
+def evaluate_input(
+    run: Path, folder: Path, model: TrainedModel, path: str, *, seed: int = 0, **how: Any
+) -> Evaluation:
+    """Read a matrix, evaluate a run on it and write tables, metrics and ``alignment.json``.
+
+    Parameters
+    ----------
+    run, model, seed
+        See `evaluate_matrix`.
+    folder
+        Where to write.
+    path, **how
+        See `read_other_matrix`.
+    """
+    other = read_other_matrix(model, path, **how)
+    log.info("measuring %s on %s: %d samples, %.1f %% of the model's genes", run, path, len(other.obs),
+             100 * other.present_g.mean())  # fmt: skip
+    result = evaluate_matrix(run, model, other, seed=seed)
+    write_json(folder / "alignment.json", other.report)
     write_evaluation(folder, result)
     return result

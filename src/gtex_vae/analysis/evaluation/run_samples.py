@@ -1,4 +1,4 @@
-"""The samples of a run, standardized and split as the run had them."""
+"""Samples of a run with its standardization and splits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gtex_vae.data.preprocess import processed
 from gtex_vae.data.rows import RowMatrix
 from gtex_vae.data.splits import SPLITS, fill_donors, read_splits
 from gtex_vae.data.standardize import Standardizer
-from gtex_vae.errors import ConfigError, DataError, RunError
+from gtex_vae.errors import ConfigError, DataError, MissingDataError, RunError
 from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.models.pca import PCA
 from gtex_vae.runs import data_paths, directory
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
-    """Read the run's processed AnnData and recall its split.
+    """Read the processed AnnData of a run, with its split.
 
     Parameters
     ----------
@@ -39,13 +39,15 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
     Returns
     -------
     AnnData
-        X not standardized, ``obs["split"]`` as in the run's ``splits.csv``. Of data that stayed on disk, the
-        samples of each split that fit into ``data.memory_gib``: the same ones as at the end of training.
+        X is not standardized; ``obs["split"]`` is that of the run's ``splits.csv``. With ``data.memory_gib``, only the
+        samples of each split that fit into memory, the same ones as at the end of training.
 
     Raises
     ------
+    MissingDataError
+        The data cannot be read.
     RunError
-        The data is gone, or no longer what the run was trained on.
+        The data has changed since training.
     """
     data = data_paths.locate(run_dir, directory.read_config(run_dir)["data"])
     path = processed.choose(data["path"], data["processed"])
@@ -57,22 +59,24 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
         disk = open_larger_than(path, memory_gib)
         adata = processed.read(path) if disk is None else disk.adata
     except (ConfigError, DataError) as error:
-        raise RunError(
+        raise MissingDataError(
             f"the data of {run_dir} cannot be read: {error}; data.processed=FILE says where it is now"
         ) from error
     adata.obs["donor"] = fill_donors(adata.obs["donor"])
     split = read_splits(run_dir / "splits.csv", list(adata.obs_names))
     adata.obs["split"] = pd.Categorical(split, categories=SPLITS)
     if list(adata.var_names) != model.gene_ids:
-        raise RunError(f"{path} has other genes than the model of {run_dir}: it was made anew since")
+        raise RunError(
+            f"{path} has other genes than the model of {run_dir}: it was changed after training; give the original file with data.processed=FILE"
+        )
     if disk is None:
         own = Standardizer(adata.n_vars, **model.scaler.settings).fit(
             adata.X, np.flatnonzero(adata.obs["split"] == "train")
         )
         if not own.agrees_with(model.scaler.center_g, model.scaler.scale_g):
             raise RunError(
-                f"{path}: its training samples have other values than those that {run_dir} was trained on: it was made "
-                "anew since"
+                f"{path}: its training samples have other values than those that {run_dir} was trained on: it was changed "
+                "after training; give the original file with data.processed=FILE"
             )
         return adata
     parts = [subset(np.flatnonzero(split == part), adata.n_vars, memory_gib) for part in SPLITS]
@@ -102,7 +106,7 @@ def run_pca(run: Path, x_train_ng: RowMatrix, n_components: int, *, seed: int = 
 
 
 def open_samples(run_dir: Path, model: TrainedModel) -> AnnData:
-    """The samples of `read_samples`, standardized with the model's scaler."""
+    """Read the samples of a run and standardize them with the model's scaler; see `read_samples`."""
     adata = read_samples(run_dir, model)
     model.scaler.apply_(adata.X)
     return adata
@@ -111,15 +115,15 @@ def open_samples(run_dir: Path, model: TrainedModel) -> AnnData:
 def open_splits(
     run: Path, model: TrainedModel
 ) -> tuple[dict[str, tuple[NDArray[np.float32], pd.DataFrame]], AnnData]:
-    """Standardized expression and annotations of each split of a run, and its AnnData without the expression."""
+    """Read standardized expression and annotations of each split of a run, and its AnnData without expression."""
     adata = open_samples(run, model)
     splits = split_samples(adata)
-    # AnnData refer to themselves: one that nobody needs any more would hold its matrix until the collector comes
+    # AnnData contains reference cycles: its matrix would be freed only at the next garbage collection
     adata.X = None
     return splits, adata
 
 
 def split_samples(adata: AnnData) -> dict[str, tuple[NDArray[np.float32], pd.DataFrame]]:
-    """Expression and annotations of each split."""
+    """Split samples into expression and annotations of each split."""
     split = adata.obs["split"].to_numpy()
     return {name: (adata.X[split == name], adata.obs[split == name]) for name in SPLITS}

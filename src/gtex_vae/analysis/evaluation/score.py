@@ -123,9 +123,9 @@ def score(
 
 def score_methods(
     methods: Mapping[str, Reconstructor],
-    x_train_ng: RowMatrix,
+    x_train_ng: RowMatrix | None,
     x_test_ng: NDArray[np.float32],
-    train_obs: pd.DataFrame,
+    train_obs: pd.DataFrame | None,
     test_obs: pd.DataFrame,
     *,
     seed: int = 0,
@@ -140,7 +140,7 @@ def score_methods(
     methods
         Prefix of the keys to method. Methods that embed also get latent, tissue and cluster metrics.
     x_train_ng, x_test_ng, train_obs, test_obs, seed, rates, batch_size
-        As for :func:`score`.
+        As for :func:`score`; without training samples there are no tissue and cluster metrics.
     on_prediction
         Callback, called with every prediction.
 
@@ -159,7 +159,12 @@ def score_methods(
         z_test_nd = embed_in_batches(of_test[prefix], x_test_ng, batch_size)
         scores.embeddings[prefix] = {"test": z_test_nd}
         scores.metrics[f"{prefix}latent/active_units"] = active_units(z_test_nd)
-        if "tissue" in train_obs and "tissue" in test_obs:
+        if (
+            x_train_ng is not None
+            and train_obs is not None
+            and "tissue" in train_obs
+            and "tissue" in test_obs
+        ):
             z_train_nd = embed_in_batches(with_covariates(method, train_obs), x_train_ng, batch_size)
             scores.embeddings[prefix]["train"] = z_train_nd
             _score_tissue(

@@ -120,6 +120,30 @@ def synthesize(
     return Synthetic(profiles(model, z_nd, random, model.design(table)), z_nd, table)
 
 
+def draw_from_prior(model: TrainedModel, n_samples: int, *, seed: int = 0) -> Synthetic:
+    """Draw new samples from p(x | z) at positions from N(0, I), without the training data.
+
+    They are those of `synthesize` with ``how="prior"``, without nearest tissues; the covariates of a conditional model
+    are unknown.
+
+    Parameters
+    ----------
+    model
+        Trained model.
+    n_samples, seed
+        See `synthesize`.
+    """
+    _check("prior", n_samples, (), ())
+    random = np.random.default_rng(seed)
+    z_nd = random.standard_normal((n_samples, model.vae.latent_dim), dtype=np.float32)
+    donors = [f"synthetic_{i:06d}" for i in range(n_samples)]
+    table = pd.DataFrame({"donor": donors, "tissue": None, "made_from": "N(0, I)", "how": "prior"}).astype(
+        "category"
+    )
+    table.index = pd.Index(donors, name="sample")
+    return Synthetic(profiles(model, z_nd, random, model.design(table)), z_nd, table)
+
+
 def audit_synthetic(
     model: TrainedModel, samples: AnnData, synthetic: Synthetic, *, seed: int = 0
 ) -> tuple[pd.DataFrame, dict[str, float]]:
