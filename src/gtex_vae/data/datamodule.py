@@ -177,10 +177,8 @@ class ExpressionDataModule(LightningDataModule):
             )
         if len(constant):
             log.warning(
-                "%d genes do not vary over the training samples (%s, ...): scale 1",
-                len(constant),
-                constant[0],
-            )
+                "%d genes do not vary over the training samples (%s, ...): scale 1", len(constant), constant[0]
+            )  # fmt: skip
 
     def training_size(self) -> tuple[int, int]:
         """Return the numbers of training samples and genes of the processed file, without reading X."""
