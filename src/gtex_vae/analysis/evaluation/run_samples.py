@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from gtex_vae.data.loading.disk_matrix import open_larger_than, subset
 from gtex_vae.data.preprocess import processed
+from gtex_vae.data.preprocess.fingerprint import different_settings, fingerprint, stored_fingerprint
 from gtex_vae.data.rows import RowMatrix
 from gtex_vae.data.splits import SPLITS, fill_donors, read_splits
 from gtex_vae.data.standardize import Standardizer
@@ -53,9 +55,7 @@ def read_samples(run_dir: Path, model: TrainedModel) -> AnnData:
     path = processed.choose(data["path"], data["processed"])
     memory_gib: Any = data.get("memory_gib")
     try:
-        if not path.exists() and data["prepare"] is not None:
-            log.info("making %s, which does not exist", path)
-            processed.make_processed(path, data["prepare"], in_chunks=memory_gib is not None)
+        path = _made_as_the_run_had_it(path, data)
         disk = open_larger_than(path, memory_gib)
         adata = processed.read(path) if disk is None else disk.adata
     except (ConfigError, DataError) as error:
@@ -103,6 +103,24 @@ def run_pca(run: Path, x_train_ng: RowMatrix, n_components: int, *, seed: int = 
     """
     path = run / "model" / PCA.FILE
     return PCA.load(path) if path.is_file() else PCA.fit(x_train_ng, n_components, seed=seed)
+
+
+def _made_as_the_run_had_it(path: Path, data: Mapping[str, Any]) -> Path:
+    """Make the processed file if it is missing, or a second one if the first was made again with other settings."""
+    prepare = data["prepare"]
+    if prepare is None or str(path) == data.get("path"):  # a file that preprocess did not make for this run
+        return path
+    if path.exists():
+        if stored_fingerprint(path) is None or not different_settings(path, prepare):
+            return path
+        log.info(
+            "%s was made with other settings since (%s)", path, ", ".join(different_settings(path, prepare))
+        )
+        path = path.with_name(f"{path.stem}_{fingerprint(prepare)[:8]}{path.suffix}")
+    if not path.exists():
+        log.info("making %s as the run had it", path)
+    processed.make_processed(path, prepare, in_chunks=data.get("memory_gib") is not None)
+    return path
 
 
 def open_samples(run_dir: Path, model: TrainedModel) -> AnnData:

@@ -58,10 +58,7 @@ def why_stale(processed: Path, prepare: Mapping[str, Any]) -> str | None:
         return "it was not written by preprocess"
     if stored == fingerprint(prepare):
         return None
-    made_with = json.loads(_read_text(processed, "record") or "{}").get("config") or {}
-    keys = [key for key in {**made_with, **prepare} if key not in ("_target_", *SOURCES)]
-    different = [key for key in keys if made_with.get(key) != prepare.get(key)]
-    if different:
+    if different := different_settings(processed, prepare):
         return f"other settings: {', '.join(different)}"
     version = int(_read_text(processed, "prepare_version") or 1)
     missing = [source for source in _sources(prepare) if not Path(source).exists()]
@@ -74,6 +71,13 @@ def why_stale(processed: Path, prepare: Mapping[str, Any]) -> str | None:
     if version != PREPARE_VERSION:
         return f"it was made by version {version} of preprocessing, the present version is {PREPARE_VERSION}"
     return "its source files changed"
+
+
+def different_settings(processed: Path, prepare: Mapping[str, Any]) -> list[str]:
+    """Return the arguments that a processed file was made with other values of; source files do not count."""
+    made_with = json.loads(_read_text(processed, "record") or "{}").get("config") or {}
+    keys = [key for key in {**made_with, **prepare} if key not in ("_target_", *SOURCES)]
+    return [key for key in keys if made_with.get(key) != prepare.get(key)]
 
 
 def _source_state(prepare: Mapping[str, Any]) -> list[Any]:
