@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import types
+import warnings
 from typing import Any
 
 import pytest
+import torch
 
 from gtex_vae.training.callbacks import checkpoints
 
@@ -52,3 +54,19 @@ def test_quick_writing_comes_after_every_epoch(monkeypatch: pytest.MonkeyPatch) 
 
 def test_where_training_stops_early_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Training(monkeypatch, 50, writing=0.5).run(stop_after=3) == [0, 3]
+
+
+def test_a_run_that_was_moved_keeps_its_best_score() -> None:
+    before = checkpoints.BestCheckpoint()
+    before.dirpath = "/home/a/run/checkpoints"
+    before.best_model_score = before.kth_value = torch.tensor(0.5)
+    before.best_model_path = before.kth_best_model_path = "/home/a/run/checkpoints/best.ckpt"
+    before.best_k_models = {before.best_model_path: before.best_model_score}
+    after = checkpoints.BestCheckpoint()
+    after.dirpath = "/home/b/copy/checkpoints"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        after.load_state_dict(before.state_dict())
+    assert after.best_model_score == 0.5
+    assert after.best_model_path == "/home/b/copy/checkpoints/best.ckpt"
+    assert list(after.best_k_models) == [after.kth_best_model_path] == [after.best_model_path]

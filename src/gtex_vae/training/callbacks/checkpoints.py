@@ -59,6 +59,21 @@ class BestCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the best score; in a run that was moved, its files are in the present folder.
+
+        Lightning would forget the score of a moved run, so that the next epoch replaced a better one.
+        """
+        folder = str(self.dirpath)
+
+        def here(path: str) -> str:
+            return os.path.join(folder, os.path.basename(path)) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        moved = {key: here(state_dict[key]) for key in paths if key in state_dict}
+        best_k = {here(path): score for path, score in state_dict.get("best_k_models", {}).items()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": best_k, "dirpath": self.dirpath})
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare and save after the warm-up.
 
