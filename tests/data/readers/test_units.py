@@ -93,3 +93,17 @@ def test_log_cpm_is_not_accepted_as_the_unit_of_toil() -> None:
     with pytest.raises(DataError, match=r"has its lowest value at -9\.97"):
         check_floor(PATH, "log2(tpm+0.001)", log_cpm, "line 1")
     check_floor(PATH, "log2(tpm+0.001)", np.log2(TPM + 0.001), "line 1")
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 4])
+@pytest.mark.parametrize("n_genes", [300, G])
+@pytest.mark.parametrize("n", [1, N])
+def test_rounded_abundances_are_never_scaled_counts(decimals: int, n_genes: int, n: int) -> None:
+    for linear in (TPM, RPKM):
+        part = linear[:n, :n_genes].astype(np.float64)
+        for x_ng in (part, np.log2(part + 1), np.log1p(part)):
+            try:
+                found, _ = recognise_unit(PATH, x_ng.round(decimals).astype(np.float32), None)
+            except DataError:
+                continue
+            assert "tpm" in found or "rpkm" in found

@@ -22,9 +22,9 @@ _FLOOR = float(np.log2(0.001))
 _LOG2_CEILING = float(np.log2(MILLION + 1))
 _LN_CEILING = float(np.log(MILLION + 1))
 _SAMPLES_EXAMINED = 256
-_MIN_LOW_VALUES = 30
+_MIN_LOW_VALUES = 12
 # RPKM of short genes may add up to a little more than a million; intensities of microarrays have no zeros
-_COUNTS_TOTAL = 1.5e6
+_COUNTS_TOTAL = 2.5e6
 _ZERO_SHARE = 0.02
 # the largest logarithm of a count
 _LOG2_COUNT_CEILING = 30.0
@@ -79,8 +79,10 @@ def recognise_unit(path: Path, x_ng: Any, first_negative: str | None) -> tuple[s
         return "tpm", "the values of a sample add up to one million"
     if highest <= _LOG2_CEILING:
         return _recognise_log(path, x_sg)
-    if highest <= _LOG2_COUNT_CEILING and _are_counts(np.exp2(x_sg, dtype=np.float64) - 1):
-        return _LOG2_COUNTS
+    if highest <= _LOG2_COUNT_CEILING:
+        if _are_counts(np.exp2(x_sg, dtype=np.float64) - 1):
+            return _LOG2_COUNTS
+        raise _unsure(path, f"the values are fractional and at most {highest:.4g}, linear or logarithms")
     if np.median(totals) <= 1.05 * MILLION and _are_scaled_counts(x_sg, x_sg):
         return (
             "cpm",
@@ -236,9 +238,12 @@ def _is_million(totals: np.ndarray) -> bool:
 
 
 def _are_counts(x_sg: np.ndarray) -> bool:
-    """Check whether unlogged values are whole numbers, up to the rounding of the logarithms."""
-    low = x_sg[(x_sg > 0.5) & (x_sg < 1000)]
-    return low.size >= _MIN_LOW_VALUES and bool((np.abs(low - np.rint(low)) < 0.02).mean() > 0.999)
+    """Check whether unlogged values are whole numbers, up to the rounding of the logarithms, which grows with them."""
+    for highest, tolerance in ((1000, 0.02), (100, 0.02), (6.5, 0.04)):
+        low = x_sg[(x_sg > 0.5) & (x_sg < highest)]
+        if low.size >= _MIN_LOW_VALUES and (np.abs(low - np.rint(low)) < tolerance).mean() > 0.99:
+            return True
+    return False
 
 
 def _are_scaled_counts(linear_sg: np.ndarray, given_sg: np.ndarray) -> bool:
@@ -254,30 +259,42 @@ def _are_scaled_counts(linear_sg: np.ndarray, given_sg: np.ndarray) -> bool:
             continue
         low = positive & (linear_g < 20.5 * linear_g[positive].min())
         values = np.unique(given_g[low])
-        found.append(low.sum() >= _MIN_LOW_VALUES and 1 < len(values) <= 20)
-        if found[-1]:
+        found.append(low.sum() >= max(30, 2 * len(values)) and 1 < len(values) <= 20)
+        if len(values) > 1:
             gaps = np.diff(values.astype(np.float64))
             steps.append(float(gaps.min()))
             ratios = gaps / steps[-1]
             grid.append(bool((np.abs(ratios - np.rint(ratios)) < 0.02).all()))
+    if _are_multiples(linear_sg) and not (steps and np.mean(grid) >= 0.5 and _is_decimal(steps)):
+        return True
     if not found or np.mean(found) < 0.5:
         return False
-    powers = np.log10(steps)
-    decimal = (np.abs(powers - np.rint(powers)) < 1e-3).mean() >= 0.5
     same = len(steps) > 1 and (np.abs(np.array(steps) / np.median(steps) - 1) < 1e-3).mean() >= 0.9
-    return not (np.mean(grid) >= 0.5 and (decimal or same))
+    return not (np.mean(grid) >= 0.5 and (_is_decimal(steps) or same))
+
+
+def _is_decimal(steps: Sequence[float]) -> bool:
+    """Check whether most steps are powers of ten."""
+    powers = np.log10(steps)
+    return bool((np.abs(powers - np.rint(powers)) < 1e-3).mean() >= 0.5)
 
 
 def _are_multiples(linear_sg: np.ndarray) -> bool:
-    """Check whether low values are multiples of the smallest value of their sample; few are with another base."""
+    """Check whether the low values of most samples are multiples of the smallest one, or of a part of it.
+
+    The smallest count need not be 1. With a wrong base of the logarithm, values are no multiples.
+    """
     shares = []
     for linear_g in linear_sg:
         positive = linear_g[linear_g > 0]
-        ratio = positive[positive < 20.5 * positive.min(initial=np.inf)] / positive.min(initial=np.inf)
-        ratio = ratio[ratio > 2.5]
-        if ratio.size >= _MIN_LOW_VALUES:
-            shares.append(float((np.abs(ratio - np.rint(ratio)) < 0.05).mean()))
-    return bool(shares) and float(np.median(shares)) > 0.95
+        if not positive.size:
+            continue
+        ratio = positive / positive.min()
+        ratio = ratio[(ratio > 1.5) & (ratio < 100)]
+        if ratio.size >= 2 * _MIN_LOW_VALUES:
+            parts = (part * ratio for part in range(1, 5))
+            shares.append(max(float((np.abs(x - np.rint(x)) < 0.03).mean()) for x in parts))
+    return bool(shares) and float(np.median(shares)) > 0.97
 
 
 def _unsure(path: Path, what: str, candidates: Sequence[str] = UNITS, when: str = "") -> DataError:
