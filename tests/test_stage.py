@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from omegaconf import OmegaConf
 
 from gtex_vae.errors import RunError
 from gtex_vae.runs import directory, submission
-from gtex_vae.stage import run_stage
+from gtex_vae.stage import explain, run_stage
 
 
 @dataclass
@@ -42,6 +45,22 @@ def test_told_to_stop_it_is_unfinished_and_the_scheduler_sees_no_success(tmp_pat
         start(tmp_path, stopped)
     assert left.value.code == status
     assert directory.status(tmp_path) == "unfinished"
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_an_interruption_names_the_command_that_resumes(tmp_path, caplog, stop):
+    def killed(config: Settings, run_dir: Path) -> None:
+        os.kill(os.getpid(), stop)
+        time.sleep(5)
+
+    config = OmegaConf.create({"seed": 0, "overwrite": False})
+    before = signal.getsignal(stop)
+    with pytest.raises((SystemExit, KeyboardInterrupt)) as left:
+        run_stage(killed, Settings, config, tmp_path, [], resume_with="python -m gtex_vae.train")
+    text = caplog.text if stop == signal.SIGTERM else explain(left.value, "train")
+    assert f"resume {tmp_path} with `python -m gtex_vae.train run={tmp_path}`" in text
+    assert directory.status(tmp_path) in ("unfinished", "failed")
+    assert signal.getsignal(stop) is before
 
 
 def test_a_sweep_given_again_leaves_what_has_finished(tmp_path):

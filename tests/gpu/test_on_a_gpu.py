@@ -1,4 +1,4 @@
-"""What only a GPU shows: steps that never make it wait, the same figures as on a CPU, the same bits again."""
+"""Tests on a GPU: steps never wait for it, metrics equal those of a CPU, repetitions give the same bits."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from gtex_vae.training.module import VAEModule
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
-RECORDED = 32  # steps after which one of each kind has been recorded
+RECORDED = 32  # steps after which every kind has been captured
 VIEWS = {"_target_": "gtex_vae.models.contrastive.ViewContrast"}
 TISSUES = {"_target_": "gtex_vae.models.contrastive.LabelContrast"}
 DEFAULT = {"n_components": 20, "n_members": 3}
 PUBLISHED = {"likelihood": "mse", "linear_skip": False, "dropout": 0.3, "decoder_dropout": 0.3}
-# what the module and the data are told, and whether inputs are masked
+# settings of the module and of the data, and whether inputs are masked
 MODELS: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
     "default": (DEFAULT, {}, False),
     "on genes, masked": ({}, {}, True),
@@ -79,7 +79,7 @@ def weights(module: VAEModule) -> torch.Tensor:
 
 
 class NeverWait(Callback):
-    """Anything in a step that makes the host wait for the GPU raises; recording a step may wait, once."""
+    """Operations of a step that wait for the GPU raise; capturing a step may wait once."""
 
     watched = 0
 
@@ -116,7 +116,7 @@ def test_the_guard_sees_what_waits():
 
 
 def without_capture(module: VAEModule) -> None:
-    """Run every step, with numbers as tensors as captured ones have them: torch draws masks in another order else."""
+    """Run every step with numbers as tensors, as captured steps do; otherwise torch draws masks in another order."""
     loss = module._loss
 
     def on_tensors(batch: Batch, *rest: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What an alignment starts from, and which of its states it keeps."""
+"""Start of an alignment, and the weights that it keeps."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def module(data: DonorCells, **model) -> AlignmentModule:
     ("n_valid", "good", "kept"), [(3, True, "start"), (30, True, "best"), (30, False, "start")]
 )
 def test_training_has_to_show_its_gain_on_validation_donors(n_valid, good, kept, tmp_path: Path) -> None:
-    """From a start that confuses some donors."""
+    """Start with weights that confuse some donors."""
     data = paired_cells(n_valid)
     part = module(data)
     best = {key: value.clone() for key, value in part.state_dict().items()}

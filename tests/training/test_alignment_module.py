@@ -1,4 +1,4 @@
-"""Training steps of the alignment: donors a few at a time give the gradients of all at once."""
+"""Training steps of the alignment: a few donors at a time give the same gradients as all at once."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def module(donors_at_a_time: int | None, **aligner) -> AlignmentModule:
     built = Aligner(vae, ["a", "b", "c"], path=5, head=[8, 4], pooling="attention", **aligner)
     optimizer = {"_target_": "torch.optim.SGD", "lr": 0.1}
     part = AlignmentModule(built, optimizer, cells(), donors_at_a_time=donors_at_a_time).double().train()
-    # in single precision rounding alone can be more than what is compared
+    # Double precision, because rounding in single precision can exceed the compared differences.
     part.of_samples_af, part.of_profiles_sf = part.of_samples_af.double(), part.of_profiles_sf.double()
     return part
 
 
 def gradients(part: AlignmentModule) -> tuple[dict[str, torch.Tensor], int]:
-    """Gradients of one step, and the number of values kept for them."""
+    """Return the gradients of one step, and the number of values saved for them."""
     kept = 0
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
@@ -81,7 +81,7 @@ def test_what_is_computed_again_drops_the_same() -> None:
 
 
 def _uncached(part: AlignmentModule, donor_n: torch.Tensor, step: int):
-    """The same chunks, their activations kept."""
+    """The same chunks without recomputation."""
     found = [part._project(chunk) for chunk in donor_n.split(step)]
     owner = torch.cat([step * i + chunk[2] for i, chunk in enumerate(found)])
     return torch.cat([chunk[0] for chunk in found]), torch.cat([chunk[1] for chunk in found]), owner

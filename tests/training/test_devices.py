@@ -1,4 +1,4 @@
-"""Several devices: what is asked for, what SLURM has started, and statistics over the samples of all processes."""
+"""Several devices: requested devices, SLURM tasks, and statistics over the samples of all processes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _part(rank: int, address: str, folder: str) -> None:
     x = torch.load(f"{folder}/x.pt")[rank::2].requires_grad_()
     norm = BatchNorm(4)
     y = norm(x)
-    # what depends on all samples at once: the mean of the squares over everything
+    # A value that depends on all samples: the mean of squares.
     processes.mean((y * torch.arange(4)).square().mean() + y.sigmoid().mean()).log().backward()
     chosen = processes.agree(10 + rank)
     torch.save((y.detach(), x.grad, norm.state_dict(), chosen), f"{folder}/{rank}.pt")

@@ -1,4 +1,4 @@
-"""What the process that trains makes of the hardware."""
+"""Precision and cluster environment of the training process."""
 
 from __future__ import annotations
 

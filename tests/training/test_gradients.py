@@ -1,4 +1,4 @@
-"""Gradients are clipped as torch clips them, and left alone where nothing is to be clipped."""
+"""Gradients are clipped as torch clips them, and do not change within the limit."""
 
 from types import SimpleNamespace
 

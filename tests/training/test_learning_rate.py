@@ -20,7 +20,7 @@ def optimizer() -> Optimizer:
 
 
 def used(steps: int, **arguments: float) -> list[float]:
-    """Learning rate of each step of a training, from the scheduler itself."""
+    """Return the learning rate of each step of a training."""
     stepped = optimizer()
     schedule = warmup_cosine(stepped, steps, **arguments)
     assert schedule["interval"] == "step"

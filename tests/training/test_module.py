@@ -1,4 +1,4 @@
-"""What would make a GPU wait for the CPU, refused while a step runs; and what the same seed gives twice.
+"""Steps never wait for the GPU, and the same seed gives the same bits.
 
 There is no GPU here: on one, `.item()`, a copy between devices and a result whose size depends on values stop the queue of
 kernels. All three are visible on a CPU.
@@ -24,11 +24,13 @@ SIZE_DEPENDS_ON_VALUES = {"aten::nonzero", "aten::masked_select", "aten::repeat_
 
 
 class NoWaiting(TorchDispatchMode):
-    """Refuse what waits. Numbers that were drawn on the host may be read: no GPU knows of them."""
+    """Refuse operations that wait for the device; numbers that were drawn on the host may be read."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.drawn_on_host: dict[int, torch.Tensor] = {}  # kept, so that no other gets its place
+        self.drawn_on_host: dict[
+            int, torch.Tensor
+        ] = {}  # keeps the tensors alive, so that no id is used twice
         self.seen = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Gradients are gone before validation, and the memory of the first ones is handed back once a fit."""
+"""Gradients are cleared before validation, and the first step returns freed memory once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gtex_vae.training.module import VAEModule
 
 
 class Look(Callback):
-    """How many parameters have a gradient before each step of the optimizer, after it and in validation."""
+    """Counts parameters with a gradient before and after each step of the optimizer, and in validation."""
 
     def __init__(self) -> None:
         self.seen: dict[str, set[int]] = {"before step": set(), "after step": set(), "validation": set()}

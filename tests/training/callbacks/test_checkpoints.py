@@ -27,7 +27,7 @@ class Training:
         self.saved.append(self.current_epoch)
 
     def run(self, *, stop_after: int | None = None) -> list[int]:
-        """The epochs, of a second each, after which the state was written."""
+        """Return the epochs, of one second each, after which the state was saved."""
         last, module = checkpoints.LastCheckpoint(), None
         last.dirpath = "somewhere"
         trainer: Any = self
@@ -44,7 +44,7 @@ def test_slow_writing_takes_a_small_share_and_the_last_epoch_is_kept(monkeypatch
     saved = Training(monkeypatch, 50, writing=0.5).run()
     assert saved[0] == 0
     assert saved[-1] == 49
-    # half a second is a twentieth of ten
+    # 0.5 s is 5 % of 10 s
     assert saved[:-1] == [0, 10, 20, 30, 40]
 
 

@@ -1,4 +1,4 @@
-"""A NaN or infinite loss ends training with the step, the sample and the cause, before anything is saved."""
+"""A NaN or infinite loss stops training before anything is saved, and names step, sample and cause."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def fit(data: ExpressionDataModule, module: VAEModule, folder: Path, **trainer: 
 
 
 def order(data: ExpressionDataModule) -> list[int]:
-    """Training rows in the order of the first epoch."""
+    """Return the training rows in the order of the first epoch."""
     return [int(row) for batch in data.train_dataloader() for row in batch.row_n]
 
 
@@ -70,7 +70,7 @@ def test_a_poisoned_sample_is_named_with_its_step(
     assert f"step {step} (epoch 0)" in message
     assert f"sample row {row} contains NaN or infinity" in message
     assert "\n" not in message
-    # nothing that was trained on it has been saved
+    # no checkpoint was saved
     saved = list(tmp_path.rglob("last.ckpt"))
     if step == 1:
         assert not saved
@@ -85,7 +85,7 @@ def test_a_learning_rate_out_of_all_bounds_is_named(
 ) -> None:
     with pytest.raises(NonFiniteLossError) as error:
         fit(data, module(data, lr=lr), tmp_path)
-    # the first steps blow the weights up; which loss is the first to show it depends on the size of the rate
+    # The first steps make the weights explode; the rate decides which loss shows it first.
     assert re.match(r"loss is not finite at step [23] \(epoch 0\), batch of rows \[", str(error.value))
     assert f"the learning rate is {shown}: lower optimizer.lr" in str(error.value)
 
@@ -109,7 +109,7 @@ def test_half_precision_overflow_is_told_apart(data: ExpressionDataModule) -> No
 
 
 def test_the_first_bad_step_is_kept_until_somebody_looks(data: ExpressionDataModule) -> None:
-    """On a GPU the note is read now and then; later losses, bad or not, must not move it."""
+    """On a GPU the recorded step is read only sometimes; later losses must not change it."""
 
     class Loop:
         global_step, current_epoch = 0, 0

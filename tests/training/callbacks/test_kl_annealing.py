@@ -1,4 +1,4 @@
-"""The callbacks that set beta, capacity and mask ratio: functions of the step, whatever happened before."""
+"""Callbacks that set beta, capacity and mask ratio as functions of the step, and callbacks that depend on the warm-up."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def module(step: int = 0, seed: int = 0) -> Any:
 
 
 def at(callback: Any, steps: range) -> list[Any]:
-    """The module after each of the steps."""
+    """Return the module after each step."""
     if isinstance(callback, KLAnnealing):
         callback.on_train_start(trainer(steps[0]), module())
     seen = []
