@@ -49,12 +49,12 @@ def forest_r2(z_nd: np.ndarray, values: pd.Series, donors: pd.Series) -> float:
     return 1.0 - float(np.square(y_n - predicted_n).sum() / np.square(y_n - y_n.mean()).sum())
 
 
-def known_of(run: Path, columns: list[str], *, told: bool) -> dict[str, dict[str, float]]:
+def known_of(run: Path, columns: list[str], *, given: bool) -> dict[str, dict[str, float]]:
     """Score the prediction of each covariate from the embeddings of the run's held-out donors."""
     model = TrainedModel.load(run / "model")
     adata = open_samples(run, model)
     test = adata[(adata.obs["split"] == "test").to_numpy()]
-    z_nd = embed_in_batches(model.with_covariates(test.obs if told else test.obs[[]]), np.asarray(test.X))
+    z_nd = embed_in_batches(model.with_covariates(test.obs if given else test.obs[[]]), np.asarray(test.X))
     table = predictability(z_nd, test.obs, columns)
     found: dict[str, dict[str, float]] = {str(name): row.dropna().to_dict() for name, row in table.iterrows()}
     for name in table.index[table["measure"] == "r2"]:
@@ -122,10 +122,10 @@ def main() -> None:
             metrics = json.loads((run / "metrics.json").read_text())
             models[name] = {
                 "metrics": {key: metrics[key] for key in KEYS},
-                "covariates": known_of(run, arguments.columns, told=True),
+                "covariates": known_of(run, arguments.columns, given=True),
             }
         models["conditional, unknown covariates"] = {
-            "covariates": known_of(run, arguments.columns, told=False)
+            "covariates": known_of(run, arguments.columns, given=False)
         }
         if "ischemic_time" in arguments.columns:
             result["counterfactual"] = counterfactual(run, Path(folder, "encoded"))

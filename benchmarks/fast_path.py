@@ -37,13 +37,14 @@ def one(way: str, overrides: list[str]) -> dict[str, Any]:
     """Train in this process; return the curve, CPU seconds, and the share of validation."""
     from lightning.pytorch import Callback
 
+    from gtex_vae import runtime
     from gtex_vae.nn import linear
     from gtex_vae.training import environment
 
     environment.quiet_libraries()
     if way == "plain":
         linear.LARGE = sys.maxsize  # no layer is so large
-        environment.tune_process = lambda: None
+        runtime.tune_process = lambda: None
     curve: list[dict[str, float]] = []
 
     class Watch(Callback):

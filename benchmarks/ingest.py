@@ -1,8 +1,8 @@
-"""A GCT of GTEx shape to a float32 matrix: this package against pandas.read_csv and against decompression alone.
+"""Reading a GCT of GTEx size: this package compared with pandas.read_csv and with decompression alone.
 
-Every reader runs in a process of its own, several times and in turn, so that a busy machine slows all alike. Ratios are
-of the fastest runs; peak memory is the process's own. Imports, and loading compiled code, are measured apart, on a tiny
-file. CPU seconds, of all threads together, tell what a machine without a free second core has to do.
+Every reader runs several times in its own process, in alternation, so that a busy machine affects all of them. Ratios are of
+the fastest runs. Imports and loading of compiled code are measured separately on a tiny file. CPU seconds of all threads
+estimate the time on a machine without a free second core.
 
     python benchmarks/ingest.py --rows 1500
     python benchmarks/ingest.py --rows 56200 --repeats 1 --without-pandas --result benchmarks/results/ingest_full.json
@@ -24,10 +24,10 @@ from record import machine, write
 
 SAMPLES = 17_382
 GENES = 56_200
-# protein-coding genes among the genes of GENCODE v26, as GTEx v8 counts them: a third of the rows
+# protein-coding genes of GENCODE v26, as in GTEx v8: a third of the rows
 CODING = 19_800
 VALUES_IN_POOL = 1 << 20
-# then rows come again, which gzip does not notice: it looks back no further than half a row
+# then rows repeat, which does not affect gzip: its window is half a row
 DISTINCT_ROWS = 1500
 
 
@@ -85,7 +85,7 @@ def gtex_vae_coding(path: Path) -> tuple[int, ...]:
     """Read the share of genes that are protein-coding."""
     from gtex_vae.data.readers import read_matrix
 
-    # evenly spread over the file, as coding genes are
+    # evenly spread over the file, like coding genes
     return read_matrix(
         path,
         keep_gene=lambda gene, _: (
@@ -129,7 +129,7 @@ def measure(name: str, path: Path, tiny: Path) -> None:
 
 
 def child(*arguments: str) -> str:
-    """Run this script again in a fresh process."""
+    """Run this script in a new process."""
     done = subprocess.run(
         [sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True
     )

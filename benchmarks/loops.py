@@ -16,7 +16,7 @@ from typing import Any
 
 WARM = 3
 BLOCK = 25  # steps of a measurement on a GPU
-HELD_OUT = 140  # samples of the validation and of the test split, which no step sees
+HELD_OUT = 140  # samples of the validation and of the test split, not used by steps
 
 
 @dataclass(frozen=True)
@@ -167,13 +167,13 @@ def ours(
     work: Workload,
     steps: int,
     precision: str,
-    beside: dict[str, Iterator[None]] | None = None,
+    others: dict[str, Iterator[None]] | None = None,
     *,
     device: str = "cpu",
 ) -> dict[str, list[tuple[float, float]]]:
-    """The product's module, callbacks, logger and trainer; others may take a step of theirs after each of its own.
+    """Run the package's module, callbacks, logger and trainer; ``others`` take one step after each of its steps.
 
-    A step lasts from the end of the one before to its own end, so that nothing the trainer does is left out.
+    A step lasts from the end of the previous one to its own end, so that it includes everything the trainer does.
     """
     import numpy as np
     import pandas as pd
@@ -185,7 +185,7 @@ def ours(
     from gtex_vae.training.build import build_trainer
     from gtex_vae.training.module import VAEModule
 
-    took: dict[str, list[tuple[float, float]]] = {"ours": [], **{name: [] for name in beside or {}}}
+    took: dict[str, list[tuple[float, float]]] = {"ours": [], **{name: [] for name in others or {}}}
     block, batches = size_of_block(device), batches_for(steps, device)
 
     class Clock(Callback):
@@ -197,7 +197,7 @@ def ours(
                 took["ours"].append(
                     tuple((b - a) / block for a, b in zip(self.since, now(device), strict=True))
                 )
-            for name, steps_of in (beside or {}).items():
+            for name, steps_of in (others or {}).items():
                 seconds = seconds_of(lambda steps_of=steps_of: next(steps_of))
                 if counts:
                     took[name].append(seconds)
@@ -216,7 +216,7 @@ def ours(
         held = HELD_OUT / n
         data = ExpressionDataModule("bench", f"{folder}/x.h5ad", val=held, test=held, batch_size=work.batch)
         data.setup()
-        left_out = ("best", "last", "figures", "console", "early_stopping")  # they act between epochs
+        left_out = ("best", "last", "figures", "console", "early_stopping")  # they only act between epochs
         callbacks = {k: v for k, v in config["callbacks"].items() if k not in left_out}
         settings = {"max_epochs": 1, "limit_train_batches": batches, "limit_val_batches": 0}
         settings["accelerator"] = {"cpu": "cpu", "cuda": "gpu"}[device]
@@ -237,7 +237,7 @@ def ours(
 
 
 def timed(loop: Iterator[None], device: str = "cpu") -> list[tuple[float, float]]:
-    """Wall and CPU seconds of each step of a loop, the first left out; of the blocks' mean steps on a GPU."""
+    """Measure wall and CPU seconds of each step after warm-up; on a GPU, of the mean step of each block."""
     took, block = [], size_of_block(device)
     while True:
         try:
@@ -253,7 +253,7 @@ class _Done(Exception):  # noqa: N818
 def train_watched(
     config: dict[str, Any], run_dir: Path, watch: Any, before_pca: Callable[[], None] = lambda: None
 ) -> None:
-    """The product's own training of a config, without the metrics at its end, a callback of ours looking on.
+    """Run the package's training of a config without final metrics, with an additional callback.
 
     The callback may set ``done`` to end it after any validation.
     """
@@ -298,7 +298,7 @@ def layers(work: Workload, precision: str) -> list[tuple[int, int, int]]:
 
     with torch.device("meta"):
         vae = build(work.config(precision)["model"], under="gtex_vae.models", n_genes=work.genes)
-    data = (work.genes, vae.encoders[0].mlp[0].in_features)  # nobody needs the gradient of the data
+    data = (work.genes, vae.encoders[0].mlp[0].in_features)  # the gradient of the data is not computed
     of = (layer for layer in vae.modules() if isinstance(layer, nn.Linear))
     return [(a.in_features, a.out_features, 2 if a.in_features in data else 3) for a in of]
 

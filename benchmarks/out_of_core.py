@@ -1,10 +1,9 @@
-"""Training from disk within a bound of memory, against training from memory: samples/s and peak memory, same model.
+"""Training from disk with limited memory compared with training from memory: samples/s and peak memory.
 
-100,000 simulated samples x 5,000 genes in a processed .h5ad. Each training is one epoch of a VAE on the genes with the
-product's own module, callbacks and trainer, in a process of its own; the two take turns. Before an epoch from disk the
-file is dropped from the page cache, so that the disk is read. Beside it, loaders alone, without a model: ours on .h5ad
-and on sharded zarr, and anndata's AnnLoader on the same .h5ad. And preprocessing of the same file as if it were raw, in
-memory and in chunks.
+100,000 simulated samples x 5,000 genes in a processed .h5ad. Each training is one epoch of a VAE on genes with the package's
+module, callbacks and trainer, in its own process, in alternation. The file is dropped from the page cache before an epoch from
+disk. Loaders are also measured without a model: ours on .h5ad and sharded zarr, and anndata's AnnLoader on the .h5ad. So is
+preprocessing of the file as raw input, in memory and in chunks.
 
     python benchmarks/out_of_core.py --rounds 3
 """
@@ -27,7 +26,7 @@ from record import machine, write
 
 SAMPLES, GENES, BATCH = 100_000, 5_000, 128
 MEMORY_GIB = 0.5
-# on genes, as what passes through the loader; coordinates of a basis may fit into memory
+# on genes, so that they pass through the loader; coordinates may fit into memory
 MODEL = ["model.n_components=null", "model.n_members=1", "model.hidden_dims=[1024]"]
 WARM = 5
 RESULT = Path(__file__).parent / "results" / "out_of_core.json"
@@ -68,6 +67,7 @@ def train(path: Path, memory_gib: float | None) -> dict[str, float]:
     from hydra import compose, initialize_config_dir
     from lightning.pytorch import Callback
 
+    from gtex_vae import runtime
     from gtex_vae.config import register_resolvers, to_plain
     from gtex_vae.data.datamodule import ExpressionDataModule
     from gtex_vae.paths import conf_dir
@@ -83,7 +83,7 @@ def train(path: Path, memory_gib: float | None) -> dict[str, float]:
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
             self.end, self.work_end = time.perf_counter(), time.process_time()
 
-    environment.tune_process()
+    runtime.tune_process()
     environment.quiet_libraries()
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -155,7 +155,7 @@ def prepare(path: Path, where: str) -> dict[str, float]:
 
 
 def child(*arguments: str) -> dict[str, float]:
-    """Run this script again in a fresh process."""
+    """Run this script in a new process."""
     done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
@@ -198,7 +198,7 @@ def main() -> None:
     prepared = {}
     try:
         if not path.exists():
-            import load as load_benchmark  # the file beside this one
+            import load as load_benchmark  # benchmarks/load.py
 
             load_benchmark.generate(path, arguments.samples, arguments.genes)
         if not sharded.exists():

@@ -1,9 +1,8 @@
-"""The whole way on the real GTEx v6 extract, from the matrix to the report: each stage as a user runs it.
+"""All stages on the GTEx v6 extract, from the matrix to the report, as a user runs them.
 
     python benchmarks/pipeline.py [key=value ...]
 
-Preprocess, train to the end of the default schedule, evaluate with every collection of gene sets, analyze; each a process of
-its own, one after the other. Further overrides go to training.
+Preprocess, train with the default schedule, evaluate with all collections of gene sets, and analyze, each in its own process. Further overrides go to training.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Pseudobulk of 1.2 million simulated cells, streamed from disk, against the pandas groupby that most people write.
+"""Pseudobulk of 1.2 million simulated cells, streamed from disk, compared with a pandas groupby.
 
-Every way runs in a process of its own, in turn; times are the fastest runs, peak memory is the process's own. pandas
-gets the first cells only, since it needs the whole matrix dense; both are timed on those, so the ratio is of one load.
-The cells of 100 donors are simulated and written again under other names until there are enough donors.
+Every method runs in its own process, in alternation; times are those of the fastest runs. pandas needs a dense matrix, so both
+methods are timed on the first cells only. The cells of 100 donors are simulated, and repeated under other names until
+there are enough donors.
 
     python benchmarks/pseudobulk.py
 """
@@ -70,11 +70,11 @@ def streamed(path: Path) -> list[int]:
 def streamed_sums(path: Path) -> list[int]:
     """Add up each donor's cell types and no more: what the groupby does."""
     from gtex_vae.data.single_cell.cells import open_cells
-    from gtex_vae.data.single_cell.groups import divide
+    from gtex_vae.data.single_cell.groups import group_cells
     from gtex_vae.data.single_cell.sums import sum_groups
 
     with open_cells(path) as cells:
-        grouping = divide(cells.obs["donor"], cells.obs["cell_type"], None, "cells")
+        grouping = group_cells(cells.obs["donor"], cells.obs["cell_type"], None, "cells")
         return list(sum_groups(cells, grouping.group_i, len(grouping.key_s)).shape)
 
 
@@ -109,7 +109,7 @@ def measure(name: str, path: Path) -> None:
 
 
 def child(*arguments: str) -> dict:
-    """Run this script again in a fresh process."""
+    """Run this script in a new process."""
     done = subprocess.run(
         [sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True
     )

@@ -27,8 +27,8 @@ def machine(loads: Sequence[float], packages: Sequence[str]) -> dict[str, Any]:
 
 def processor() -> str:
     """Return family and model of the processor."""
-    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    first = dict(line.split(":", 1) for line in told.partition("\n\n")[0].splitlines() if ":" in line)
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    first = dict(line.split(":", 1) for line in text.partition("\n\n")[0].splitlines() if ":" in line)
     found = {key.strip(): value.strip() for key, value in first.items()}
     keys = ("model name", "cpu family", "model")
     return " ".join(found[key] for key in keys if key in found) or platform.processor()

@@ -1,15 +1,13 @@
-"""Training steps side by side: the published loop, a loop written by hand with our arithmetic, and the product's trainer.
+"""Time of a training step: the published loop, a plain loop with our arithmetic, and the package's trainer.
 
     python benchmarks/train_step.py [--work published] [--rounds 3] [--steps 10] [--device cuda]
 
 ``published``: 19,797 genes, 4096-2048-1024-512-256, 64 latent dimensions, batch 128. ``default``: the default model on
 1,024 principal components, four members, without the published loop. ``contrastive``: the default model with either
-contrastive term beside the same without. Each measurement is a process of its own
-(allocator settings are per process; on a GPU one process makes all); the methods take turns, so that a noisy machine hits all
-alike. Wall seconds say
-something on an idle machine alone; with other work on it take OMP_NUM_THREADS=1 and look at CPU seconds, as the table in
-the docs does. ``small`` does so in one process in which the loops take turns step by step. On a GPU a step is the mean of
-a block of them, and ``--steps`` counts blocks.
+contrastive term and without. Each measurement runs in its own process, because allocator settings are per process (on a GPU
+all share one). Methods alternate, so that a busy machine affects all of them. Wall seconds are only meaningful on an idle
+machine; otherwise use OMP_NUM_THREADS=1 and CPU seconds. ``small`` uses CPU seconds in one process, alternating step by
+step. On a GPU, a step is the mean over a block, and ``--steps`` counts blocks.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def methods(work: str, device: str) -> dict[str, Callable[[int], Any]]:
-    """Name to a function of the number of steps."""
+    """Return the methods by name, as functions of the number of steps."""
     if work == "contrastive":
         return {
             name: lambda steps, name=name: ours(WORKLOADS[name], steps, PRECISIONS["bf16"], device=device)[
@@ -60,16 +58,17 @@ def methods(work: str, device: str) -> dict[str, Callable[[int], Any]]:
 
 
 def one(work: str, name: str, steps: int, device: str) -> list[Any]:
-    """Steps of one method. The published loop knows nothing of allocators; every other has what the product sets."""
+    """Run the steps of one method. Only the published loop keeps the default allocator settings."""
+    from gtex_vae import runtime
     from gtex_vae.training import environment
 
     if name.startswith("published loop"):
         import torch
 
-        torch.set_num_threads(environment.available_cpus())
+        torch.set_num_threads(runtime.available_cpus())
         torch.set_float32_matmul_precision("highest")
     else:
-        environment.tune_process()
+        runtime.tune_process()
     environment.quiet_libraries()
     if name.startswith("limit"):
         return [limit(WORKLOADS[work], PRECISIONS[name.split()[-1]], device)]
@@ -78,7 +77,7 @@ def one(work: str, name: str, steps: int, device: str) -> list[Any]:
 
 
 def in_a_process(*of: object) -> list[Any]:
-    """What `one` gives, from a process of its own."""
+    """Run `one` in its own process."""
     options = zip(("--work", "--one", "--steps", "--device"), map(str, of), strict=True)
     command = [sys.executable, __file__, *(word for option in options for word in option)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -89,22 +88,23 @@ def in_a_process(*of: object) -> list[Any]:
 
 
 def small(steps: int) -> dict[str, Any]:
-    """One process, one thread, loops in turn."""
+    """Alternate the loops in one process with one thread."""
     import torch
 
+    from gtex_vae import runtime
     from gtex_vae.training import environment
 
-    environment.tune_process()
+    runtime.tune_process()
     environment.quiet_libraries()
     torch.set_num_threads(1)
     load = WORKLOADS["small"]
-    beside = {"published loop": published(load, steps + 1), "by hand": by_hand(load, steps + 1, "32-true")}
-    took = ours(load, steps, "32-true", beside)
+    others = {"published loop": published(load, steps + 1), "by hand": by_hand(load, steps + 1, "32-true")}
+    took = ours(load, steps, "32-true", others)
     return {"cpu_seconds": {name: [cpu for _, cpu in of] for name, of in took.items()}}
 
 
 def in_turn(work: str, rounds: int, steps: int, device: str) -> dict[str, Any]:
-    """Seconds of each method's step: the median step of each round."""
+    """Measure the median step of each method in each round."""
     names = list(methods(work, device))
     if work != "contrastive":
         names += [f"limit {name}" for name in PRECISIONS]
@@ -127,7 +127,7 @@ def in_turn(work: str, rounds: int, steps: int, device: str) -> dict[str, Any]:
 
 
 def of_the_card(work: str, seconds: dict[str, list[float]]) -> dict[str, Any]:
-    """Which GPU it was, and the share of its rate in large products that a step's own products reach."""
+    """Describe the GPU, and the share of its peak rate that a step's matrix products reach."""
     import torch
 
     rate = {name: teraflops_of_the_card(precision) for name, precision in PRECISIONS.items()}
@@ -147,7 +147,7 @@ def of_the_card(work: str, seconds: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Take turns, then write every step."""
+    """Run the methods in alternation and write every step."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--work", choices=("published", "default", "contrastive", "small"), default="published"

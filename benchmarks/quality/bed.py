@@ -17,13 +17,13 @@ import numpy as np
 import torch
 import variants
 
+from gtex_vae import runtime
 from gtex_vae.analysis.metrics.imputation import hidden_batches
 from gtex_vae.analysis.metrics.tissue import accuracy, knn_predict, logreg_predict
 from gtex_vae.functional.schedules import kl_weight, warmup_cosine
 from gtex_vae.models.objective import Objective
 from gtex_vae.models.pca import PCA
 from gtex_vae.models.vae import VAE
-from gtex_vae.training import environment
 
 BATCH_SIZE = 128
 FAR = 10.0  # standard deviations: a handful of held-out entries beyond it would decide R2
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--save", action="store_true")
     arguments = parser.parse_args()
-    environment.tune_process()
+    runtime.tune_process()
     settings = {} if arguments.variant == "pca" else variants.VARIANTS[arguments.variant]
     fold = Fold(arguments.folder, arguments.fold, settings.get("components"))
     start = time.perf_counter()

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from bed import Fold, weights_file
 
+from gtex_vae import runtime
 from gtex_vae.models.vae import VAE
-from gtex_vae.training import environment
 
 
 def parser(description: str, *, members: int) -> argparse.ArgumentParser:
@@ -24,7 +24,7 @@ def parser(description: str, *, members: int) -> argparse.ArgumentParser:
 
 def load(arguments: argparse.Namespace) -> tuple[Fold, VAE]:
     """Its fold, and the model in evaluation mode, without steps towards the mode."""
-    environment.tune_process()
+    runtime.tune_process()
     fold = Fold(arguments.folder, arguments.fold)
     vae = VAE(fold.x_valid_ng.shape[1], n_components=len(fold.pca.components_dg), n_members=arguments.members)
     file = weights_file(arguments.folder, arguments.variant, arguments.fold)

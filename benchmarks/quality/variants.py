@@ -335,7 +335,7 @@ VARIANTS["iwae5"] = importance_weighted(5)
 
 
 def consistent(vae, output, y_nf):
-    """Nats by which members' means lie beside their average, as the posteriors' widths count them."""
+    """Squared deviation of members' means from their average, scaled by the posterior widths, in nats."""
     mu_mnd, log_var_mnd = (
         part.float().unflatten(0, (len(vae.encoders), -1)) for part in (output.mu_nd, output.log_var_nd)
     )
