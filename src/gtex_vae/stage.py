@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -21,7 +22,7 @@ from gtex_vae.config import check_fields, full_keys, nearest, register_resolvers
 from gtex_vae.errors import GtexVaeError, PrunedError
 from gtex_vae.files import write_json
 from gtex_vae.paths import conf_dir
-from gtex_vae.runs import continuation, directory, submission
+from gtex_vae.runs import continuation, directory, lock, submission
 from gtex_vae.runs.sweep import separate_data
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,18 @@ def stated_keys(callbacks: Mapping[str, Any]) -> set[str]:
     return {override.partition("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task}
 
 
+class RefuseLocked(Callback):
+    """Hydra callback that refuses a run directory in use before Hydra writes to it."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the directory of a single run."""
+        if directory.is_first_process():
+            try:
+                lock.refuse_locked(Path(config.hydra.run.dir))
+            except GtexVaeError as error:
+                exit_with(error, "")
+
+
 def exit_with(error: BaseException, config_name: str) -> NoReturn:
     """Print one line with the error and exit with status 1."""
     print(f"error: {explain(error, config_name)}", file=sys.stderr)
@@ -148,6 +161,20 @@ def run_stage(
         plain, continued = continuation.resumed_config(plain, run_dir, overrides)
     if not directory.is_first_process():
         return _follow_first_process(body, schema, plain, run_dir)
+    with lock.locked(run_dir):
+        return _run_locked(body, schema, plain, run_dir, per_call, continued=continued)
+
+
+def _run_locked(
+    body: Body[Settings],
+    schema: type[Settings],
+    plain: dict[str, Any],
+    run_dir: Path,
+    per_call: tuple[str, ...],
+    *,
+    continued: bool,
+) -> float | None:
+    """Claim a locked directory, run the body, and write the marker."""
     if continued:
         continuation.reopen(run_dir)
         directory.write_config(run_dir, plain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 import yaml
 
 from gtex_vae.inference.trained_model import TrainedModel
+from gtex_vae.runs.lock import locked
 from gtex_vae.training.module import VAEModule
 
 FILES = {
@@ -157,6 +159,19 @@ def test_other_settings_do_not_go_on_with_an_unfinished_run(train, tmp_path):
     assert refused.code == 1
     assert "model.dropout" in refused.stderr
     assert (tmp_path / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_directory_in_use_is_refused_and_nothing_in_it_changes(train, tmp_path):
+    def snapshot() -> dict[str, bytes]:
+        return {str(p.relative_to(tmp_path)): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+    with locked(tmp_path):
+        before = snapshot()
+        done = train(tmp_path, "trainer.max_epochs=1")
+        assert done.code == 1
+        assert f"{tmp_path} is in use by process {os.getpid()} on" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert snapshot() == before
 
 
 def test_relative_directories_are_where_the_command_is_typed(command, tmp_path):
