@@ -162,7 +162,9 @@ def run_stage(
     if not directory.is_first_process():
         return _follow_first_process(body, schema, plain, run_dir)
     with lock.locked(run_dir):
-        return _run_locked(body, schema, plain, run_dir, per_call, continued=continued)
+        return _run_locked(
+            body, schema, plain, run_dir, per_call, resume_with=resume_with, continued=continued
+        )
 
 
 def _run_locked(
@@ -172,6 +174,7 @@ def _run_locked(
     run_dir: Path,
     per_call: tuple[str, ...],
     *,
+    resume_with: str | None,
     continued: bool,
 ) -> float | None:
     """Claim a locked directory, run the body, and write the marker."""

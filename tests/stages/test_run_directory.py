@@ -20,7 +20,7 @@ from gtex_vae.training.module import VAEModule
 FILES = {
     "config.yaml", "checkpoints/best.ckpt", "checkpoints/best.json", "checkpoints/last.ckpt",
     "model/weights.safetensors", "model/model.json", "model/reference.safetensors", "model/README.md",
-    "splits.csv", "metrics.json", "log.txt", "provenance.json", "SUCCESS",
+    "splits.csv", "metrics.json", "log.txt", "provenance.json", "data_paths.json", "SUCCESS",
 }  # fmt: skip
 RECONSTRUCTION = {
     f"reconstruction/{key}" for key in ("mse", "mae", "r2", "gene_r2_median", "gene_pearson_median")
