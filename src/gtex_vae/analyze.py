@@ -9,7 +9,7 @@ from typing import Any
 
 from gtex_vae.files import write_beside
 from gtex_vae.runs import data_paths
-from gtex_vae.runs.directory import find_run
+from gtex_vae.runs.directory import find_run, results_folder
 from gtex_vae.stage import stage
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ class AnalyzeConfig:
     """Root keys of ``conf/analyze.yaml``."""
 
     run: str
+    to: str | None
     genesets: list[str]
     gene_embedding: str
     seed: int
@@ -40,22 +41,27 @@ def main(config: AnalyzeConfig, run_dir: Path) -> None:
     from gtex_vae.inference.trained_model import TrainedModel
 
     run = find_run(config.run, Path(config.paths["outputs"]))
+    results = results_folder(run, config.to, fixed=is_alignment(run))
     if is_alignment(run):
         log.info("report: %s", write_report(run, seed=config.seed))
         return
     data_paths.move(run, config.data)
     model = TrainedModel.load(run / "model")
-    if not (run / "evaluation" / "metrics.json").exists():
+    evaluated = run if (run / "evaluation" / "metrics.json").exists() else results
+    if not (evaluated / "evaluation" / "metrics.json").exists():
         log.info("measuring %s on held-out donors first", run)
-        evaluate_run(run, model, config.genesets, seed=config.seed)
+        evaluate_run(run, model, config.genesets, results=results, seed=config.seed)
     log.info("analyzing %s", run)
-    data = collect_report_data(run, model, gene_embedding=config.gene_embedding, seed=config.seed)
-    folder = run / "analysis"
+    data = collect_report_data(
+        run, model, results=evaluated, gene_embedding=config.gene_embedding, seed=config.seed
+    )
+    folder = results / "analysis"
     for name, table in tables(data).items():
         with write_beside(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, float_format="%.6g")
     drawn = {name: write_figure(folder / "figures" / name, figure) for name, figure in figures(data)}
-    show_figures(run, [folder / "figures" / f"{name}.png" for name in drawn])
+    if results == run:
+        show_figures(run, [folder / "figures" / f"{name}.png" for name in drawn])
     with write_beside(folder / "report.html") as temporary:
         temporary.write_text(report(data, drawn), encoding="utf-8")
     log.info("report: %s", folder / "report.html")

@@ -12,7 +12,7 @@ from typing import Any
 
 from gtex_vae.paths import matrix_name
 from gtex_vae.runs import data_paths
-from gtex_vae.runs.directory import find_run
+from gtex_vae.runs.directory import find_run, results_folder
 from gtex_vae.stage import stage
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ class EvaluateConfig:
     """Root keys of ``conf/evaluate.yaml``."""
 
     run: str
+    to: str | None
     input: str | None
     annotations: list[str]
     unit: str | None
@@ -45,6 +46,7 @@ def main(config: EvaluateConfig, run_dir: Path) -> None:
     from gtex_vae.inference.trained_model import TrainedModel
 
     run = find_run(config.run, Path(config.paths["outputs"]))
+    results = results_folder(run, config.to, fixed=is_alignment(run))
     if is_alignment(run):
         matrix = Path(config.input) if config.input else None
         compared, folder = evaluate_alignment(run, matrix, seed=config.seed)
@@ -53,13 +55,18 @@ def main(config: EvaluateConfig, run_dir: Path) -> None:
     data_paths.move(run, config.data)
     model = TrainedModel.load(run / "model")
     if config.input is None:
-        folder = run / "evaluation"
+        folder = results / "evaluation"
         log.info("measuring %s on held-out donors", run)
         result = evaluate_run(
-            run, model, config.genesets, supervised_terms=config.supervised_terms, seed=config.seed
+            run,
+            model,
+            config.genesets,
+            results=results,
+            supervised_terms=config.supervised_terms,
+            seed=config.seed,
         )
     else:
-        folder = run / "evaluation" / matrix_name(config.input)
+        folder = results / "evaluation" / matrix_name(config.input)
         result = evaluate_input(
             run, folder, model, config.input, annotations=config.annotations, unit=config.unit, layer=config.layer,
             orientation=config.orientation, min_overlap=config.min_overlap, seed=config.seed,

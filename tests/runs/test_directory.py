@@ -259,3 +259,30 @@ def test_retired_keys_of_an_older_config(run_dir: Path) -> None:
         else:
             with pytest.raises(RunError, match=r"made with data\.axis=genes, an option that was removed"):
                 find_run(str(run_dir), run_dir.parent)
+
+
+def test_results_of_a_read_only_run_go_elsewhere_or_are_refused_before_the_work(tmp_path, monkeypatch):
+    from gtex_vae.runs import directory
+
+    assert directory.results_folder(tmp_path, None) == tmp_path
+    monkeypatch.setattr(directory.os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(RunError, match="is not writable; add to=FOLDER"):
+        directory.results_folder(tmp_path, None)
+    other = tmp_path.parent / "other/new"
+    assert directory.results_folder(tmp_path, str(other)) == other
+    with pytest.raises(RunError, match="leave out to="):
+        directory.results_folder(tmp_path, "elsewhere", fixed=True)
+
+
+def test_a_model_is_found_by_its_folder_or_its_run(tmp_path):
+    from gtex_vae.runs.directory import find_model
+
+    folder = tmp_path / "run/model"
+    folder.mkdir(parents=True)
+    (folder / "model.json").write_text("{}")
+    assert find_model(str(folder), tmp_path) == folder  # also without the rest of the run
+    with pytest.raises(RunError, match="is no run directory"):
+        find_model(str(folder.parent), tmp_path)
+    (folder.parent / CONFIG).write_text("data: {}")
+    (folder.parent / SUCCESS).touch()
+    assert find_model(str(folder.parent), tmp_path) == folder

@@ -158,6 +158,17 @@ def test_without_the_training_data_profiles_are_drawn_from_the_prior(without_dat
     assert "how=tissue needs the training data" in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_results_go_to_another_folder(evaluated, command, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in (evaluated / "run").rglob("*")}
+    done = command("gtex_vae.evaluate", "run=run", f"to={tmp_path / 'results'}", cwd=evaluated)
+    assert done.code == 0, done.stderr
+    assert metrics(tmp_path / "results/evaluation") == metrics(evaluated / "run/evaluation")
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {
+        "evaluation", "gene_embeddings.h5ad", "gene_embeddings.parquet",
+    }  # fmt: skip
+    assert {path: path.stat().st_mtime_ns for path in (evaluated / "run").rglob("*")} == before
+
+
 def test_too_few_genes_are_one_line(evaluated, command):
     done = command("gtex_vae.evaluate", "run=run", "input=bare.tsv.gz", "min_overlap=0.9", cwd=evaluated)
     assert done.code == 1

@@ -30,10 +30,11 @@ def evaluate_run(
     model: TrainedModel,
     genesets: Sequence[str] = (),
     *,
+    results: Path | None = None,
     supervised_terms: int = 0,
     seed: int = 0,
 ) -> Evaluation:
-    """Evaluate a run on its own held-out donors and write ``evaluation/`` and the gene embeddings into it.
+    """Evaluate a run on its own held-out donors and write ``evaluation/`` and the gene embeddings.
 
     Parameters
     ----------
@@ -41,6 +42,8 @@ def evaluate_run(
         A finished training run and its model.
     genesets
         GMT files.
+    results
+        Where to write; None for the run, whose TensorBoard log and model card are then updated too.
     supervised_terms, seed
         As for `evaluate`.
     """
@@ -58,17 +61,19 @@ def evaluate_run(
         supervised_terms=supervised_terms,
         seed=seed,
     )
-    write_gene_embeddings(run, result.gene_embeddings, genes_table(model))
-    _write_predictions(run, model, splits, adata, result, seed=seed)
-    write_evaluation(run / "evaluation", result)
-    show_metrics(run)
-    if os.access(run / "model", os.W_OK):
-        write_card(run)
+    folder = run if results is None else results
+    write_gene_embeddings(folder, result.gene_embeddings, genes_table(model))
+    _write_predictions(folder, model, splits, adata, result, seed=seed)
+    write_evaluation(folder / "evaluation", result)
+    if folder == run:
+        show_metrics(run)
+        if os.access(run / "model", os.W_OK):
+            write_card(run)
     return result
 
 
 def _write_predictions(
-    run: Path, model: TrainedModel, splits: Splits, adata: AnnData, result: Evaluation, *, seed: int
+    folder: Path, model: TrainedModel, splits: Splits, adata: AnnData, result: Evaluation, *, seed: int
 ) -> None:
     """Write the predictions that analyze reads; see `RunPredictions`."""
     (x_valid_ng, valid_obs), (x_test_ng, test_obs) = splits["val"], splits["test"]
@@ -79,4 +84,4 @@ def _write_predictions(
     assert result.errors is not None
     RunPredictions(
         z_nd, latent_kl(model, x_test_ng, test_obs), *result.errors.tables(test_obs["tissue"])
-    ).save(run / "evaluation", adata.obs_names.tolist(), predictions_key(model, seed))
+    ).save(folder / "evaluation", adata.obs_names.tolist(), predictions_key(model, seed))

@@ -252,3 +252,20 @@ def find_model(run: str, outputs: Path) -> Path:
     if (Path(run) / "model.json").is_file():
         return Path(run)
     return find_run(run, outputs) / "model"
+
+
+def results_folder(run: Path, to: str | None, *, fixed: bool = False) -> Path:
+    """Return the folder for results about a run: ``to``, or the run itself.
+
+    Raises
+    ------
+    RunError
+        The folder is not writable; or ``to`` is given though the results are ``fixed`` to the run.
+    """
+    if fixed and to is not None:
+        raise RunError(f"to={to}: results of an alignment are written into its run; leave out to=")
+    folder = Path(to) if to is not None else run
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise RunError(f"{folder} is not writable; add to=FOLDER to write the results elsewhere")
+    return folder

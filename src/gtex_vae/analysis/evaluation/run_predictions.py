@@ -108,14 +108,16 @@ def latent_kl(model: TrainedModel, x_ng: NDArray[np.float32], obs: pd.DataFrame)
 
 
 def run_predictions(
-    run: Path, model: TrainedModel, adata: AnnData, fit_pca: Callable[[], PCA], *, seed: int = 0
+    folder: Path, model: TrainedModel, adata: AnnData, fit_pca: Callable[[], PCA], *, seed: int = 0
 ) -> RunPredictions:
     """Read the predictions of a run; predict, and write them, if they are missing or out of date.
 
     Parameters
     ----------
-    run, model
-        Finished training run and its model.
+    folder
+        The ``evaluation`` folder.
+    model
+        Trained model of the run.
     adata
         Samples of `gtex_vae.analysis.evaluation.run_samples.open_samples`.
     fit_pca
@@ -123,7 +125,7 @@ def run_predictions(
     seed
         Seed of the hidden entries.
     """
-    folder, key, samples = run / "evaluation", predictions_key(model, seed), adata.obs_names.tolist()
+    key, samples = predictions_key(model, seed), adata.obs_names.tolist()
     found = RunPredictions.load(folder, samples, key)
     if found is not None:
         return found

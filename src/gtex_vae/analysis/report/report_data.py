@@ -99,7 +99,12 @@ class ReportData:
 
 
 def collect_report_data(
-    run: Path, model: TrainedModel, *, gene_embedding: str = DECODER_LOADINGS, seed: int = 0
+    run: Path,
+    model: TrainedModel,
+    *,
+    results: Path | None = None,
+    gene_embedding: str = DECODER_LOADINGS,
+    seed: int = 0,
 ) -> ReportData:
     """Read and compute the data of the report of an evaluated run.
 
@@ -107,6 +112,8 @@ def collect_report_data(
     ----------
     run, model
         A finished run and its model.
+    results
+        Folder of ``evaluation`` and the gene embeddings; None for the run.
     gene_embedding
         Name of the embedding in ``gene_embeddings.h5ad`` that defines neighbours.
     seed
@@ -114,6 +121,7 @@ def collect_report_data(
     """
     from tqdm import tqdm
 
+    results = run if results is None else results
     with tqdm(total=7, desc="analyzing", unit="step", leave=False, disable=None) as bar:
 
         def begin(what: str) -> None:
@@ -128,7 +136,7 @@ def collect_report_data(
         train, test = ((obs["split"] == split).to_numpy() for split in ("train", "test"))
         begin("predictions")
         predicted = run_predictions(
-            run, model, adata, partial(_pca, run, x_ng, train, model, seed), seed=seed
+            results / "evaluation", model, adata, partial(_pca, run, x_ng, train, model, seed), seed=seed
         )
         z_nd = predicted.z_nd
         maps = {"PCA": projections.pca_map(z_nd)}
@@ -141,12 +149,12 @@ def collect_report_data(
         genes.index = pd.Index(model.gene_ids, name="gene_id")
         genes.insert(0, "gene_name", model.gene_names)
         begin("gene neighbours")
-        if not (run / f"{STEM}.h5ad").exists():  # evaluated by an earlier version
+        if not (results / f"{STEM}.h5ad").exists():  # evaluated by an earlier version
             jacobian_gd = decoder_jacobian(model.vae, z_nd[train], seed=seed)
             write_gene_embeddings(
-                run, model_embeddings(model.vae, jacobian_gd, z_nd[train]), genes_table(model)
+                results, model_embeddings(model.vae, jacobian_gd, z_nd[train]), genes_table(model)
             )
-        embedding_gd = choose(read_gene_embeddings(run), gene_embedding)
+        embedding_gd = choose(read_gene_embeddings(results), gene_embedding)
         neighbours_gk, cosine_gk = cosine_neighbours(embedding_gd, NEIGHBOURS)
         begin("latent dimensions")
         return ReportData(
@@ -164,10 +172,10 @@ def collect_report_data(
             cosine_gk=cosine_gk,
             checks=checks,
             pairs=pairs,
-            metrics=json.loads((run / "evaluation" / "metrics.json").read_text(encoding="utf-8")),
-            intervals=read_intervals(run / "evaluation" / "intervals.csv"),
+            metrics=json.loads((results / "evaluation" / "metrics.json").read_text(encoding="utf-8")),
+            intervals=read_intervals(results / "evaluation" / "intervals.csv"),
             record=json.loads((run / "provenance.json").read_text(encoding="utf-8")),
-            evaluated=read_evaluated(run / "evaluation"),
+            evaluated=read_evaluated(results / "evaluation"),
         )
 
 
