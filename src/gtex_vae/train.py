@@ -8,7 +8,7 @@ from typing import Any
 
 from gtex_vae.config import build
 from gtex_vae.errors import ConfigError
-from gtex_vae.runs import directory
+from gtex_vae.runs import continuation, directory
 from gtex_vae.stage import in_sweep, stage, stated_keys
 
 
@@ -57,7 +57,7 @@ def main(config: TrainConfig, run_dir: Path) -> float | None:
         vae_dir = run_dir / "vae"
         if directory.status(vae_dir) != "finished":
             vae_config = replace(config, alignment=None, input=None)
-            directory.claim(vae_dir, asdict(vae_config))
+            directory.claim(vae_dir, asdict(vae_config), per_call=continuation.PER_CALL)
             fit_vae(asdict(vae_config), vae_dir, stated=stated)
             directory.mark(vae_dir)
     else:

@@ -60,6 +60,8 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise RunError(f"run={run_dir}: {CONFIG} does not contain a mapping")
     _drop_retired_keys(config, run_dir)
+    if "pretrained" in config:  # a training, maybe of a version without this key
+        config.setdefault("finish", False)
     return update_targets(config)
 
 
