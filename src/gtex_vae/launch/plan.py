@@ -61,6 +61,8 @@ def _taken(stage: str, override: str) -> str | None:
     if colon and alone in STAGES:
         return rest if alone == stage else None
     root = re.split(r"[./@=]", override.lstrip("+~"))[0]
+    if stage in OF_A_RUN and root == "data":  # they read the data of the run
+        return None
     added = root not in _roots("train") and (conf_dir() / root).is_dir()  # +experiment
     return override if root == "hydra" or root in _roots(stage) or (added and stage == "train") else None
 
