@@ -109,3 +109,11 @@ def test_a_job_that_refuses_edited_code(tmp_path, monkeypatch):
     with pytest.raises(RunError, match=r"gtex_vae/new.py new"):
         start(tmp_path / "edited", result)
     assert "changed since submission" in (tmp_path / "edited" / "FAILED").read_text()
+
+
+def test_a_job_that_slurm_refuses_is_explained():
+    class FailedJobError(RuntimeError):
+        """Like submitit's."""
+
+    line = explain(FailedJobError("sbatch: error: x\nsbatch: error: invalid partition specified: y"), "train")
+    assert "invalid partition specified: y; check hydra.launcher.partition" in line

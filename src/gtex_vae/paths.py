@@ -44,3 +44,14 @@ def matrix_name(path: Path | str) -> str:
     'GTEx_v8_RNASeQCv1.1.9_gene_tpm'
     """
     return FORMATS.sub("", Path(path).name)
+
+
+def expand_home(argument: str) -> str:
+    """Replace ``~`` at the start of a value of an override by the home directory, which the shell does not do there.
+
+    >>> expand_home("data.path=~/a.csv") == f"data.path={Path.home()}/a.csv"
+    True
+    >>> expand_home("~logger")
+    '~logger'
+    """
+    return re.sub(r"(?<=[=\[,'\"])~(?=/)", lambda _: str(Path.home()), argument)

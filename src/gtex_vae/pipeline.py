@@ -8,6 +8,7 @@ import sys
 
 from gtex_vae.launch.chain import run_chain
 from gtex_vae.launch.plan import plan
+from gtex_vae.paths import expand_home
 from gtex_vae.stage import exit_with
 
 HELP = """Run several stages in order with one command, in the terminal or as jobs that wait for each other.
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--config-dir")
     parser.add_argument("--cfg", choices=["job"])
-    given, overrides = parser.parse_known_args()
+    given, overrides = parser.parse_known_args(list(map(expand_home, sys.argv[1:])))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         if given.help:

@@ -21,7 +21,7 @@ from gtex_vae.analysis.report.sweep_summary import summarize_sweep
 from gtex_vae.config import check_fields, full_keys, nearest, register_resolvers, to_plain
 from gtex_vae.errors import GtexVaeError, PrunedError
 from gtex_vae.files import write_json
-from gtex_vae.paths import conf_dir
+from gtex_vae.paths import conf_dir, expand_home
 from gtex_vae.runs import continuation, directory, lock, submission
 from gtex_vae.runs.sweep import separate_data
 
@@ -78,6 +78,7 @@ def stage(
             import hydra
 
             register_resolvers()
+            sys.argv[1:] = map(expand_home, sys.argv[1:])
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors, which are explained in one line below
             # spinning threads would slow down other processes on a shared machine; read when torch is imported later
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -263,6 +264,11 @@ def explain(error: BaseException, config_name: str) -> str:
         return f"interrupted; {error}" if str(error) else "interrupted; repeat the command to resume the run"
     if type(error).__name__ == "UncompletedJobError":  # of submitit, when it does not requeue the job
         return f"{error} Increase hydra.launcher.timeout_min or hydra.launcher.max_num_timeout and repeat the command to resume the run"
+    if type(error).__name__ == "FailedJobError":  # of submitit
+        return (
+            f"SLURM refused the job: {str(error).strip().splitlines()[-1]}; "
+            "check hydra.launcher.partition, hydra.launcher.account and hydra.launcher.qos"
+        )
     if isinstance(error, OSError):
         return f"{type(error).__name__}: {error}"
     if "Config group override must be" in str(error):
@@ -283,8 +289,10 @@ def _explain_hydra(message: str, config_name: str) -> str:
     option = re.search(r"Could not find '([^']+)/([^']+)'", message)
     if option:
         group, name = option.groups()
-        available = message.partition("Available options")[2].splitlines()[1:]
-        return f"no {group}={name}{nearest(name, [line.strip() for line in available if line.startswith(chr(9))])}"
+        lines = message.partition("Available options")[2].splitlines()[1:]
+        # "=" is in the lines that list Hydra's search path
+        available = [line.strip() for line in lines if line.startswith("\t") and "=" not in line]
+        return f"no {group}={name}{nearest(name, available)}"
     return " ".join(line.strip() for line in message.splitlines() if line.strip())
 
 

@@ -111,6 +111,21 @@ def test_a_mended_command_may_use_the_same_directory(train, tmp_path):
     assert not (tmp_path / "FAILED").exists()
 
 
+def test_only_our_experiments_are_listed(command, tmp_path):
+    done = command("gtex_vae.train", "+experiment=zzz", cwd=tmp_path)
+    assert done.code == 1
+    assert "valid: conditional, contrastive," in done.stderr
+    assert "provider" not in done.stderr
+
+
+def test_a_home_directory_in_a_value_is_expanded(command, tmp_path):
+    done = command(
+        "gtex_vae.train", "data=file", "data.path=~/m.csv", "--cfg", "job", cwd=tmp_path, environ={"HOME": str(tmp_path)}
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    assert f"path: {tmp_path}/m.csv" in done.stdout
+
+
 def test_help_teaches(command, tmp_path):
     done = command("gtex_vae.train", "--help", cwd=tmp_path)
     assert done.code == 0

@@ -19,7 +19,7 @@ from gtex_vae.training.module import VAEModule
 
 FILES = {
     "config.yaml", "checkpoints/best.ckpt", "checkpoints/best.json", "checkpoints/last.ckpt",
-    "model/weights.safetensors", "model/model.json", "model/reference.safetensors", "model/README.md",
+    "model/weights.safetensors", "model/model.json", "model/reference.safetensors", "model/README.md", "model/pca.safetensors",
     "splits.csv", "metrics.json", "log.txt", "provenance.json", "data_paths.json", "SUCCESS",
 }  # fmt: skip
 RECONSTRUCTION = {
