@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gtex_vae.data.readers.matrix import RawMatrix
+from gtex_vae.data.readers.scaled_counts import are_counts, are_multiples, are_scaled_counts
 from gtex_vae.data.rows import LazyRows, rows_of
 from gtex_vae.data.units import CONVERTED_ON_READING, MILLION, UNITS, canonical_unit
 from gtex_vae.errors import DataError
@@ -22,7 +23,6 @@ _FLOOR = float(np.log2(0.001))
 _LOG2_CEILING = float(np.log2(MILLION + 1))
 _LN_CEILING = float(np.log(MILLION + 1))
 _SAMPLES_EXAMINED = 256
-_MIN_LOW_VALUES = 12
 # RPKM of short genes may add up to a little more than a million; intensities of microarrays have no zeros
 _COUNTS_TOTAL = 2.5e6
 _ZERO_SHARE = 0.02
@@ -71,7 +71,7 @@ def recognise_unit(path: Path, x_ng: Any, first_negative: str | None) -> tuple[s
 
     totals = x_sg.sum(axis=1, dtype=np.float64)
     if _is_million(totals):
-        if _are_scaled_counts(x_sg, x_sg):
+        if are_scaled_counts(x_sg, x_sg):
             return (
                 "cpm",
                 "the values of a sample add up to one million and are multiples of one smallest value",
@@ -80,10 +80,10 @@ def recognise_unit(path: Path, x_ng: Any, first_negative: str | None) -> tuple[s
     if highest <= _LOG2_CEILING:
         return _recognise_log(path, x_sg)
     if highest <= _LOG2_COUNT_CEILING:
-        if _are_counts(np.exp2(x_sg, dtype=np.float64) - 1):
+        if are_counts(np.exp2(x_sg, dtype=np.float64) - 1):
             return _LOG2_COUNTS
         raise _unsure(path, f"the values are fractional and at most {highest:.4g}, linear or logarithms")
-    if np.median(totals) <= 1.05 * MILLION and _are_scaled_counts(x_sg, x_sg):
+    if np.median(totals) <= 1.05 * MILLION and are_scaled_counts(x_sg, x_sg):
         return (
             "cpm",
             "the values of a sample are multiples of one smallest value, and add up to less than a million",
@@ -172,13 +172,13 @@ def _recognise_log(path: Path, x_sg: np.ndarray) -> tuple[str, str]:
     unlogged_sg = np.exp2(x_sg, dtype=np.float64) - 1
     unlogged = unlogged_sg.sum(axis=1)
     if _is_million(unlogged):
-        if _are_scaled_counts(unlogged_sg, x_sg):
+        if are_scaled_counts(unlogged_sg, x_sg):
             return (
                 "log2(cpm+1)",
                 "the values of a sample, as 2^x - 1, add up to one million and are multiples of one smallest value",
             )
         return "log2(tpm+1)", "the values of a sample, as 2^x - 1, add up to one million"
-    if _are_counts(unlogged_sg):
+    if are_counts(unlogged_sg):
         return _LOG2_COUNTS
     del unlogged_sg
     natural_sg = np.expm1(x_sg, dtype=np.float64)
@@ -187,16 +187,16 @@ def _recognise_log(path: Path, x_sg: np.ndarray) -> tuple[str, str]:
         if (np.abs(natural / scale - 1) < 0.01).mean() < 0.9:
             continue
         evidence = f"the values of a sample, as e^x - 1, add up to {scale:,.0f}"
-        if _are_scaled_counts(natural_sg, x_sg):
+        if are_scaled_counts(natural_sg, x_sg):
             return counts_unit, f"{evidence} and are multiples of one smallest value"
         if scale == MILLION:
             return "ln(tpm+1)", evidence
         raise _unsure(path, evidence, (counts_unit,), "if they were scaled from counts")
     part = "are multiples of one smallest value, as scaled counts of a part of the genes"
-    if _are_scaled_counts(natural_sg, x_sg) and _are_multiples(natural_sg):
+    if are_scaled_counts(natural_sg, x_sg) and are_multiples(natural_sg):
         return "ln(cp10k+1)", f"the values of a sample, as e^x - 1, {part}"
     unlogged_sg = np.exp2(x_sg, dtype=np.float64) - 1
-    if _are_scaled_counts(unlogged_sg, x_sg) and _are_multiples(unlogged_sg):
+    if are_scaled_counts(unlogged_sg, x_sg) and are_multiples(unlogged_sg):
         return "log2(cpm+1)", f"the values of a sample, as 2^x - 1, {part}"
     del natural_sg, unlogged_sg
     if highest > _LN_CEILING and np.median(unlogged) <= 1.05 * MILLION:
@@ -235,66 +235,6 @@ def _recognise_negative(path: Path, x_sg: np.ndarray, first_negative: str) -> tu
 def _is_million(totals: np.ndarray) -> bool:
     """Check whether at least 90 % of the samples add up to one million within 1 %."""
     return bool((np.abs(totals / MILLION - 1) < 0.01).mean() >= 0.9)
-
-
-def _are_counts(x_sg: np.ndarray) -> bool:
-    """Check whether unlogged values are whole numbers, up to the rounding of the logarithms, which grows with them."""
-    for highest, tolerance in ((1000, 0.02), (100, 0.02), (6.5, 0.04)):
-        low = x_sg[(x_sg > 0.5) & (x_sg < highest)]
-        if low.size >= _MIN_LOW_VALUES and (np.abs(low - np.rint(low)) < tolerance).mean() > 0.99:
-            return True
-    return False
-
-
-def _are_scaled_counts(linear_sg: np.ndarray, given_sg: np.ndarray) -> bool:
-    """Check whether the values of a sample are multiples of one smallest value, as counts over a library size are.
-
-    Rounding to some decimals also leaves few distinct low values. These lie on a grid as given, whose step is the same
-    in all samples or a power of ten.
-    """
-    found, steps, grid = [], [], []
-    for linear_g, given_g in zip(linear_sg, given_sg, strict=True):
-        positive = linear_g > 0
-        if not positive.any():
-            continue
-        low = positive & (linear_g < 20.5 * linear_g[positive].min())
-        values = np.unique(given_g[low])
-        found.append(low.sum() >= max(30, 2 * len(values)) and 1 < len(values) <= 20)
-        if len(values) > 1:
-            gaps = np.diff(values.astype(np.float64))
-            steps.append(float(gaps.min()))
-            ratios = gaps / steps[-1]
-            grid.append(bool((np.abs(ratios - np.rint(ratios)) < 0.02).all()))
-    if _are_multiples(linear_sg) and not (steps and np.mean(grid) >= 0.5 and _is_decimal(steps)):
-        return True
-    if not found or np.mean(found) < 0.5:
-        return False
-    same = len(steps) > 1 and (np.abs(np.array(steps) / np.median(steps) - 1) < 1e-3).mean() >= 0.9
-    return not (np.mean(grid) >= 0.5 and (_is_decimal(steps) or same))
-
-
-def _is_decimal(steps: Sequence[float]) -> bool:
-    """Check whether most steps are powers of ten."""
-    powers = np.log10(steps)
-    return bool((np.abs(powers - np.rint(powers)) < 1e-3).mean() >= 0.5)
-
-
-def _are_multiples(linear_sg: np.ndarray) -> bool:
-    """Check whether the low values of most samples are multiples of the smallest one, or of a part of it.
-
-    The smallest count need not be 1. With a wrong base of the logarithm, values are no multiples.
-    """
-    shares = []
-    for linear_g in linear_sg:
-        positive = linear_g[linear_g > 0]
-        if not positive.size:
-            continue
-        ratio = positive / positive.min()
-        ratio = ratio[(ratio > 1.5) & (ratio < 100)]
-        if ratio.size >= 2 * _MIN_LOW_VALUES:
-            parts = (part * ratio for part in range(1, 5))
-            shares.append(max(float((np.abs(x - np.rint(x)) < 0.03).mean()) for x in parts))
-    return bool(shares) and float(np.median(shares)) > 0.97
 
 
 def _unsure(path: Path, what: str, candidates: Sequence[str] = UNITS, when: str = "") -> DataError:
