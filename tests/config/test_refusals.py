@@ -54,9 +54,9 @@ WRONG = {
     "data._target_=os.system": ["_target_", "allowed"],
     "callbacks.masking._target_=gtex_vae.training.callbacks.masking.Maskin": ["_target_", "does not exist"],
     "model": ["model", "EQUAL"],
-    "data.name=log2(tpm+1)": ["data.name=log2(tpm+1) cannot be read", """'KEY="VALUE"'"""],
+    "data.name=log2(tpm+1)": ["data.name=log2(tpm+1) cannot be parsed", """'KEY="VALUE"'"""],
     "data.name=${x}": ["Interpolation key 'x' not found"],
-    "data.name=a=b (1).tsv": ["data.name=a=b (1).tsv cannot be read", """'KEY="VALUE"'"""],
+    "data.name=a=b (1).tsv": ["data.name=a=b (1).tsv cannot be parsed", """'KEY="VALUE"'"""],
     "model.latent_dim=": ["model.latent_dim"],
     "data=file": ["data.path"],
 }  # fmt: skip

@@ -281,7 +281,7 @@ def test_a_model_is_found_by_its_folder_or_its_run(tmp_path):
     folder.mkdir(parents=True)
     (folder / "model.json").write_text("{}")
     assert find_model(str(folder), tmp_path) == folder  # also without the rest of the run
-    with pytest.raises(RunError, match="is no run directory"):
+    with pytest.raises(RunError, match="is not a run directory"):
         find_model(str(folder.parent), tmp_path)
     (folder.parent / CONFIG).write_text("data: {}")
     (folder.parent / SUCCESS).touch()

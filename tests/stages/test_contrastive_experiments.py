@@ -217,7 +217,7 @@ def test_a_loss_that_is_not_finite_stops_the_alignment_with_its_cause(
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (("input=cells.h5ad",), "input= is for +experiment=contrastive"),
+        (("input=cells.h5ad",), "input= requires +experiment=contrastive"),
         (("+experiment=contrastive", "run=nowhere"), "run=nowhere does not exist"),
         (("+experiment=contrastive", "alignment.model.tune=some"), "alignment.model.tune='some'"),
         (("+experiment=contrastive", "alignment.batch_size=1"), "alignment.batch_size=1"),

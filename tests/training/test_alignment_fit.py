@@ -71,7 +71,7 @@ def test_the_vae_of_an_alignment_keeps_its_donors_or_is_refused(tmp_path: Path) 
     assert _seen(tmp_path) == tmp_path / "splits.csv"
     (tmp_path / "alignment").mkdir()
     (tmp_path / "alignment" / "alignment.json").write_text("{}")
-    with pytest.raises(RunError, match="give that VAE"):
+    with pytest.raises(RunError, match="set run= to the run of that VAE"):
         _seen(tmp_path)
     (tmp_path / "vae_splits.csv").touch()
     assert _seen(tmp_path) == tmp_path / "vae_splits.csv"
