@@ -14,7 +14,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src"
 FLOORS = {
     "functional": 0, "errors": 0, "paths": 0, "files": 0, "runtime": 0, "provenance": 0, "config": 0,
-    "nn": 1, "data": 1, "runs": 1,
+    "nn": 1, "data": 1, "runs": 1, "explain": 1,
     "models": 2,
     "inference": 3,
     "analysis": 4,
@@ -33,6 +33,7 @@ MODULES = {
 MAINS = sorted({name for name, floor in FLOORS.items() if floor == 7 and name != "launch"} | {"pipeline"})
 HYDRA_MAY = {
     "config",
+    "explain",
     "stage",
     *MAINS,
     "training.build",

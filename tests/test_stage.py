@@ -13,8 +13,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from gtex_vae.errors import RunError
+from gtex_vae.explain import explain
 from gtex_vae.runs import directory, submission
-from gtex_vae.stage import explain, run_stage
+from gtex_vae.stage import run_stage
 
 
 @dataclass

@@ -12,9 +12,9 @@ from typing import Any
 
 from gtex_vae.config import check_fields, nearest, register_resolvers, to_plain
 from gtex_vae.errors import ConfigError
+from gtex_vae.explain import explain
 from gtex_vae.launch.chain import Step
 from gtex_vae.paths import conf_dir
-from gtex_vae.stage import explain
 
 STAGES = ("preprocess", "pseudobulk", "train", "encode", "evaluate", "analyze", "generate")
 DEFAULT = ("preprocess", "train", "evaluate", "analyze")
