@@ -12,7 +12,7 @@ from gtex_vae.functional.elbo import kl_standard_normal, sample_posterior
 from gtex_vae.functional.posterior_mode import climb
 from gtex_vae.models.vae import QUIET, VAE, VAEOutput
 from gtex_vae.nn import mlp
-from gtex_vae.nn.likelihoods import mean_square
+from gtex_vae.nn.likelihood import mean_square
 from gtex_vae.nn.mlp import MLP, xavier_linear
 from gtex_vae.nn.norms import BatchNorm
 

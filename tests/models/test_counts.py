@@ -19,7 +19,7 @@ from gtex_vae.data.simulate.bulk import simulate_gtex
 from gtex_vae.data.standardize import Standardizer
 from gtex_vae.errors import DataError
 from gtex_vae.models.vae import VAE
-from gtex_vae.nn.likelihoods import NegativeBinomial
+from gtex_vae.nn.negative_binomial import NegativeBinomial
 
 N, G = 40, 7
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.distributions import Gamma, Normal
 
+from gtex_vae.nn.likelihood import Likelihood
 from gtex_vae.nn.likelihoods import (
     LIKELIHOODS,
     MOMENTUM,
-    Likelihood,
     PerGeneVariance,
     SampleVariance,
     SharedVariance,

@@ -13,7 +13,7 @@ from torch import Tensor
 from gtex_vae.errors import ConfigError
 from gtex_vae.functional.elbo import free_bits, kl_standard_normal
 from gtex_vae.models.vae import VAEOutput
-from gtex_vae.nn.likelihoods import Likelihood, mean_square
+from gtex_vae.nn.likelihood import Likelihood, mean_square
 
 
 @dataclass(frozen=True)

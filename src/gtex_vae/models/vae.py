@@ -20,7 +20,8 @@ from gtex_vae.functional.posterior_mode import climb
 from gtex_vae.nn import distributed as processes
 from gtex_vae.nn.decoder import Decoder
 from gtex_vae.nn.encoder import Encoder
-from gtex_vae.nn.likelihoods import LIKELIHOODS, Likelihood, LikelihoodName
+from gtex_vae.nn.likelihood import Likelihood
+from gtex_vae.nn.likelihoods import LIKELIHOODS, LikelihoodName
 from gtex_vae.nn.mlp import Activation, Norm
 
 REFINEMENTS = 3  # rounds of filling in and encoding again; further ones change R2 in the fourth decimal

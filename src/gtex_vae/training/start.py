@@ -28,7 +28,7 @@ from gtex_vae.errors import ConfigError, RunError
 from gtex_vae.inference.trained_model import TrainedModel
 from gtex_vae.models.conditioning import start_conditional
 from gtex_vae.models.pca import PCA
-from gtex_vae.nn.likelihoods import Likelihood
+from gtex_vae.nn.likelihood import Likelihood
 from gtex_vae.runs import data_paths, directory
 from gtex_vae.training.module import VAEModule
 from gtex_vae.training.warm_start import load_weights
