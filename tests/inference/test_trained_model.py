@@ -69,18 +69,18 @@ def test_save_and_load_give_the_same_model(model: TrainedModel, x_ng: np.ndarray
 
 def test_what_is_no_model_is_refused_in_one_line(model: TrainedModel, tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    with pytest.raises(RunError, match=r"model holds no readable model"):
+    with pytest.raises(RunError, match=r"model contains no readable model"):
         TrainedModel.load(folder)
     model.save(folder)
     whole = (folder / "weights.safetensors").read_bytes()
     (folder / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RunError, match=r"holds no readable model"):
+    with pytest.raises(RunError, match=r"contains no readable model"):
         TrainedModel.load(folder)
     (folder / "weights.safetensors").write_bytes(whole)
 
     description = json.loads((folder / "model.json").read_text())
     for change, message in (
-        ({"format": 0}, "format 0 is not 1, that of this version"),
+        ({"format": 0}, "format 0 is not supported; this version reads format 1"),
         ({"gene_ids": description["gene_ids"][:-1]}, "the weights do not fit model.json"),
         ({"architecture": {**ARCHITECTURE, "hidden_dims": [9]}}, "the weights do not fit model.json"),
     ):
@@ -89,5 +89,5 @@ def test_what_is_no_model_is_refused_in_one_line(model: TrainedModel, tmp_path: 
             TrainedModel.load(folder)
         assert "\n" not in str(error.value)
     (folder / "model.json").write_text("{")
-    with pytest.raises(RunError, match=r"holds no readable model"):
+    with pytest.raises(RunError, match=r"contains no readable model"):
         TrainedModel.load(folder)

@@ -76,7 +76,7 @@ def test_refusals() -> None:
     with pytest.raises(DataError, match=r"label=organ.*tissue, donor"):
         LabelContrast(D, label="organ").look_up(obs())
     for tissue in ("a", None, np.arange(N)):  # one for all, none known, no two alike
-        with pytest.raises(DataError, match=r"label=tissue: it takes two labels"):
+        with pytest.raises(DataError, match=r"label=tissue: needs at least two labels"):
             LabelContrast(D).look_up(obs().assign(tissue=tissue))
 
 

@@ -1,4 +1,4 @@
-"""Alignment of donors with their cell types: a tuned encoder, pooling, and a head for each side.
+"""Alignment of donors with their cell types: tuned encoder, pooling, and one head per side.
 
 Shapes: ``n`` donors, ``a`` donor samples, ``s`` cell-type profiles, ``c`` cell types, ``g`` genes, ``f`` features,
 ``d`` latent dimensions, ``p`` dimensions of a projection.
@@ -28,47 +28,47 @@ FORMAT, DESCRIPTION = 2, "alignment.json"
 
 
 class Aligner(nn.Module):
-    """Projects a donor's bulk sample, and the set of its cell-type profiles, to where they meet.
+    """Model that projects a donor's bulk sample and its set of cell-type profiles into one space.
 
     Parameters
     ----------
     vae
-        Trained; stays as it is.
+        Trained VAE; its weights are not changed.
     cell_types
         Names of the cell types, in the order of ``c``.
     tune, path, dropout
-        See `TunedEncoder`. What tells donors of one tissue apart is little of what a few dimensions keep of many
-        tissues: hence the path around the VAE.
+        See `TunedEncoder`. Differences between donors of one tissue are a small part of what a few dimensions keep
+        of many tissues, hence the path around the VAE.
     head
-        Widths of the head of each side, the last one linear; empty: embeddings are compared as they are.
+        Layer widths of each side's head, the last layer linear; empty: embeddings are compared directly.
     residual
-        The head adds to its input, by nothing at the start. The last width must then be that of the input,
+        Add the head's output, initially zero, to its input. The last width must then equal the input's,
         ``latent_dim + path``.
     pooling
-        Of a donor's cell types: ``mean`` or ``attention``.
+        Pooling over a donor's cell types: ``mean`` or ``attention``.
     loss
         ``info_nce`` (both directions), ``siglip``, ``sup_con`` (among all samples of both sides) or ``vicreg``.
     drop_types
-        Fraction of a donor's cell types left out in each step of training.
+        Fraction of a donor's cell types dropped in each training step.
     temperature
-        To start from; its logarithm is learned.
+        Initial temperature; its logarithm is learned.
 
     Attributes
     ----------
     donor_center_d, cell_center_d
-        Mean embedding of each side over training donors, which is taken off: the two sides differ in it (bulk has
-        other proportions, and other technical effects, than a mean of cell types), the donors do not.
+        Mean embedding of each side over training donors, which is subtracted: it is the difference between the
+        sides (bulk and a mean of cell types differ in proportions and technical effects), not between donors.
     scale_d
-        One standard deviation for all latent dimensions, one for all of the path.
+        Standard deviations: one value for all latent dimensions, one for all dimensions of the path.
 
     Raises
     ------
     ConfigError
-        A value is impossible.
+        A value is out of range.
 
     References
     ----------
-    Radford et al. (2021) for two towers with a learned temperature. The published system: ``tune=none``,
+    Radford et al. (2021) for two towers with a learned temperature. The published system uses ``tune=none``,
     ``head=[128, 64]``, ``path=0``, ``pooling=mean``, with a fixed temperature of 0.2.
     """
 
@@ -93,9 +93,9 @@ class Aligner(nn.Module):
     ) -> None:
         super().__init__()
         if not 0.0 <= drop_types < 1.0:
-            raise ConfigError(f"alignment.model.drop_types={drop_types} must lie in [0, 1)")
+            raise ConfigError(f"alignment.model.drop_types={drop_types} must be in [0, 1)")
         if not 1.0 / losses.LARGEST_SCALE <= temperature <= 100.0:
-            raise ConfigError(f"alignment.model.temperature={temperature} must lie between 0.01 and 100")
+            raise ConfigError(f"alignment.model.temperature={temperature} must be between 0.01 and 100")
         self.encoder = TunedEncoder(vae, tune=tune, path=path, dropout=dropout)
         self.cell_types, self.loss_name, self.drop_types = list(cell_types), loss, drop_types
         d = self.encoder.out_features
@@ -109,25 +109,25 @@ class Aligner(nn.Module):
 
     @property
     def compares_at_once(self) -> bool:
-        """Whether both sides can be compared before any training: no head is random."""
+        """True if no head is random, so that both sides can be compared before training."""
         return all(head.mlp is None or head.residual for head in (self.donor_head, self.cell_head))
 
     def pool(self, z_sd: Tensor, owner_s: Tensor, type_s: Tensor, n: int) -> tuple[Tensor, Tensor]:
-        """Pool embedded profiles by donor; several of one cell type, as of several conditions, count as their mean.
+        """Pool embedded profiles by donor, averaging several profiles of one cell type (such as conditions) first.
 
         Parameters
         ----------
         z_sd
             Embeddings of the profiles.
         owner_s, type_s
-            Donor (0 to n - 1) and cell type of each.
+            Donor (0 to n - 1) and cell type of each profile.
         n
             Number of donors.
 
         Returns
         -------
         pooled_nd, present_nc
-            Pooled embeddings, and which types each donor has.
+            Pooled embeddings, and a mask of the cell types of each donor.
         """
         place = owner_s, type_s
         shape = n, len(self.cell_types)
@@ -141,7 +141,7 @@ class Aligner(nn.Module):
 
     @torch.no_grad()
     def fit_centers(self, z_ad: Tensor, pooled_nd: Tensor) -> None:
-        """Take the means of both sides, and the scales of latent dimensions and path, from training donors."""
+        """Set the means of both sides and the scales of latent dimensions and path from training donors."""
         self.donor_center_d.copy_(z_ad.mean(0))
         self.cell_center_d.copy_(pooled_nd.mean(0))
         d = self.encoder.vae.latent_dim
@@ -149,20 +149,20 @@ class Aligner(nn.Module):
             self.scale_d[part] = (z_ad - z_ad.mean(0))[:, part].square().mean().sqrt().clamp_min(1e-6)
 
     def project_donors(self, z_ad: Tensor) -> Tensor:
-        """Projections (a, p) of embedded donor samples."""
+        """Project embedded donor samples to (a, p)."""
         projected: Tensor = self.donor_head((z_ad - self.donor_center_d) / self.scale_d)
         return projected
 
     def project_cells(self, z_sd: Tensor, owner_s: Tensor, type_s: Tensor, n: int) -> Tensor:
-        """Projections (n, p) of donors by their cell types; arguments as for `pool`."""
+        """Project donors to (n, p) from their cell types; arguments as for `pool`."""
         pooled_nd, _ = self.pool(z_sd, owner_s, type_s, n)
         projected: Tensor = self.cell_head((pooled_nd - self.cell_center_d) / self.scale_d)
         return projected
 
     def kept_types(self, owner_s: Tensor, n: int) -> Tensor:
-        """Which profiles take part in a step of training: all but ``drop_types`` of them; some of every donor's."""
+        """Draw the profiles of a training step: drop a fraction ``drop_types``, but never all of one donor."""
         kept_s = torch.rand(len(owner_s), device=owner_s.device) >= self.drop_types
-        # every donor keeps what it has one of
+        # a donor whose profiles were all dropped keeps them all
         count_n = torch.zeros(n, device=owner_s.device).index_add_(0, owner_s, kept_s.float())
         return kept_s | (count_n[owner_s] == 0)
 
@@ -172,7 +172,7 @@ class Aligner(nn.Module):
         Parameters
         ----------
         u_ap
-            Projections of donor samples; several of one donor are all its positives, and no negatives of each other.
+            Projections of donor samples; all samples of one donor are its positives, and never each other's negatives.
         v_np
             Projections of the donors' cell types.
         owner_a
@@ -192,14 +192,14 @@ class Aligner(nn.Module):
         return losses.info_nce(logits_an, positive_an)
 
     def save(self, folder: Path, arguments: dict[str, Any]) -> None:
-        """Write all but the VAE: ``weights.safetensors`` and ``alignment.json``.
+        """Write ``weights.safetensors`` (without the VAE's weights) and ``alignment.json``.
 
         Parameters
         ----------
         folder
-            Where to.
+            Folder to write.
         arguments
-            The constructor's, plain, without ``vae`` and ``cell_types``.
+            Arguments of the constructor as plain values, without ``vae`` and ``cell_types``.
         """
         state = self.state_dict().items()
         own = {name: tensor for name, tensor in state if not name.startswith("encoder.vae.")}
@@ -208,12 +208,12 @@ class Aligner(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, vae: VAE) -> Aligner:
-        """Read what `save` wrote, for the VAE of the same run.
+        """Read an aligner written by `save`, for the VAE of the same run.
 
         Raises
         ------
         RunError
-            The folder is missing, incomplete or of another version.
+            The folder is missing, incomplete or of another format.
         """
         description, own = read_part(folder, DESCRIPTION, "alignment", FORMAT)
         aligner = cls(vae, description["cell_types"], **description["arguments"])

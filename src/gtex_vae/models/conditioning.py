@@ -1,7 +1,7 @@
-"""What a conditional VAE is started with, and how its latent is freed of what is linear in the covariates.
+"""Initialisation of a conditional VAE, and removal of linear covariate effects from its latent space.
 
 Shapes: ``n`` samples, ``f`` features (genes, or their coordinates in a basis), ``d`` latent dimensions, ``k`` columns of
-the covariates' design.
+the covariates' design matrix.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from gtex_vae.models.vae import VAE
 
 @torch.no_grad()
 def start_conditional(vae: VAE, y_nf: Tensor, c_nk: Tensor, group_n: Tensor) -> None:
-    """Start the linear paths from the covariates' effects within groups, and a PCA of what these leave.
+    """Initialise the linear paths from covariate effects within groups and a PCA of the residuals.
 
-    A PCA of the expression itself would put the covariates into the latent, where training has little reason to take
-    them out again: a nat or two among thousands.
+    A PCA of the expression itself would put the covariates into the latent space, and training would hardly remove
+    them: that saves a nat or two among thousands.
 
     Parameters
     ----------
     vae
-        Whose basis is set already, if it has one.
+        Conditional VAE; its basis, if any, must be set already.
     y_nf
         Features of the training samples.
     c_nk
-        Their covariates' design.
+        Their covariates' design matrix.
     group_n
-        Number of each sample's tissue: what differs between tissues stays in the latent.
+        Index of each sample's tissue; differences between tissues stay in the latent space.
     """
     effect_kf = effects_within(y_nf, c_nk, group_n)
     pca = PCA.fit((y_nf - c_nk @ effect_kf).numpy(), vae.latent_dim)
@@ -47,9 +47,9 @@ def start_conditional(vae: VAE, y_nf: Tensor, c_nk: Tensor, group_n: Tensor) -> 
 
 
 def guesses(y_nf: Tensor, c_nk: Tensor) -> Tensor:
-    """Weights (f, k) of ridge regressions that guess covariates from features.
+    """Compute weights (f, k) of ridge regressions that predict covariates from features.
 
-    The penalty is as if each feature had a sample's worth of unit variance more: directions of less are shrunk away.
+    The penalty equals the number of samples, which shrinks directions with a variance well below 1.
     """
     y_nf, c_nk = y_nf.double(), c_nk.double()
     n, f = y_nf.shape
@@ -60,17 +60,17 @@ def guesses(y_nf: Tensor, c_nk: Tensor) -> Tensor:
 
 @torch.no_grad()
 def free_latent(vae: VAE, y_nf: Tensor, c_nk: Tensor, group_n: Tensor) -> None:
-    r"""Move what is linear in the covariates, within groups, from the latent to the decoder: an exact reparametrization.
+    r"""Move linear covariate effects within groups from the latent space to the decoder, exactly.
 
     .. math:: z' = z - A^\top c, \qquad f'(z', c) = f(z' + A^\top c, c)
 
-    with A the effects on the posterior means of the training samples. It is folded into the weights that take the
-    covariates; reconstructions stay what they were.
+    with A the effects on the posterior means of the training samples. A is folded into the weights of the covariates;
+    reconstructions do not change.
 
     Parameters
     ----------
     vae
-        Trained, conditional, in evaluation mode.
+        Trained conditional VAE in evaluation mode.
     y_nf, c_nk, group_n
         As for `start_conditional`.
     """

@@ -1,4 +1,4 @@
-"""Contrastive terms beside the ELBO: two views of one sample, or samples of one label from different donors.
+"""Contrastive terms added to the ELBO: two views of one sample, or samples of one label from different donors.
 
 Shapes: ``n`` samples, ``g`` genes, ``d`` latent dimensions, ``p`` dimensions of a projection.
 """
@@ -29,7 +29,7 @@ HEAD_FORMAT, HEAD = 1, "projection.json"
 
 
 class ContrastiveTerm(nn.Module):
-    """What both terms share: weights, a projection head and a temperature.
+    """Base class of contrastive terms: weights, projection head and temperature.
 
     Parameters
     ----------
@@ -39,21 +39,21 @@ class ContrastiveTerm(nn.Module):
         The loss is ``elbo_weight`` times the negative ELBO per gene plus ``weight`` times this term in nats. With
         ``elbo_weight=0`` the term trains the encoder alone, and the decoder learns nothing.
     projection
-        Widths of the head between embedding and loss, the last one linear; empty: the loss sees the embedding itself.
+        Layer widths of the head between embedding and loss, the last layer linear; empty: no head.
     temperature
-        To start from.
+        Initial temperature.
     learn_temperature
-        Train its logarithm.
+        Train the logarithm of the temperature.
 
     Attributes
     ----------
     views
-        Whether it makes further views of the samples' genes.
+        True if the term makes further views of the samples' genes.
 
     Raises
     ------
     ConfigError
-        A value is impossible.
+        A value is out of range.
     """
 
     views = False
@@ -73,17 +73,17 @@ class ContrastiveTerm(nn.Module):
             if value < 0.0:
                 raise ConfigError(f"contrastive.{key}={value} must not be negative")
         if not 1.0 / losses.LARGEST_SCALE <= temperature <= 100.0:
-            raise ConfigError(f"contrastive.temperature={temperature} must lie between 0.01 and 100")
+            raise ConfigError(f"contrastive.temperature={temperature} must be between 0.01 and 100")
         self.weight, self.elbo_weight = weight, elbo_weight
         self.latent_dim, self.projection = latent_dim, list(projection)
         self.head = ProjectionHead(latent_dim, projection)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learn_temperature)
 
     def look_up(self, obs: pd.DataFrame) -> None:
-        """Take from the annotations of all samples what the term needs to know; by default nothing."""
+        """Read what the term needs from the annotations of all samples; does nothing by default."""
 
     def save_head(self, folder: Path) -> None:
-        """Write the head, where there is one; see `load_head`."""
+        """Write the head if there is one; see `load_head`."""
         if self.projection:
             description = {
                 "format": HEAD_FORMAT,
@@ -98,11 +98,11 @@ class ContrastiveTerm(nn.Module):
         Parameters
         ----------
         vae
-            For further views.
+            VAE that encodes further views.
         x_ng
-            Whole standardized expression; read only by terms with ``views``.
+            Standardized expression without masking; used only by terms with ``views``.
         mu_nd
-            Posterior means of the batch as the ELBO has them, from the masked input.
+            Posterior means of the batch from the masked input, as in the ELBO.
         row_n
             Row of each sample in the full matrix.
 
@@ -115,11 +115,11 @@ class ContrastiveTerm(nn.Module):
 
 
 class ViewContrast(ContrastiveTerm):
-    """Two views of a sample attract each other.
+    """Contrastive term in which two views of a sample attract each other.
 
-    The first view is the pass that the ELBO is computed from, masked as ``callbacks.masking`` says; the second is
-    masked anew and has noise on it. Running statistics of batch norms are those of the first alone, so that
-    evaluation on whole samples stays what it is without this term.
+    The first view is the pass of the ELBO, masked by ``callbacks.masking``; the second has its own mask and added
+    noise. Only the first updates the running statistics of batch norms, so that the term does not change how whole
+    samples are normalized in evaluation.
 
     Parameters
     ----------
@@ -127,9 +127,9 @@ class ViewContrast(ContrastiveTerm):
         ``nt_xent``: other samples of the batch are negatives. ``vicreg``: no negatives; variance and covariance keep
         the embedding from collapsing.
     hidden
-        Fraction of entries to hide in the second view.
+        Fraction of entries hidden in the second view.
     noise
-        Standard deviation of the noise on it, standardized units.
+        Standard deviation of the second view's noise, standardized units.
     latent_dim, weight, elbo_weight, projection, temperature, learn_temperature
         See `ContrastiveTerm`.
 
@@ -163,7 +163,7 @@ class ViewContrast(ContrastiveTerm):
         )
         if not 0.0 <= hidden < 1.0 or noise < 0.0:
             raise ConfigError(
-                f"contrastive: hidden={hidden} must lie in [0, 1) and noise={noise} be 0 or more"
+                f"contrastive: hidden={hidden} must be in [0, 1) and noise={noise} must not be negative"
             )
         self.loss, self.hidden, self.noise = loss, hidden, noise
 
@@ -180,15 +180,15 @@ class ViewContrast(ContrastiveTerm):
 
 
 class LabelContrast(ContrastiveTerm):
-    """Samples of one label from different donors attract each other; donors are a nuisance.
+    """Contrastive term in which samples of one label from different donors attract each other.
 
     Parameters
     ----------
     label
         Column of the annotations.
     geometry
-        ``cosine``: the directions of embeddings are compared, as in SupCon. ``euclidean``: their squared distances,
-        which makes the term the likelihood of a neighbours' vote in the embedding as it is.
+        ``cosine``: compare directions of embeddings, as in SupCon. ``euclidean``: compare squared distances, which
+        makes the term the likelihood of a neighbours' vote in the embedding.
     latent_dim, weight, elbo_weight, projection, temperature, learn_temperature
         See `ContrastiveTerm`.
 
@@ -229,19 +229,19 @@ class LabelContrast(ContrastiveTerm):
         Raises
         ------
         DataError
-            There is no such column, or with its labels the term would be no more than a constant.
+            The column does not exist, or the term would be constant with its labels.
         """
         import pandas as pd
 
         if self.label not in obs:
             raise DataError(
-                f"contrastive.label={self.label} is no column of the samples; there are {', '.join(map(str, obs))}"
+                f"contrastive.label={self.label} is not a column of the samples; columns: {', '.join(map(str, obs))}"
             )
         donors_of_label = obs.groupby(self.label, observed=True)["donor"].nunique()
         if len(donors_of_label) < 2 or donors_of_label.max() < 2:
             raise DataError(
-                f"contrastive.label={self.label}: it takes two labels, and one that two donors share, for samples to "
-                f"attract and repel each other; there are {len(donors_of_label)} labels"
+                f"contrastive.label={self.label}: needs at least two labels, one of them shared by two donors; "
+                f"there are {len(donors_of_label)} labels"
             )
         for name, column in (("label_n", self.label), ("donor_n", "donor")):
             codes = torch.from_numpy(pd.factorize(obs[column])[0].astype("int64"))
@@ -257,12 +257,12 @@ class LabelContrast(ContrastiveTerm):
 
 
 def load_head(folder: Path) -> ProjectionHead:
-    """Read what `ContrastiveTerm.save_head` wrote.
+    """Read a head written by `ContrastiveTerm.save_head`.
 
     Raises
     ------
     RunError
-        The folder is incomplete or of another version.
+        The folder is incomplete or of another format.
     """
     description, weights = read_part(folder, HEAD, "projection head", HEAD_FORMAT)
     head = ProjectionHead(description["latent_dim"], description["projection"])
@@ -272,7 +272,7 @@ def load_head(folder: Path) -> ProjectionHead:
 
 @contextmanager
 def frozen_running_statistics(module: nn.Module) -> Iterator[None]:
-    """Normalize by the batch, as training does, but leave running means and variances as they are."""
+    """Normalize by batch statistics, as in training, without updating running means and variances."""
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm1d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

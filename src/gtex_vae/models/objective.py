@@ -1,4 +1,4 @@
-"""What training minimizes: the negative ELBO and its variants.
+"""Training objective: the negative ELBO and its variants.
 
 Shapes: ``n`` samples, ``g`` genes, ``f`` features (genes, or their coordinates in a basis), ``d`` latent dimensions.
 """
@@ -18,12 +18,12 @@ from gtex_vae.nn.likelihood import Likelihood, mean_square
 
 @dataclass(frozen=True)
 class ObjectiveTerms:
-    """The objective and its parts, all averaged over the batch.
+    """Objective and its terms, averaged over the batch.
 
     Attributes
     ----------
     loss
-        What is minimized, per gene, so that its size does not depend on the number of genes; scalar.
+        Minimized value, per gene, so that its size does not depend on the number of genes; scalar.
     nll_nats
         Negative log likelihood of a sample; scalar, nats.
     kl_d
@@ -48,17 +48,17 @@ class Objective:
     kl_reduction
         ``sum``: nats per sample, so that ``beta=1`` is the ELBO. ``mean``: the published loss, a squared error
         averaged over G genes plus a KL averaged over D dimensions, which is the ELBO of a unit-variance Gaussian
-        with an effective beta of ``beta * G / (2 D)`` (times G / 2, which does not move the optimum).
+        with an effective beta of ``beta * G / (2 D)`` (up to a factor G / 2, which does not change the optimum).
     free_bits
-        Each dimension's KL counts as at least this many nats.
+        Minimum KL counted per dimension, in nats.
     hidden_share
-        ``None``: the likelihood is over all entries alike. Otherwise the share of it that comes from the hidden
-        entries of masked batches: 1 trains on hidden entries alone.
+        Share of the likelihood that comes from the hidden entries of masked batches; 1 trains on hidden entries
+        only. ``None``: all entries have equal weight.
 
     Raises
     ------
     ConfigError
-        A value is impossible; the message names its config key.
+        A value is out of range; the message names its config key.
 
     References
     ----------
@@ -75,7 +75,7 @@ class Objective:
         if free_bits < 0.0:
             raise ConfigError(f"objective.free_bits={free_bits} must not be negative")
         if hidden_share is not None and not 0.0 <= hidden_share <= 1.0:
-            raise ConfigError(f"objective.hidden_share={hidden_share} must lie in [0, 1], or be null")
+            raise ConfigError(f"objective.hidden_share={hidden_share} must be in [0, 1] or null")
         self.kl_reduction = kl_reduction
         self.free_bits = free_bits
         self.hidden_share = hidden_share
@@ -101,15 +101,15 @@ class Objective:
         output
             The model's output for the batch.
         x_nf
-            What the decoder should give, shape (n, f): genes, or coordinates in an orthonormal basis.
+            Target of the decoder, shape (n, f): genes, or coordinates in an orthonormal basis.
         beta
             Weight of the KL at this step.
         capacity
-            Target C of the KL in nats: the penalty is then ``beta * |KL - C|``.
+            Target C of the KL in nats, with the penalty ``beta * |KL - C|``.
         observed_ng
-            0 where the input was hidden, shape (n, g); ``None`` for a whole batch.
+            0 where the input was hidden, shape (n, g); ``None``: nothing was hidden.
         outside_n
-            Squared length of what lies outside the span of the basis, shape (n,); ``None``: nothing does.
+            Squared norm of the part outside the span of the basis, shape (n,); ``None``: zero.
         size_n
             Size factors of the libraries, shape (n,), for a likelihood of counts.
         """
@@ -132,7 +132,7 @@ class Objective:
         )
 
     def _weights(self, observed_ng: Tensor | None) -> Tensor | None:
-        """Weights of mean 1 that give the hidden entries their share."""
+        """Compute weights of mean 1 that give hidden entries their share."""
         if observed_ng is None or self.hidden_share is None:
             return None
         observed_fraction = observed_ng.mean().clamp(1e-6, 1.0 - 1e-6)

@@ -1,4 +1,4 @@
-"""A folder that holds a part of a model: ``weights.safetensors`` and a description as JSON."""
+"""Folder of weights: ``weights.safetensors`` and a JSON description."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ WEIGHTS = "weights.safetensors"
 def write_part(
     folder: Path, name: str, description: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Write a part, whole or not at all.
+    """Write weights and description atomically.
 
     Parameters
     ----------
     folder
-        Where to.
+        Folder to write.
     name
         File name of the description.
     description
-        Plain, with its ``format``.
+        Plain values, with the key ``format``.
     tensors
-        The weights.
+        Tensors by name.
     """
     from safetensors.torch import save
 
@@ -41,21 +41,21 @@ def write_part(
 
 
 def read_part(folder: Path, name: str, what: str, format: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read what `write_part` wrote.
+    """Read a folder written by `write_part`.
 
     Parameters
     ----------
     folder, name
-        As written.
+        As for `write_part`.
     what
-        What it is, for messages.
+        Name of the content, for messages.
     format
-        The one that can be read.
+        Supported format number.
 
     Raises
     ------
     RunError
-        The folder is missing, incomplete or of another version.
+        The folder is missing, incomplete or of another format.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -64,7 +64,9 @@ def read_part(folder: Path, name: str, what: str, format: int) -> tuple[dict[str
         description = json.loads((folder / name).read_text(encoding="utf-8"))
         weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
-        raise RunError(f"{folder} holds no readable {what}: {error}") from error
+        raise RunError(f"{folder} contains no readable {what}: {error}") from error
     if description.get("format") != format:
-        raise RunError(f"{folder}: format {description.get('format')} is not {format}, that of this version")
+        raise RunError(
+            f"{folder}: format {description.get('format')} is not supported; this version reads format {format}"
+        )
     return description, weights

@@ -1,6 +1,7 @@
-"""A trained encoder of which a part, or all, is trained further, and a linear path from expression beside it.
+"""Trained encoder, fine-tuned in part or completely, with an additional linear path from expression.
 
-Shapes: ``n`` samples (or donors), ``a`` donor samples, ``p`` dimensions of the path, ``g`` genes, ``f`` features, ``h`` hidden units, ``d`` latent dimensions.
+Shapes: ``n`` samples (or donors), ``a`` donor samples, ``p`` dimensions of the path, ``g`` genes, ``f`` features, ``h`` hidden
+units, ``d`` latent dimensions.
 """
 
 from __future__ import annotations
@@ -20,40 +21,40 @@ Tune = Literal["none", "last", "all"]
 
 
 class TunedEncoder(nn.Module):
-    """Embeds like a VAE's encoder before tuning; what is tuned is a copy, the VAE stays as it is.
+    """Encoder that embeds like the VAE's before tuning; tunes a copy, the VAE does not change.
 
-    A conditional VAE is told of no covariates. Embedding has two steps, `features`, which is not trained and can be computed once for all samples, and the module
-    itself.
+    Covariates are not passed to a conditional VAE; it uses its own estimates. Embedding has two steps: `features`,
+    which is not trained and can be computed once for all samples, and the module itself.
 
     Parameters
     ----------
     vae
-        Trained.
+        Trained VAE.
     tune
-        ``none``: the embedding is the VAE's, moved towards the posterior mode where it does that. ``last``: the linear layers that give the posterior mean are trained, the
-        linear path from expression among them. ``all``: the whole encoder.
+        ``none``: use the VAE's embedding, including its steps towards the posterior mode. ``last``: train the linear
+        layers of the posterior mean, including the linear path from expression. ``all``: train the whole encoder.
     path
-        Further dimensions: a trained linear path from expression around the VAE. It starts where both sides of the
-        training donors agree, see `fit_path`. 0: the VAE's embedding alone.
+        Additional dimensions, from a trained linear path from expression around the VAE, initialised by `fit_path`.
+        0: the VAE's embedding only.
     dropout
-        Of the features that the trained part sees.
+        Dropout of the features that enter the trained layers.
 
     Attributes
     ----------
     out_features
-        Latent dimensions and those of the path.
+        Number of latent dimensions plus ``path``.
     unit_g
-        Units in which linear paths from expression are trained: how much each gene varies among the donors, instead of
-        among tissues. Steps of Adam are of one size, so they must mean the same for all genes. `fold_units` turns the
-        paths back into such for standardized expression.
+        Standard deviation of each gene among donors (not tissues), the unit in which linear paths from expression are
+        trained: Adam's steps have one size, so genes need one scale. `fold_units` converts the paths back to
+        standardized expression.
     cell_scale_g
-        How much more each gene varies among the donors' samples than among the means of their cell types: the path
-        takes each side in units of its own.
+        Ratio of each gene's standard deviation among donor samples to that among means of their cell types, so that
+        the path receives each side in its own units.
 
     Raises
     ------
     ConfigError
-        A value is impossible.
+        A value is out of range.
     """
 
     unit_g: Tensor
@@ -62,7 +63,7 @@ class TunedEncoder(nn.Module):
     def __init__(self, vae: VAE, *, tune: Tune, path: int, dropout: float) -> None:
         super().__init__()
         if not 0.0 <= dropout < 1.0:
-            raise ConfigError(f"alignment.model.dropout={dropout} must lie in [0, 1)")
+            raise ConfigError(f"alignment.model.dropout={dropout} must be in [0, 1)")
         if path < 0:
             raise ConfigError(f"alignment.model.path={path} must not be negative")
         self.vae, self.tune, self.dropout = vae.requires_grad_(False), tune, dropout
@@ -79,7 +80,7 @@ class TunedEncoder(nn.Module):
             copies = copy.deepcopy(list(vae.encoders))
             self.encoders = nn.ModuleList(copies).requires_grad_(True)
             for encoder in copies:
-                encoder.log_var.requires_grad_(False)  # the variances have no part in the embedding
+                encoder.log_var.requires_grad_(False)  # the embedding does not use the variances
         elif tune == "last":
             self.means = nn.ModuleList(copy.deepcopy(encoder.mu) for encoder in vae.encoders)
             self.means.requires_grad_(True)
@@ -89,7 +90,7 @@ class TunedEncoder(nn.Module):
                 self.linear.weight = nn.Parameter(linear_dg)
 
     def train(self, mode: bool = True) -> TunedEncoder:
-        """Switch dropout; batch norms always work as in evaluation, for their statistics are those of bulk."""
+        """Switch dropout; batch norms stay in evaluation mode, because their statistics are those of bulk."""
         super().train(mode)
         self.vae.eval()
         if self.encoders is not None:
@@ -98,12 +99,12 @@ class TunedEncoder(nn.Module):
 
     @property
     def _sees_expression(self) -> bool:
-        """Whether a trained layer starts from expression."""
+        """True if a trained layer takes expression as input."""
         return self.path is not None or self.linear is not None
 
     @torch.no_grad()
     def features(self, x_ng: Tensor) -> Tensor:
-        """What the part that is not trained makes of standardized expression."""
+        """Compute the input of the trained layers from standardized expression (n, g)."""
         if self.tune == "all":
             return x_ng
         if self.tune == "none":
@@ -117,7 +118,7 @@ class TunedEncoder(nn.Module):
         return torch.cat([frozen_nh, x_ng / self.unit_g], -1) if self._sees_expression else frozen_nh
 
     def forward(self, features_nf: Tensor, *, cells: bool = False) -> Tensor:
-        """Posterior means, and the path beside them, (n, d) from `features` of donor samples or of cell types."""
+        """Compute posterior means and path, (n, out_features), from `features` of donor samples or cell types."""
         if self.encoders is not None:
             features_nf = functional.dropout(features_nf, self.dropout, self.training)
             coordinates_nf = self.vae.project(features_nf)
@@ -137,7 +138,7 @@ class TunedEncoder(nn.Module):
         return torch.cat([mu_nd, self.path(x_ng * self.cell_scale_g if cells else x_ng)], -1)
 
     def _tuned_means(self, hidden_nh: Tensor, x_ng: Tensor) -> Tensor:
-        """Posterior means from the hidden units of all members and the linear path."""
+        """Compute posterior means from the hidden units of all members and the linear path."""
         assert self.means is not None
         parts = functional.dropout(hidden_nh, self.dropout, self.training).tensor_split(len(self.means), -1)
         mu_nd = torch.stack([mean(part) for mean, part in zip(self.means, parts, strict=True)]).mean(0)
@@ -145,9 +146,9 @@ class TunedEncoder(nn.Module):
 
     @torch.no_grad()
     def fit_units(self, x_ng: Tensor) -> None:
-        """Take the units of genes from training donors' samples (n, g); to be called before `features`."""
+        """Set the units of genes from training donors' samples (n, g); call before `features`."""
         sd_g = x_ng.std(0, correction=0)
-        # a gene that the data does not have is constant
+        # a gene missing from the data is constant
         varies_g = sd_g > 1e-6
         self.unit_g.copy_(torch.where(varies_g, sd_g, 1.0))
         if self.linear is not None:
@@ -155,16 +156,16 @@ class TunedEncoder(nn.Module):
 
     @torch.no_grad()
     def fit_path(self, x_ag: Tensor, y_ng: Tensor, owner_a: Tensor, kind_a: Tensor) -> None:
-        """Start the path at what both sides of training donors agree on; after `fit_units`.
+        """Initialise the path with directions that both sides of training donors share; call after `fit_units`.
 
         Parameters
         ----------
         x_ag
             Standardized expression of donor samples.
         y_ng
-            The same of the means of the donors' cell types.
+            Standardized expression of the means of the donors' cell types.
         owner_a, kind_a
-            Donor (row of ``y_ng``) of each sample; 0 for the donor's own, 1, 2, ... for its mixtures.
+            Donor (row of ``y_ng``) of each sample; kind 0 for the donor's own sample, 1, 2, ... for mixtures.
 
         See Also
         --------
@@ -177,7 +178,7 @@ class TunedEncoder(nn.Module):
         for side, reference in ((x_ag, x_ag[own_a]), (y_ng, y_ng)):
             sides.append((side - reference.mean(0), reference.std(0, correction=0)))
         (x_ag, x_sd_g), (y_ng, y_sd_g) = sides
-        # a gene that the data does not have is constant
+        # a gene missing from the data is constant
         varies_g = (x_sd_g > 1e-6) & (y_sd_g > 1e-6)
         self.cell_scale_g[varies_g] = x_sd_g[varies_g] / y_sd_g[varies_g]
         self.path.weight.zero_()
@@ -191,7 +192,7 @@ class TunedEncoder(nn.Module):
 
     @torch.no_grad()
     def fold_units(self) -> None:
-        """Let the linear paths take standardized expression again; `features` have to be computed anew."""
+        """Convert the linear paths to standardized expression; `features` must then be computed again."""
         if self.linear is not None:
             self.linear.weight.div_(self.unit_g)
         if self.path is not None:
