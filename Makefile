@@ -14,7 +14,7 @@ BENCH ?=
 NEWEST_PYTHON ?= $(shell for python in python3.13 $$HOME/.pyenv/versions/3.13.*/bin/python python3.12 $$HOME/.pyenv/versions/3.12.*/bin/python; \
   do "$$python" -c '' 2>/dev/null && echo "$$python" && break; done)
 STAGES = $(addprefix tests/stages/test_, training.py encode.py evaluate_input.py analyze.py generate.py pseudobulk_stage.py) \
-  tests/inference tests/data/single_cell tests/data/readers/test_files.py tests/analysis/metrics
+  tests/inference tests/data/single_cell tests/data/readers/test_read.py tests/data/readers/test_backed.py tests/analysis/metrics
 
 .PHONY: demo test test-newest test-oldest lint bench bench-check clean
 .DELETE_ON_ERROR:

@@ -36,5 +36,10 @@ def test_what_computes_or_stores_numbers_has_an_upper_bound():
     assert without == WITHOUT_UPPER_BOUND
 
 
-def test_ci_runs_the_newest_packages():
+def test_ci_runs_stages_that_exist_with_the_newest_packages():
     assert "make test-newest" in (ROOT / ".ci/run").read_text()
+    names = re.findall(r"tests/(?!stages)[\w/.]+", (ROOT / "Makefile").read_text())
+    stages = re.search(r"addprefix tests/stages/test_, ([^)]*)\)", (ROOT / "Makefile").read_text())
+    assert stages and len(names) >= 4
+    for path in (*names, *(f"tests/stages/test_{name}" for name in stages[1].split())):
+        assert (ROOT / path).exists(), path

@@ -132,7 +132,10 @@ def test_without_the_training_data_all_else_is_measured(evaluated, without_data,
         assert done.code == 0, done.stderr
         assert "gone.h5ad" in done.stdout and "left out: tissue accuracies" in done.stdout
         folder = without_data / "run/evaluation" / name.split(".")[0]
-        found, expected = metrics(folder), metrics(evaluated / "run/evaluation" / name.split(".")[0])
+        complete = evaluated / "run/evaluation" / name.split(".")[0]
+        if not complete.exists():  # by another test of this file, or on another worker
+            assert command("gtex_vae.evaluate", "run=run", f"input={name}", UNIT, cwd=evaluated).code == 0
+        found, expected = metrics(folder), metrics(complete)
         assert found["genes_present"] == share
         for key in (
             "reconstruction/r2",

@@ -38,6 +38,12 @@ def test_components_are_at_most_the_genes() -> None:
     assert fit_to_cohort(DEFAULTS, 500, 40)["model"] == {"latent_dim": 40, "n_components": 40}
 
 
+def test_a_model_of_genes_may_have_as_many_dimensions_as_genes() -> None:
+    model = {"latent_dim": 2000, "n_components": None}
+    fitted = fit_to_cohort(DEFAULTS | {"model": model}, 80, 2000, stated={"model.latent_dim"})
+    assert fitted["model"] == model
+
+
 @pytest.mark.parametrize(
     ("key", "fits"), [("model.latent_dim", 20), ("model.n_components", 20), ("data.batch_size", 21)]
 )

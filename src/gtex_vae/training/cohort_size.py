@@ -40,7 +40,7 @@ def fit_to_cohort(
     dict
         The settings with a ``model.latent_dim`` of half the training samples, a ``model.n_components`` of all
         components, and a ``data.batch_size`` of a quarter of the training samples, each only if the configured value
-        does not fit.
+        does not fit. The latent size of a model without ``n_components`` is not limited.
 
     Raises
     ------
@@ -54,6 +54,8 @@ def fit_to_cohort(
         value = fitted[group].get(name)
         if value is None or value <= largest:
             continue
+        if key == "model.latent_dim" and fitted["model"].get("n_components") is None:
+            continue  # a model of genes may have more dimensions than the samples have components
         if key in stated:
             each = f" on each of {processes} processes" if processes > 1 and key == "data.batch_size" else ""
             raise ConfigError(
