@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gtex_vae.analysis.metrics.tissue import accuracy, knn_predict, logreg_predict
-from gtex_vae.functional.posterior_mode import climb
+from gtex_vae.functional.posterior_mode import preconditioner, step_to_mode
 from gtex_vae.models.vae import VAE
 
 
@@ -50,7 +50,14 @@ def main() -> None:
             * residual_f.sum()
         )
         z_train_nd, z_valid_nd = (
-            climb(lambda z_nd: vae._linearized(z_nd, None), z_nd, y_nf, precision_f, loadings_fd, steps=steps)
+            step_to_mode(
+                lambda z_nd: vae._linearized(z_nd, None),
+                z_nd,
+                y_nf,
+                precision_f,
+                preconditioner(loadings_fd, precision_f),
+                steps=steps,
+            )
             for z_nd, (y_nf, _) in zip(starts, parts, strict=True)
         )
         right = [

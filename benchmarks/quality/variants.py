@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gtex_vae.functional.elbo import kl_standard_normal, sample_posterior
-from gtex_vae.functional.posterior_mode import climb
+from gtex_vae.functional.posterior_mode import step_to_mode
 from gtex_vae.models.vae import QUIET, VAE, VAEOutput
 from gtex_vae.nn import mlp
 from gtex_vae.nn.likelihood import mean_square
@@ -377,9 +377,13 @@ def semi_amortised(vae, fold):
         with torch.no_grad():
             for decoder in vae.decoders:
                 decoder.eval()
-            loadings_fd = torch.stack([decoder.skip.weight for decoder in vae.decoders]).mean(0)
-            z_nd = climb(
-                lambda z_nd: vae._linearized(z_nd, None), mu_nd, y_nf[:n], precision, loadings_fd, steps=1
+            z_nd = step_to_mode(
+                lambda z_nd: vae._linearized(z_nd, None),
+                mu_nd,
+                y_nf[:n],
+                precision,
+                vae.mode_preconditioner(),
+                steps=1,
             )
             for decoder in vae.decoders:
                 decoder.train()

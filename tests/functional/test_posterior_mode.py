@@ -7,7 +7,7 @@ import torch
 
 from gtex_vae.errors import ConfigError
 from gtex_vae.functional.masking import hide
-from gtex_vae.functional.posterior_mode import climb
+from gtex_vae.functional.posterior_mode import preconditioner, step_to_mode
 from gtex_vae.models.vae import REFINEMENTS, VAE
 from gtex_vae.nn.decoder import Decoder
 from gtex_vae.nn.mlp import ACTIVATIONS, Activation, Norm
@@ -32,7 +32,8 @@ def test_with_a_linear_decoder_it_is_ridge_regression() -> None:
     def linearized(z_nd):  # type: ignore[no-untyped-def]
         return z_nd @ weight_fd.T, lambda slope_nf: slope_nf @ weight_fd
 
-    found_nd = climb(linearized, torch.randn(5, 3), x_nf, precision_f, weight_fd, steps=40)
+    metric_dd = preconditioner(weight_fd, precision_f)
+    found_nd = step_to_mode(linearized, torch.randn(5, 3), x_nf, precision_f, metric_dd, steps=40)
     weighted_df = weight_fd.T * precision_f
     solved_nd = torch.linalg.solve(weighted_df @ weight_fd + torch.eye(3), weighted_df @ x_nf.T).T
     torch.testing.assert_close(found_nd, solved_nd, rtol=0.0, atol=5e-3)

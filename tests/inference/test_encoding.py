@@ -22,6 +22,7 @@ from gtex_vae.inference.encoding import encode_blocks, model_input
 from gtex_vae.inference.model import Model
 from gtex_vae.inference.model_input import wanted_genes
 from gtex_vae.models.vae import VAE
+from gtex_vae.nn import linear
 from gtex_vae.paths import shared_dir
 
 N, G, D = 40, 120, 4
@@ -387,6 +388,19 @@ def test_the_exported_program_gives_the_same_embeddings(more, tmp_path):
     genes = json.loads(files["genes.json"])
     assert genes["gene_ids"] == IDS and genes["unit"] == UNIT
     np.testing.assert_allclose(genes["missing"], LOG.mean(0), rtol=1e-5)
+
+
+def test_a_program_of_wide_layers_takes_any_number_of_samples(deep, tmp_path, monkeypatch):
+    """Wide layers take oneDNN's product for several samples; a program is of one product for all numbers of them."""
+    monkeypatch.setattr(linear, "LARGE", 1)
+    deep.export(tmp_path / "model.pt2")
+    program = torch.export.load(tmp_path / "model.pt2")
+    expected = deep.encode(table(LOG, unit=UNIT)).X
+    for n in (1, N):
+        np.testing.assert_allclose(
+            program.module()(torch.from_numpy(LOG[:n])).detach(), expected[:n], atol=1e-5
+        )
+    assert not [node for node in program.graph.nodes if "linalg" in str(node.target)]  # unknown to ONNX
 
 
 def test_the_digest_is_that_of_the_content(deep, tmp_path):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def coordinates(x_ng: Tensor, basis_fg: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Coordinates y = B x, and the squared length of what lies outside the span of the basis.
+    r"""Compute coordinates y = B x, and the squared length of the part outside the span of the basis.
 
     Squared errors are the same in every basis, and what lies outside the span of this one adds the same number to those
     of any decoder that stays inside it:

@@ -1,9 +1,8 @@
-"""Contrastive losses: pure functions of similarities and of who belongs to whom.
+"""Contrastive losses: pure functions of similarities and of the pairs that are positive.
 
-NT-Xent and SupCon are one cross-entropy, `positive_nll`, with other positives and other candidates; symmetric InfoNCE
-is the same in two directions, with no competition among the positives of an anchor. PyTorch brings the parts that are hard to get right (``log_softmax``, ``logsigmoid``);
-what is left is a few lines, with a learnable temperature, an average over anchors and pairs that are neither positive
-nor negative, which every use here needs.
+NT-Xent and SupCon are one cross-entropy, `positive_nll`, with different positives and candidates. Symmetric InfoNCE is
+the same loss in two directions, without competition among the positives of an anchor. Every use needs a learnable
+temperature, an average over anchors, and pairs that are neither positive nor negative.
 
 Shapes: ``n`` anchors, ``m`` candidates, ``p`` dimensions of a projection.
 """
@@ -20,13 +19,13 @@ LARGEST_SCALE = 100.0
 
 
 def similarity(u_np: Tensor, v_mp: Tensor) -> Tensor:
-    """Cosine of every pair, shape (n, m), in float32 also under autocast: a temperature magnifies its rounding."""
+    """Compute the cosine of every pair, shape (n, m), in float32 because a temperature magnifies rounding errors."""
     with torch.autocast(u_np.device.type, enabled=False):
         return functional.normalize(u_np.float(), dim=-1) @ functional.normalize(v_mp.float(), dim=-1).T
 
 
 def negative_squared_distance(u_np: Tensor, v_mp: Tensor) -> Tensor:
-    """Minus the squared Euclidean distance of every pair per dimension, shape (n, m), in float32 as `similarity`."""
+    """Compute minus the squared Euclidean distance of every pair per dimension, shape (n, m), in float32."""
     with torch.autocast(u_np.device.type, enabled=False):
         u_np, v_mp = u_np.float(), v_mp.float()
         lengths_nm = u_np.square().sum(-1)[:, None] + v_mp.square().sum(-1)
@@ -34,7 +33,7 @@ def negative_squared_distance(u_np: Tensor, v_mp: Tensor) -> Tensor:
 
 
 def clamped_scale(log_scale: Tensor) -> Tensor:
-    r"""Inverse temperature from its logarithm, at most 100.
+    r"""Compute the inverse temperature from its logarithm, at most 100.
 
     .. math:: 1 / \tau = \min(e^s, 100)
 
@@ -54,7 +53,7 @@ def clamped_scale(log_scale: Tensor) -> Tensor:
 
 
 def positive_nll(logits_nm: Tensor, positive_nm: Tensor, candidate_nm: Tensor | None = None) -> Tensor:
-    r"""Cross-entropy of each anchor's candidates against its positives, averaged over anchors.
+    r"""Compute the cross-entropy of each anchor's candidates against its positives, averaged over anchors.
 
     .. math:: -\frac1n \sum_n \frac{1}{|P_n|} \sum_{p \in P_n} \log \frac{e^{s_{np}}}{\sum_{m \in C_n} e^{s_{nm}}}
 
@@ -71,7 +70,7 @@ def positive_nll(logits_nm: Tensor, positive_nm: Tensor, candidate_nm: Tensor | 
     Returns
     -------
     Tensor
-        Scalar, nats; ln m when nothing is told apart. 0, with gradient 0, when no anchor has a positive.
+        Scalar, nats; ln m when all similarities are equal. 0, with gradient 0, when no anchor has a positive.
 
     References
     ----------
@@ -95,7 +94,7 @@ def positive_nll(logits_nm: Tensor, positive_nm: Tensor, candidate_nm: Tensor | 
 
 
 def lone_positive_nll(logits_nm: Tensor, positive_nm: Tensor, candidate_nm: Tensor | None = None) -> Tensor:
-    r"""Cross-entropy as `positive_nll`, each positive against the negatives alone.
+    r"""Compute the cross-entropy of `positive_nll` with each positive against the negatives only.
 
     .. math:: -\frac1n \sum_n \frac{1}{|P_n|} \sum_{p \in P_n}
               \log \frac{e^{s_{np}}}{e^{s_{np}} + \sum_{m \in C_n \setminus P_n} e^{s_{nm}}}
@@ -170,7 +169,7 @@ def nt_xent(logits_nn: Tensor) -> Tensor:
 
 
 def label_pairs(label_n: Tensor, donor_n: Tensor) -> tuple[Tensor, Tensor]:
-    """Who attracts and who takes part when labels supervise and donors are a nuisance.
+    """Find positive and candidate pairs when labels supervise and donors are a nuisance.
 
     Positives share the label but not the donor. Pairs of one label and one donor are left out: attracting them would
     reward what tells donors apart. Pairs of one donor with different labels stay, as the hardest negatives.

@@ -1,4 +1,4 @@
-"""The mode of a posterior, from where an encoder thinks it is.
+"""Steps from an encoder's mean towards the mode of the posterior.
 
 Shapes: ``n`` samples, ``f`` features, ``d`` latent dimensions.
 """
@@ -10,43 +10,61 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-RATE = 0.8  # of a whole Gauss-Newton step: the metric is only nearly that of the place
+RATE = 0.8  # of a full Gauss-Newton step, because the preconditioner is approximate
 MOMENTUM = 0.5
 
 
-def climb(
+def preconditioner(loadings_fd: Tensor, precision_f: Tensor) -> Tensor:
+    r"""Compute the posterior covariance (d, d) of a linear decoder, the metric of `step_to_mode`.
+
+    .. math:: (W^\top P W + I)^{-1}
+
+    Parameters
+    ----------
+    loadings_fd
+        Weights W of the linear decoder.
+    precision_f
+        Inverse variances P of the likelihood, one or f of them.
+    """
+    # bfloat16 would lose the directions of small variance
+    with torch.autocast(loadings_fd.device.type, enabled=False):
+        d = loadings_fd.shape[1]
+        eye_dd = torch.eye(d, dtype=loadings_fd.dtype, device=loadings_fd.device)
+        return torch.linalg.inv((loadings_fd.T * precision_f) @ loadings_fd + eye_dd)
+
+
+def step_to_mode(
     linearized: Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]],
     z_nd: Tensor,
     x_nf: Tensor,
     precision_f: Tensor,
-    loadings_fd: Tensor,
+    metric_dd: Tensor,
     *,
     steps: int,
 ) -> Tensor:
-    r"""Some steps towards the mode of p(z | x), preconditioned by loadings that resemble the decoder's.
+    r"""Take preconditioned gradient steps towards the mode of p(z | x).
 
-    .. math:: z \leftarrow z + m, \quad m \leftarrow \tfrac12 m - 0.8\,
-        (W^\top P W + I)^{-1} \big( J(z)^\top P\, (f(z) - x) + z \big)
+    .. math:: z \leftarrow z + m, \quad m \leftarrow \tfrac12 m - 0.8\, M \big( J(z)^\top P\, (f(z) - x) + z \big)
 
-    An encoder shares its weights among all samples, so what it says of one that it was not trained on is somewhat off;
-    the decoder knows in which direction. Of the places on the way each sample takes the best, so that none is worse off
-    than at its start; who else is in the batch changes nothing.
+    An encoder shares its weights among all samples, so its mean is inexact for samples outside the training set. The
+    gradient of the decoder corrects it. Each sample keeps the best position visited, so no sample gets worse, and the
+    result does not depend on the other samples of the batch.
 
     Parameters
     ----------
     linearized
-        The decoder's mean f at a position, (n, d) to (n, f), with the product of its transposed Jacobian there, (n, f)
-        to (n, d).
+        Function of a position (n, d) that returns the decoder's mean f, (n, f), and the product with its transposed
+        Jacobian J there, (n, f) to (n, d).
     z_nd
-        Where to start: the encoder's mean.
+        Start: the encoder's mean.
     x_nf
-        What was observed.
+        Observed features.
     precision_f
         Inverse variances P of the likelihood, one or f of them.
-    loadings_fd
-        W, about the Jacobian J.
+    metric_dd
+        M, from `preconditioner` with loadings close to J.
     steps
-        How many.
+        Number of steps.
 
     References
     ----------
@@ -55,17 +73,15 @@ def climb(
 
     Examples
     --------
-    A linear decoder: the mode is that of a ridge regression.
+    With a linear decoder the mode is a ridge regression.
 
-    >>> linear, start = torch.full((1, 1), 3.0), torch.zeros(1, 1)
-    >>> z_nd = climb(lambda z: (z @ linear, lambda s: s @ linear), start, 5.0 * torch.ones(1, 1), torch.ones(1), linear, steps=9)
+    >>> linear, one = torch.full((1, 1), 3.0), torch.ones(1)
+    >>> decoder = lambda z_nd: (z_nd @ linear, lambda slope_nf: slope_nf @ linear)
+    >>> z_nd = step_to_mode(decoder, torch.zeros(1, 1), 5.0 * torch.ones(1, 1), one, preconditioner(linear, one), steps=9)
     >>> round(float(z_nd), 1)
     1.5
     """
-    # in bfloat16 the weak directions of the metric would be lost
     with torch.autocast(z_nd.device.type, enabled=False):
-        eye_dd = torch.eye(z_nd.shape[1], dtype=z_nd.dtype, device=z_nd.device)
-        metric_dd = torch.linalg.inv((loadings_fd.T * precision_f) @ loadings_fd + eye_dd)
         best_nd, least_n = z_nd, torch.full_like(z_nd[:, 0], torch.inf)
         move_nd = torch.zeros_like(z_nd)
         for step in range(steps + 1):

@@ -19,7 +19,7 @@ def effects_within(y_nf: Tensor, c_nk: Tensor, group_n: Tensor) -> Tensor:
     .. math:: \min_B \lVert \tilde y - \tilde c B \rVert^2 + \lambda \lVert B \rVert^2, \qquad
         \tilde y_n = y_n - \bar y_{g(n)}
 
-    What differs between groups, tissues say, is not put down to covariates that differ between them too.
+    Differences between groups, such as tissues, are not attributed to covariates that differ between the groups too.
 
     Parameters
     ----------

@@ -57,6 +57,7 @@ def export(model: TrainedModel, path: Path) -> None:
     encoder = (
         copy.deepcopy(ExpressionEncoder(model)).cpu().eval()
     )  # the program stays on the device of its export
+    encoder.vae.fix_preconditioner()  # a matrix inverse has no ONNX operator
     center_g = encoder.scaler.center_g
     example_ng = center_g.expand(2, -1).clone()
     n_samples = torch.export.Dim("n_samples", min=1)

@@ -128,7 +128,7 @@ class TrainedModel(nn.Module):
 
     def _description(self) -> dict[str, Any]:
         """Describe everything except the weights."""
-        told = {} if self.covariates is None else {"covariates": self.covariates.columns}
+        covariates = {} if self.covariates is None else {"covariates": self.covariates.columns}
         return {
             "format": FORMAT,
             "architecture": self.architecture,
@@ -136,7 +136,7 @@ class TrainedModel(nn.Module):
             "unit": self.unit,
             "gene_ids": self.gene_ids,
             "gene_names": self.gene_names,
-            **told,
+            **covariates,
         }
 
     def save(self, folder: Path) -> None:
@@ -155,8 +155,8 @@ class TrainedModel(nn.Module):
         folder = Path(folder)
         description, weights = read_part(folder, DESCRIPTION, "model", FORMAT)
         n_genes = len(description["gene_ids"])
-        told = description.get("covariates")
-        covariates = None if told is None else Covariates(told)
+        columns = description.get("covariates")
+        covariates = None if columns is None else Covariates(columns)
         n_covariates = 0 if covariates is None else sum(covariates.widths)
         model = cls(
             VAE(n_genes, n_covariates=n_covariates, **description["architecture"]),

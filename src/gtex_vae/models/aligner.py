@@ -162,7 +162,7 @@ class Aligner(nn.Module):
     def kept_types(self, owner_s: Tensor, n: int) -> Tensor:
         """Draw the profiles of a training step: drop a fraction ``drop_types``, but never all of one donor."""
         kept_s = torch.rand(len(owner_s), device=owner_s.device) >= self.drop_types
-        # a donor whose profiles were all dropped keeps them all
+        # if all profiles of a donor were dropped, all are kept
         count_n = torch.zeros(n, device=owner_s.device).index_add_(0, owner_s, kept_s.float())
         return kept_s | (count_n[owner_s] == 0)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gtex_vae.errors import ConfigError
 from gtex_vae.functional.elbo import sample_posterior
 from gtex_vae.functional.masking import hide
-from gtex_vae.functional.posterior_mode import climb
+from gtex_vae.functional.posterior_mode import preconditioner, step_to_mode
 from gtex_vae.nn import distributed as processes
 from gtex_vae.nn.decoder import Decoder
 from gtex_vae.nn.encoder import Encoder
@@ -85,10 +85,10 @@ class VAE(nn.Module):
         step to step; the model's mean and reconstruction are the averages over all.
     mode_steps
         Steps from the encoders' mean towards the mode of the posterior, wherever a trained model embeds; see
-        `gtex_vae.functional.posterior_mode.climb`. Training and its validation do without. They need ``linear_skip``.
+        `gtex_vae.functional.posterior_mode.step_to_mode`. Training and its validation do without. They need ``linear_skip``.
     n_covariates
-        Width k of the covariates' design (`gtex_vae.data.covariates.Covariates`) that encoders and decoders take beside
-        their input: a conditional VAE. What is unknown, or not given, is guessed from the expression.
+        Width k of the covariates' design (`gtex_vae.data.covariates.Covariates`) that encoders and decoders take in
+        addition to their input: a conditional VAE. What is unknown, or not given, is guessed from the expression.
 
     Raises
     ------
@@ -173,6 +173,8 @@ class VAE(nn.Module):
             )
         self.basis_fg: Tensor | None
         self.register_buffer("basis_fg", None if n_components is None else torch.eye(n_components, n_genes))
+        self.preconditioner_dd: Tensor | None
+        self.register_buffer("preconditioner_dd", None, persistent=False)
         self.unknown_k: Tensor | None
         self.register_buffer("unknown_k", torch.zeros(n_covariates) if n_covariates else None)
         self.flag_k: Tensor
@@ -227,16 +229,27 @@ class VAE(nn.Module):
         mu_nd, log_var_nd = self.encode_features(x_nf, c_nk)
         if self.mode_steps and not self.training:
             c_nk = self.complete(c_nk, x_nf)
-            paths = [decoder.skip.weight for decoder in self.decoders if decoder.skip is not None]
-            mu_nd = climb(
+            mu_nd = step_to_mode(
                 lambda z_nd: self._linearized(z_nd, c_nk),
                 mu_nd,
                 x_nf,
                 torch.exp(-self.likelihood.log_var),
-                torch.stack(paths).mean(0),
+                self.mode_preconditioner(),
                 steps=self.mode_steps,
             )
         return mu_nd, log_var_nd
+
+    def mode_preconditioner(self) -> Tensor:
+        """Compute the metric (d, d) of the steps to the mode from the decoders' linear paths, or return the fixed one."""
+        if self.preconditioner_dd is not None:
+            return self.preconditioner_dd
+        paths = [decoder.skip.weight for decoder in self.decoders if decoder.skip is not None]
+        return preconditioner(torch.stack(paths).mean(0), torch.exp(-self.likelihood.log_var))
+
+    def fix_preconditioner(self) -> None:
+        """Keep the metric of the steps to the mode as a constant; the model must not be trained afterwards."""
+        if self.mode_steps:
+            self.preconditioner_dd = self.mode_preconditioner().detach()
 
     def _linearized(self, z_nd: Tensor, c_nk: Tensor | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """What `decode_features` gives, and the product of its transposed Jacobian, (n, f) to (n, d)."""

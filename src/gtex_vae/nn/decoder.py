@@ -30,7 +30,7 @@ class Decoder(nn.Module):
     linear_skip
         Add the linear path from latent to output.
     n_covariates
-        Width k of covariates that the MLP and a linear path to the output, at first 0, take beside the latent.
+        Width k of covariates that the MLP and a linear path to the output, at first 0, take in addition to the latent.
     """
 
     def __init__(

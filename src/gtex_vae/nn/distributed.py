@@ -1,4 +1,4 @@
-"""What several processes that train one model compute together; in a single process each of these does nothing."""
+"""Reductions over the processes that train one model; no effect in a single process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dropout whose masks a CPU draws four decisions at a time."""
+"""Dropout that draws four decisions from one random number on a CPU."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Encoder(nn.Module):
     linear_skip
         Add the linear path from input to mean.
     n_covariates
-        Width k of covariates that the MLP and a linear path to the mean, at first 0, take beside the input.
+        Width k of covariates that the MLP and a linear path to the mean, at first 0, take in addition to the input.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Encoder(nn.Module):
         self.mlp = MLP(n_genes + n_covariates, hidden_dims, norm=norm, activation=activation, dropout=dropout)
         self.mu = xavier_linear(self.mlp.out_features, latent_dim)
         self.log_var = xavier_linear(self.mlp.out_features, latent_dim)
-        # a narrow posterior for every sample at first: noise of variance 1 would drown what the mean has to say
+        # narrow posteriors at the start: noise of variance 1 would hide the mean
         nn.init.zeros_(self.log_var.weight)
         nn.init.constant_(self.log_var.bias, START_LOG_VAR)
         self.skip = xavier_linear(n_genes, latent_dim, bias=False) if linear_skip else None

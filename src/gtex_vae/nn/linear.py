@@ -16,10 +16,10 @@ LARGE = 2**18  # weights; smaller layers gain nothing
 
 
 class Linear(nn.Linear):
-    """`torch.nn.Linear` whose float32 products on a CPU are oneDNN's.
+    """`torch.nn.Linear` that computes float32 products on a CPU with oneDNN.
 
-    torch hands them to MKL, which on AMD processors needs up to twice the time for a wide layer and a batch of a few
-    hundred samples; in bfloat16 torch takes oneDNN itself. Same sums, added in another order.
+    torch uses MKL, which on AMD processors takes up to twice the time for a wide layer and a batch of a few hundred
+    samples. In bfloat16 torch uses oneDNN itself. The order of additions differs.
     """
 
     def forward(self, x_ni: Tensor) -> Tensor:
@@ -37,9 +37,9 @@ class Linear(nn.Linear):
             and x_ni.device.type == "cpu"
             and x_ni.dtype == self.weight.dtype == torch.float32
             and x_ni.ndim == 2
-            and len(x_ni) > 1
-            and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()
+            and len(x_ni) > 1  # after the line above: an exported program would be of this many samples only
+            and not torch.is_autocast_enabled("cpu")
             and not torch._C._are_functorch_transforms_active()
             and torch.backends.mkldnn.is_available()
         )

@@ -12,7 +12,7 @@ from gtex_vae.nn import distributed as processes
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """`torch.nn.BatchNorm1d` whose batch, in training, is that of all processes together.
+    """`torch.nn.BatchNorm1d` over the samples of all processes in training.
 
     Two processes with half of a batch each then compute what one does with the whole. torch's ``SyncBatchNorm`` does
     so on GPUs alone. Every process must have as many samples.
