@@ -90,11 +90,6 @@ FORMATS = (
 )
 
 
-def format_named(name: str) -> Format:
-    """Find a format by its name."""
-    return next(format for format in FORMATS if format.name == name)
-
-
 def format_of_head(head: bytes) -> Format:
     """Find the format whose first bytes a decompressed file has.
 
